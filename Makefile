@@ -1,0 +1,55 @@
+# Every target makes its own environment first; nothing outside this folder is touched.
+#
+#   make demo     relax a molecule and a crystal and run MD, on the embedded models; results in demo-output/
+#   make test     the default test suite, on two cores
+#   make lint     ruff and mypy
+#   make peers    .venv-peers with mace-torch, for the tests that compare with it live
+#   make clean    remove the environments and everything generated
+#
+# Another interpreter: `make clean`, then `make test PYTHON=python3.13`.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/pip install -c constraints.txt
+
+.NOTPARALLEL:
+.PHONY: demo test lint peers clean
+
+demo: .venv/.package
+	$(BIN)/python examples/demo.py demo-output
+
+# one thread per worker: two workers with threads of their own would only fight for the cores
+test: .venv/.test
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+
+lint: .venv/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+peers: .venv-peers/.installed
+
+clean:
+	rm -rf .venv .venv-peers demo-output build dist atomsml.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# The stamps below make a second `make` instant; they are older than what they depend on when something changed.
+
+.venv/.torch: constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else \
+	  f"error: atomsml needs Python 3.11 or newer, $(PYTHON) is {v[0]}.{v[1]}; name another one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(INSTALL) torch==2.13.0
+	touch $@
+
+.venv/.package: .venv/.torch pyproject.toml
+	$(INSTALL) -e .
+	touch $@
+
+.venv/.test .venv/.lint: .venv/.%: .venv/.torch pyproject.toml
+	$(INSTALL) -e ".[$*]"
+	touch $@
+
+.venv-peers/.installed:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install torch==2.13.0 mace-torch==0.3.16
+	touch $@

@@ -1,0 +1,1 @@
+"""Generators of molecules and materials: one file per idea. None yet."""

@@ -1,0 +1,166 @@
+"""The shape of the house: imports go one way, the rooms install as one package, nothing unsafe is called."""
+
+import ast
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("potentials", "generative", "cli")
+MAY_IMPORT = {
+    "atomsml": set(),
+    "potentials": {"potentials"},
+    "generative": {"generative"},
+    "cli": {"potentials", "generative", "cli"},
+}
+# these two turn a name into a model; they look the class up inside a function
+MAY_LOOK_UP_POTENTIALS = {"atomsml/modelfile.py", "atomsml/calculator.py"}
+
+
+def sources(room: str) -> Iterator[Path]:
+    """Python files of a top-level folder; the symlinked rooms are not entered from atomsml/."""
+    for folder, subfolders, files in os.walk(ROOT / room, followlinks=False):
+        subfolders[:] = [d for d in subfolders if not Path(folder, d).is_symlink()]
+        yield from (Path(folder, f) for f in files if f.endswith(".py"))
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(tree: ast.AST, inside_function: bool = False) -> Iterator[tuple[str, bool]]:
+    """(dotted name, whether inside a function) of everything imported; relative imports start with a dot."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, inside_function) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            yield from ((f"{base}.{alias.name}", inside_function) for alias in node.names)
+        yield from imports(node, inside_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def forbidden_imports(code: str, room: str, path: str) -> list[str]:
+    """What `code`, a file of `room`, imports against the one-way rule `cli -> potentials, generative -> atomsml`."""
+    wrong = []
+    for name, inside_function in imports(ast.parse(code)):
+        top, _, rest = name.partition(".")
+        target = rest.split(".")[0] if top == "atomsml" else top
+        looks_up = path in MAY_LOOK_UP_POTENTIALS and inside_function and target == "potentials"
+        against_the_arrow = target in ROOMS and target not in MAY_IMPORT[room] and not looks_up
+        if name.startswith(".") or top in ROOMS or against_the_arrow:
+            wrong.append(name)
+    return wrong
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_go_one_way_and_are_absolute(room):
+    files = list(sources(room))
+    wrong = {relative(f): forbidden_imports(f.read_text(), room, relative(f)) for f in files}
+    assert files or room == "generative"
+    assert {f: names for f, names in wrong.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "room", "path"),
+    [
+        ("from atomsml.potentials.mace import MACE", "atomsml", "atomsml/graph.py"),
+        ("def f():\n    from atomsml.potentials import POTENTIALS", "atomsml", "atomsml/graph.py"),
+        ("from atomsml.potentials import POTENTIALS", "atomsml", "atomsml/modelfile.py"),
+        ("from atomsml import generative", "potentials", "potentials/mace.py"),
+        ("import atomsml.cli.main", "generative", "generative/flow.py"),
+        ("from .zbl import zbl_energy", "potentials", "potentials/mace.py"),
+        ("from potentials.mace import MACE", "cli", "cli/relax.py"),
+    ],
+)
+def test_the_rule_catches(code, room, path):
+    assert len(forbidden_imports(code, room, path)) == 1
+
+
+def test_the_rule_allows_the_look_up_inside_a_function():
+    code = "def f():\n    from atomsml.potentials import POTENTIALS"
+    assert forbidden_imports(code, "atomsml", "atomsml/modelfile.py") == []
+
+
+def unsafe(tree: ast.AST) -> set[str]:
+    """Calls that run code from data files, or that change a type for the whole process."""
+    found = {name for name, _ in imports(tree) if name.split(".")[0] in {"pickle", "dill", "cloudpickle", "joblib"}}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            name = ast.unparse(node)
+            if name in {"torch.load", "torch.jit.load"} or node.attr == "set_default_dtype":
+                found.add(name)
+    return found
+
+
+def test_nothing_unpickles_or_changes_the_default_dtype():
+    found = {relative(f): unsafe(ast.parse(f.read_text())) for room in MAY_IMPORT for f in sources(room)}
+    del found["atomsml/unpickle.py"]  # the whitelist reader of official MACE files
+    assert {f: names for f, names in found.items() if names} == {}
+    assert unsafe(ast.parse("import pickle\ntorch.load(f)\ntorch.set_default_dtype(d)")) == {
+        "pickle",
+        "torch.load",
+        "torch.set_default_dtype",
+    }
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_are_relative_symlinks(room):
+    assert os.readlink(ROOT / "atomsml" / room) == f"../{room}"
+    assert (ROOT / "atomsml" / room).is_dir()
+
+
+def modules_after(statement: str) -> set[str]:
+    """Names in sys.modules of a new interpreter, started in the repository root, after `statement`."""
+    code = f"import sys; {statement}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("statement", ["import atomsml", "import atomsml.cli.main"])
+def test_import_does_not_wait_for_heavy_libraries(statement):
+    assert modules_after(statement).isdisjoint({"torch", "rdkit", "pymatgen", "ase", "numba", "matplotlib"})
+
+
+def test_rooms_are_imported_under_one_name():
+    modules = modules_after("import atomsml.cli.main, atomsml.potentials.mace")
+    assert "atomsml.potentials.mace" in modules
+    assert modules.isdisjoint(ROOMS)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A wheel and an sdist of a copy of the sources, made by the build backend itself."""
+    folder = tmp_path_factory.mktemp("build")
+    unwanted = ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "demo-output")
+    copytree(ROOT, folder / "src", symlinks=True, ignore=unwanted)
+    code = f"import setuptools.build_meta as b; b.build_sdist({str(folder)!r}); b.build_wheel({str(folder)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=folder / "src", capture_output=True, check=True)
+    return folder
+
+
+def package_files() -> set[str]:
+    """Every file that must be installed, by its path from site-packages."""
+    code = {relative(f) for room in MAY_IMPORT for f in sources(room)}
+    data = {relative(f) for f in (ROOT / "atomsml" / "models").iterdir()} | {"atomsml/py.typed"}
+    return {f if f.startswith("atomsml/") else f"atomsml/{f}" for f in code | data}
+
+
+def test_wheel_holds_the_rooms_inside_atomsml_and_nothing_else(built):
+    (wheel,) = built.glob("*.whl")
+    names = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
+    assert names == package_files()
+
+
+def test_sdist_holds_the_rooms_as_ordinary_files(built):
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        members = {m.name.partition("/")[2]: m for m in archive.getmembers()}
+    assert package_files() <= members.keys()
+    assert not any(m.issym() or m.islnk() for m in members.values())
