@@ -1,0 +1,161 @@
+"""The symmetric contraction of MACE as one sparse polynomial per output component.
+
+    out[n, o, c] = sum_t coefficients[species[n], t, c] prod_d features[n, index[t, d], c]       over t with output[t] = o
+
+which is Batatia et al. 2022 (MACE), eq. 10-11 with the generalised Clebsch-Gordan coefficients and the weights
+multiplied out: the coefficients depend on the weights alone and are formed once per step, and a term is one product
+of at most three components instead of a row of dense tensors over 16^3 of them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from atomsml.o3.coupling import symmetric_basis
+from atomsml.ops import contraction_cpu
+
+
+class ContractionTable(torch.nn.Module):
+    """The K terms of the contraction of irreps 0..lmax to irreps 0..hidden_lmax, and how path weights enter them.
+
+    ============ ============ =========================================================================================
+    index        (K, 3)       components multiplied, ascending; the number of components stands for a factor of one
+    output       (K,)         output component l*l + l + m
+    pair         (P, 3)       (first factor, second factor, output) shared by the terms of a run
+    pair_start   (P + 1,)     terms pair_start[p] .. pair_start[p + 1] - 1 belong to pair p
+    paths                     (l_out, degree, number of weights), in the order of `coefficients_from_weights`
+    ============ ============ =========================================================================================
+
+    Terms are sorted by output, then by their factors. Raises ValueError for a correlation outside 1..3.
+    """
+
+    index: Tensor
+    output: Tensor
+    pair: Tensor
+    pair_start: Tensor
+    order: Tensor
+
+    def __init__(self, lmax: int, correlation: int, hidden_lmax: int) -> None:
+        super().__init__()
+        if correlation not in (1, 2, 3):
+            raise ValueError(f"correlation {correlation} is not supported; take 1, 2 or 3")
+        self.num_components = (lmax + 1) ** 2
+        self.num_outputs = (hidden_lmax + 1) ** 2
+        terms, paths, matrices = [], [], []
+        for l_out in range(hidden_lmax + 1):
+            for degree in range(1, correlation + 1):
+                monomials, basis = symmetric_basis(lmax, degree, l_out)
+                row, m = np.nonzero(np.any(basis != 0.0, axis=2))
+                ones = np.full((len(row), 3 - degree), self.num_components)
+                terms.append(np.column_stack([l_out**2 + m, monomials[row], ones]))
+                paths.append((l_out, degree, basis.shape[2]))
+                matrices.append(torch.from_numpy(basis[row, m]))
+        unsorted = np.concatenate(terms)
+        order = np.lexsort(unsorted.T[::-1])
+        table = unsorted[order]
+        pair, start = np.unique(table[:, :3], axis=0, return_index=True)
+        self.paths = tuple(paths)
+        # (terms of this path, its weights), float64; no buffers, so that casting a model does not round them for good
+        self._matrices = tuple(matrices)
+        for name, value in {
+            "index": table[:, 1:],
+            "output": table[:, 0],
+            "pair": pair[:, [1, 2, 0]],
+            "pair_start": np.append(start, len(table)),
+            "order": order,
+        }.items():
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(value)), persistent=False)
+
+
+def coefficients_from_weights(weights: Sequence[Tensor], table: ContractionTable) -> Tensor:
+    """Coefficient of every term, (S, K, C), from the weights of each of `table.paths`, (S, number of weights, C)."""
+    blocks = [
+        torch.matmul(matrix.to(weight), weight) for matrix, weight in zip(table._matrices, weights, strict=True)
+    ]  # each (S, terms, C)
+    return torch.cat(blocks, dim=1).index_select(1, table.order)
+
+
+def contract(features: Tensor, coefficients: Tensor, species: Tensor, table: ContractionTable) -> Tensor:
+    """Contract features (N, D, C) with coefficients (S, K, C) of each atom's species (N,) to (N, O, C).
+
+    float32 and float64 on a CPU go through compiled kernels, which can be differentiated twice; everything else goes
+    through `contract_reference`. Raises ValueError where a shape does not fit the table or a species has no row.
+    """
+    _check(features, coefficients, species, table)
+    if features.device.type == "cpu" and features.dtype in (torch.float32, torch.float64):
+        return _Contraction.apply(features, coefficients, species, table)
+    return contract_reference(features, coefficients, species, table)
+
+
+def contract_reference(features: Tensor, coefficients: Tensor, species: Tensor, table: ContractionTable) -> Tensor:
+    """The same in plain torch, with derivatives of any order; the oracle of every other backend."""
+    padded = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)  # the last component is the factor one
+    first, second, third = table.index.unbind(1)
+    terms = coefficients[species] * padded[:, first] * padded[:, second] * padded[:, third]  # (N, K, C)
+    shape = (features.shape[0], table.num_outputs, features.shape[2])
+    return features.new_zeros(shape).index_add(1, table.output, terms)
+
+
+def _check(features: Tensor, coefficients: Tensor, species: Tensor, table: ContractionTable) -> None:
+    atoms, components, channels = features.shape
+    if components != table.num_components:
+        raise ValueError(f"features have {components} components, but the table was made for {table.num_components}")
+    if coefficients.shape[1:] != (len(table.index), channels):
+        expected = ("S", len(table.index), channels)
+        raise ValueError(f"coefficients must have the shape {expected}, not {tuple(coefficients.shape)}")
+    if coefficients.dtype != features.dtype:
+        raise ValueError(f"features are {features.dtype} but coefficients {coefficients.dtype}; cast one of them")
+    if species.shape != (atoms,):
+        raise ValueError(f"species must have the shape ({atoms},), not {tuple(species.shape)}")
+
+
+class _Contraction(torch.autograd.Function):
+    """Forward kernel; its derivative is `_ContractionGradient`."""
+
+    @staticmethod
+    def forward(ctx, features, coefficients, species, table):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(features, coefficients, species)
+        ctx.table = table
+        return contraction_cpu.forward(features, coefficients, species, table)
+
+    @staticmethod
+    def backward(ctx, grad_output):  # type: ignore[no-untyped-def]
+        with_coefficients = ctx.needs_input_grad[1]
+        grads = _ContractionGradient.apply(grad_output, *ctx.saved_tensors, ctx.table, with_coefficients)
+        return *grads, None, None
+
+
+class _ContractionGradient(torch.autograd.Function):
+    """Backward kernel, a function of (grad_output, features, coefficients) whose own derivative is a kernel too.
+
+    The gradients of L = sum(grad_output * out) are linear in grad_output and in the coefficients. Hence for cotangents
+    v of grad_features and u of grad_coefficients, <v, dL/dfeatures> is the derivative of L along v, whose gradients
+    are those of L differentiated along v; and <u, dL/dcoefficients> is L itself with u in place of the coefficients.
+    """
+
+    @staticmethod
+    def forward(ctx, grad_output, features, coefficients, species, table, with_coefficients):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(grad_output, features, coefficients, species)
+        ctx.table = table
+        ctx.set_materialize_grads(False)
+        return contraction_cpu.backward(grad_output, features, coefficients, species, table, with_coefficients)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, v, u):  # type: ignore[no-untyped-def]
+        grad_output, features, coefficients, species = ctx.saved_tensors
+        table, needed = ctx.table, ctx.needs_input_grad
+        results = [None, None, None]
+        if v is not None:
+            results = list(
+                contraction_cpu.backward_along(v, grad_output, features, coefficients, species, table, needed[2])
+            )
+        if u is not None:
+            from_u = contraction_cpu.forward(features, u, species, table)
+            from_u_features, _ = contraction_cpu.backward(grad_output, features, u, species, table, False)
+            results[0] = from_u if results[0] is None else results[0] + from_u
+            results[1] = from_u_features if results[1] is None else results[1] + from_u_features
+        return *results, None, None, None
