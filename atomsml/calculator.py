@@ -1,0 +1,223 @@
+"""AtomsMLCalculator: a potential as an ASE calculator.
+
+It keeps ASE's contract (`atomsml.testing.assert_ase_contract` checks it): energy, free_energy, energies, forces and,
+where the cell has a volume, stress, as float64 numpy arrays in eV, eV/A and eV/A^3 with tension positive.
+
+| precision | positions, edge vectors, sums | network |
+|---|---|---|
+| float32 | float32 | float32 |
+| mixed | float64 | float32 |
+| float64 | float64 | float64 |
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ase
+import numpy as np
+import torch
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from numpy.typing import NDArray
+from torch import Tensor
+
+from atomsml.graph import AtomicGraph
+from atomsml.modelfile import embedded_models, find_model, load, read_metadata
+from atomsml.potential import Potential, Prediction, check_elements, evaluate
+
+# precision -> (of the graph, of the network)
+PRECISIONS = {
+    "float32": (torch.float32, torch.float32),
+    "mixed": (torch.float64, torch.float32),
+    "float64": (torch.float64, torch.float64),
+}
+
+_VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])  # xx yy zz yz xz xy
+
+
+class AtomsMLCalculator(Calculator):
+    """Energies, forces and stress of a potential for ASE.
+
+    `model` is an embedded name ("organic-xtb"), a model file, or a Potential; a Potential is copied, so that training
+    it further does not change what the calculator computes. "auto" takes CUDA where there is one, then Apple's MPS if
+    the precision is float32 (it has no float64), then the CPU. A multi-head file names its heads; others have one.
+
+    Options are fixed once the calculator is made. Copies share the weights; pickles carry them, and choose their
+    device where they are unpickled.
+
+    Raises:
+        ValueError: an unknown model, device, precision or head; atoms that the model cannot treat. Says what exists.
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012  (the energy does not depend on them)
+
+    def __init__(
+        self,
+        model: str | Path | Potential,
+        device: str = "auto",
+        precision: str = "mixed",
+        head: str | None = None,
+    ) -> None:
+        super().__init__()
+        if precision not in PRECISIONS:
+            raise ValueError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+        torch_device = select_device(device, precision)
+        if isinstance(model, Potential):
+            source, only_head, potential = type(model).__name__, "default", copy.deepcopy(model)
+        else:
+            source = str(model) if str(model) in embedded_models() else str(find_model(model).resolve())
+            only_head, potential = read_metadata(model).get("head", "default"), load(model)
+        if head not in (None, only_head):
+            raise ValueError(f"unknown head {head!r}; {source} has one head: {only_head!r}")
+        self.potential = _prepare(potential, torch_device, precision)
+        self.parameters.update(model=source, device=device, precision=precision, head=head)
+        self._fixed: AtomicGraph | None = None  # everything but the positions, of the last call
+        self._fixed_from: tuple[NDArray[Any], ...] = ()
+
+    def calculate(
+        self,
+        atoms: ase.Atoms | None = None,
+        properties: Sequence[str] | None = None,
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Fill `results`; forces and stress cost one backward pass together, energies alone cost none."""
+        self.results = {}  # a call that fails must not leave the last structure's results behind
+        properties = self.implemented_properties if properties is None else properties
+        unknown = sorted(set(properties) - set(self.implemented_properties))
+        if unknown:
+            raise PropertyNotImplementedError(f"{', '.join(unknown)}: not implemented")
+        super().calculate(atoms, properties, system_changes)
+        if self.atoms is None:
+            raise ValueError("calculate() needs atoms: none were given, now or before")
+        graph = self._graph(self.atoms)
+        derivatives = "forces" in properties or "stress" in properties
+        stress = derivatives and _has_volume(self.atoms)
+        self.results = _results(evaluate(self.potential, graph, forces=derivatives, stress=stress))
+
+    def set(self, **options: Any) -> dict[str, Any]:
+        """Refused, where there is anything to set: the weights were prepared for the options of __init__."""
+        if options:
+            raise ValueError(f"cannot set {', '.join(options)}: make a new AtomsMLCalculator with the options you want")
+        return {}
+
+    def _graph(self, atoms: ase.Atoms) -> AtomicGraph:
+        """The atoms as a graph; in a run where only positions change, only positions are converted."""
+        if not np.isfinite(atoms.positions).all():
+            bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+            raise ValueError(f"positions must be finite numbers, got {atoms.positions[bad[0]]} for atom {bad[0]}")
+        now = (atoms.numbers, atoms.cell.array, atoms.pbc)
+        if self._fixed is None or not all(map(np.array_equal, self._fixed_from, now)):
+            self._fixed = self._convert(atoms)
+            self._fixed_from = tuple(array.copy() for array in now)
+        return self._fixed.replace(positions=self._tensor(atoms.positions))
+
+    def _convert(self, atoms: ase.Atoms) -> AtomicGraph:
+        if len(atoms) == 0:
+            raise ValueError("there are no atoms to compute")
+        check_elements(atoms.numbers.tolist(), self.potential.elements)
+        check_cell(atoms)
+        device = self._device
+        return AtomicGraph(
+            positions=self._tensor(atoms.positions),
+            numbers=torch.tensor(atoms.numbers, dtype=torch.int64, device=device),
+            cell=self._tensor(atoms.cell.array[None]),
+            pbc=torch.tensor(atoms.pbc[None], device=device),
+            batch=torch.zeros(len(atoms), dtype=torch.int64, device=device),
+        )
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        dtype, _ = PRECISIONS[self.parameters["precision"]]
+        return torch.tensor(array, dtype=dtype, device=self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.potential.references.device
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AtomsMLCalculator:
+        memo[id(self.potential)] = self.potential  # never written to: copies share it
+        clone = memo[id(self)] = object.__new__(type(self))
+        clone.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return clone
+
+    def __getstate__(self) -> dict[str, Any]:
+        potential = copy.deepcopy(self.potential).to("cpu")  # the reader may have no such device
+        return {**self.__dict__, "potential": potential, "_fixed": None, "_fixed_from": ()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        precision = self.parameters["precision"]
+        self.potential = _prepare(self.potential, select_device(self.parameters["device"], precision), precision)
+
+
+def select_device(device: str, precision: str) -> torch.device:
+    """The torch device that `device` ("auto", "cpu", "cuda", "cuda:1", "mps") means on this machine.
+
+    Raises:
+        ValueError: no such device, here or at all, or one that cannot hold the precision; says which there are.
+    """
+    available = ["cpu"]
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    if device == "auto":
+        return torch.device(next(d for d in available if d != "mps" or precision == "float32"))
+    if not isinstance(device, str) or not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
+        raise ValueError(f"unknown device {device!r}; choose auto, cpu, cuda or mps")
+    kind, _, index = device.partition(":")
+    if kind not in available or (index and int(index) >= torch.cuda.device_count()):
+        raise ValueError(f"device {device!r} is not available here; available: {', '.join(available)}")
+    if kind == "mps" and precision != "float32":
+        raise ValueError(f"device 'mps' has no float64, which precision {precision!r} needs; use precision 'float32'")
+    return torch.device(device)
+
+
+def check_cell(atoms: ase.Atoms) -> None:
+    """Refuse a periodic system without independent cell vectors; open axes may have none.
+
+    Raises:
+        ValueError: a cell that is not finite, a periodic axis without a vector, or linearly dependent vectors.
+    """
+    if not np.isfinite(atoms.cell.array).all():
+        raise ValueError(f"the cell must be finite numbers, got {atoms.cell.tolist()}")
+    given = atoms.cell.array.any(axis=1)
+    if not atoms.pbc.any():
+        return
+    if (atoms.pbc & ~given).any() or np.linalg.matrix_rank(atoms.cell.array[given]) < given.sum():
+        raise ValueError(
+            f"the cell {atoms.cell.tolist()} is singular; its periodic axes ({atoms.pbc.tolist()}) need linearly "
+            "independent vectors, or pbc=False"
+        )
+
+
+def _prepare(potential: Potential, device: torch.device, precision: str) -> Potential:
+    """Make a potential that belongs to the calculator ready: precision, device, no gradients of weights."""
+    _, dtype = PRECISIONS[precision]
+    potential.cast(dtype)
+    if device.type == "mps":
+        potential.references = potential.references.float()
+    return potential.requires_grad_(False).eval().to(device)
+
+
+def _has_volume(atoms: ase.Atoms) -> bool:
+    return bool(atoms.pbc.any()) and atoms.cell.rank == 3
+
+
+def _results(prediction: Prediction) -> dict[str, Any]:
+    energies = _array(prediction.atom_energies)
+    energy = float(energies.sum())  # in float64 also where the network is not
+    results = {"energy": energy, "free_energy": energy, "energies": energies}
+    if prediction.forces is not None:
+        results["forces"] = _array(prediction.forces)
+    if prediction.stress is not None:
+        results["stress"] = _array(prediction.stress[0])[_VOIGT]
+    return results
+
+
+def _array(tensor: Tensor) -> NDArray[np.float64]:
+    return np.array(tensor.detach().cpu().numpy(), dtype=np.float64, order="C")

@@ -1,0 +1,265 @@
+"""Save and load potentials as one .safetensors file: weights, and one JSON that says what they are.
+
+The file's metadata key "atomsml" holds the JSON object; `potential` fills the first block, the caller the rest:
+
+| key | meaning |
+|---|---|
+| format | version of this layout |
+| architecture, config | which class of `atomsml.potentials.POTENTIALS`, and the fields of its `Config` |
+| elements, references | symbols, and one energy per element, eV |
+| cutoff, parameters | neighbour cutoff in Angstrom, and number of trainable parameters |
+| name, kind, references_kind | what `atomsml models` shows; "isolated atoms", "least squares" or "given" |
+| training, metrics, licence, ... | anything JSON can hold |
+
+Nothing in a file is executed. A file is not trusted either: names, types and tensor shapes are compared with a model
+built on torch's `meta` device, which allocates nothing, before any memory is spent on it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import reprlib
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from atomsml.potential import Potential
+
+FORMAT = 1
+MODELS_FOLDER = Path(__file__).parent / "models"
+
+_REQUIRED_KEYS = ("format", "architecture", "config", "elements", "references", "cutoff")
+_DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "I32": torch.int32, "BOOL": torch.bool}
+
+
+def save(potential: Potential, path: str | Path, metadata: dict[str, Any]) -> None:
+    """Write a potential and its description; the file appears under `path` only once it is complete.
+
+    What the potential itself says (architecture, config, elements, references, cutoff) wins over `metadata`, so that
+    the metadata of the model from which a training started can be passed on.
+
+    Raises:
+        ValueError: an architecture that could not be loaded again, or metadata that JSON cannot hold.
+        OSError: the file cannot be written.
+    """
+    from atomsml.io import write_atomically
+
+    path = Path(path)
+    description = {
+        "name": path.stem,
+        "kind": "unspecified",
+        "references_kind": "given",
+        **metadata,
+        **_describe(potential),
+    }
+    try:
+        text = json.dumps(description, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"model metadata must be plain JSON without NaN: {error}") from None
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in potential.state_dict().items()}
+    write_atomically(path, lambda beside: save_file(tensors, beside, metadata={"atomsml": text}))
+
+
+def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> Potential:
+    """The potential of an embedded name or of a file, in the precision in which it was saved, ready to evaluate.
+
+    Raises:
+        ValueError: no such model, or a file that is no (complete, known, consistent) model file; says which.
+    """
+    path = find_model(name_or_path)
+    description = read_metadata(path)
+    model_class, config = _architecture(path, description)
+    try:
+        with torch.device("meta"):
+            outline = model_class(config)
+    except (ValueError, OverflowError, RuntimeError) as error:
+        raise ValueError(f"model file {path} has an impossible config: {_one_line(error)}") from None
+    dtype = _check_tensors(path, outline)
+    potential = model_class(config).cast(dtype)
+    with safe_open(path, framework="pt") as file:
+        potential.load_state_dict({name: file.get_tensor(name) for name in outline.state_dict()})
+    return potential.eval().to(device)
+
+
+def read_metadata(name_or_path: str | Path) -> dict[str, Any]:
+    """What a model file says about itself (the table above); reads the header only.
+
+    Raises:
+        ValueError: no such model, not a complete .safetensors file, or one that atomsml did not write.
+    """
+    path = find_model(name_or_path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("atomsml")
+    except SafetensorError as error:
+        raise ValueError(_unreadable(path, str(error))) from None
+    if text is None:
+        raise ValueError(f"{path} is a .safetensors file without atomsml metadata; it was not written by atomsml")
+    try:
+        description = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"model file {path} has metadata that is no valid JSON") from None
+    if not isinstance(description, dict):
+        raise ValueError(f"model file {path} has metadata that is no JSON object")
+    version = description.get("format")
+    if isinstance(version, int) and version > FORMAT:
+        raise ValueError(f"model file {path} has format {version}, this atomsml reads up to {FORMAT}; update atomsml")
+    missing = [key for key in _REQUIRED_KEYS if key not in description]
+    if missing or version != FORMAT:
+        what = f"lacks {', '.join(missing)}" if missing else f"has an unknown format {reprlib.repr(version)}"
+        raise ValueError(f"model file {path}: its metadata {what}")
+    return description
+
+
+def embedded_models() -> dict[str, Path]:
+    """The models that come with atomsml, by name; each has a card NAME.md beside its file."""
+    return {path.stem: path for path in sorted(MODELS_FOLDER.glob("*.safetensors"))}
+
+
+def find_model(name_or_path: str | Path) -> Path:
+    """The file of an embedded name, or the path itself where such a file exists.
+
+    Raises:
+        ValueError: neither; lists the embedded names.
+    """
+    embedded = embedded_models()
+    if str(name_or_path) in embedded:
+        return embedded[str(name_or_path)]
+    path = Path(name_or_path)
+    if not path.is_file():
+        names = ", ".join(embedded) or "none"
+        raise ValueError(f"unknown model {str(name_or_path)!r}: no such file, and the embedded models are: {names}")
+    return path
+
+
+def model_hash(name_or_path: str | Path) -> str:
+    """SHA-256 of the model file, hexadecimal: what a summary records so that a run can be traced to its weights."""
+    with find_model(name_or_path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _describe(potential: Potential) -> dict[str, Any]:
+    from ase.data import chemical_symbols
+
+    from atomsml.potentials import POTENTIALS
+
+    names = [name for name, model_class in POTENTIALS.items() if type(potential) is model_class]
+    if not names:
+        raise ValueError(
+            f"cannot save a {type(potential).__name__}: atomsml.potentials.POTENTIALS, from which files are loaded, "
+            f"has only {', '.join(POTENTIALS)}"
+        )
+    symbols = [chemical_symbols[z] for z in potential.elements]
+    return {
+        "format": FORMAT,
+        "architecture": names[0],
+        "config": dataclasses.asdict(potential.config),
+        "elements": symbols,
+        "references": dict(zip(symbols, potential.references.tolist(), strict=True)),
+        "cutoff": potential.cutoff,
+        "parameters": sum(parameter.numel() for parameter in potential.parameters()),
+    }
+
+
+def _architecture(path: Path, description: dict[str, Any]) -> tuple[type[Potential], Any]:
+    """The class and the checked config that a file names."""
+    from atomsml.potentials import POTENTIALS
+
+    architecture = description["architecture"]
+    if not isinstance(architecture, str) or architecture not in POTENTIALS:
+        raise ValueError(
+            f"model file {path} has an unknown architecture {reprlib.repr(architecture)}; "
+            f"this atomsml has {', '.join(POTENTIALS)}"
+        )
+    model_class = POTENTIALS[architecture]
+    try:
+        return model_class, config_from_json(model_class.Config, description["config"])
+    except ValueError as error:
+        raise ValueError(f"model file {path}: {_one_line(error)}") from None
+
+
+def config_from_json(config_class: type[Any], values: Any) -> Any:
+    """Rebuild a config dataclass from the dict that `dataclasses.asdict` and JSON made of it: lists become tuples.
+
+    Raises:
+        ValueError: an unknown or missing key, a value of the wrong type, or whatever the dataclass itself refuses.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"the config must be a JSON object, got {reprlib.repr(values)}")
+    hints = typing.get_type_hints(config_class)
+    names = [field.name for field in dataclasses.fields(config_class)]
+    unknown = sorted(set(values) - set(names))
+    if unknown:
+        raise ValueError(f"unknown config keys {reprlib.repr(unknown)}; {config_class.__qualname__} has {names}")
+    missing = sorted(set(names) - set(values))
+    if missing:
+        raise ValueError(f"the config lacks the keys {missing}")
+    return config_class(**{name: _typed(name, hints[name], values[name]) for name in names})
+
+
+def _typed(name: str, hint: Any, value: Any) -> Any:
+    """`value` from JSON as the type that a config field declares."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and isinstance(value, list):
+        if arguments[-1] is Ellipsis:
+            return tuple(_typed(name, arguments[0], item) for item in value)
+        if len(arguments) == len(value):
+            return tuple(_typed(name, *pair) for pair in zip(arguments, value, strict=True))
+    elif origin is typing.Literal:
+        if isinstance(value, str) and value in arguments:
+            return value
+    elif origin in (types.UnionType, typing.Union):  # X | None
+        return None if value is None else _typed(name, arguments[0], value)
+    elif hint is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    elif hint in (bool, int, str) and type(value) is hint:  # type, not isinstance: True is no int here
+        return value
+    wanted = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
+    raise ValueError(f"config key {name!r} must be {wanted}, got {reprlib.repr(value)}")
+
+
+def _check_tensors(path: Path, outline: Potential) -> torch.dtype:
+    """Compare the tensors that a file declares with those of a model; returns the one dtype of its weights."""
+    wanted = outline.state_dict()
+    with safe_open(path, framework="pt") as file:
+        names = file.keys()
+        declared = {name: file.get_slice(name) for name in names}
+    difference = sorted(set(wanted) ^ set(declared))
+    if difference:
+        side = "lacks" if difference[0] in wanted else "has an unexpected"
+        raise ValueError(f"model file {path} {side} tensor {reprlib.repr(difference[0])}")
+    dtypes = set()
+    for name, tensor in wanted.items():
+        shape, dtype = tuple(declared[name].get_shape()), _DTYPES.get(declared[name].get_dtype())
+        if shape != tuple(tensor.shape):
+            raise ValueError(
+                f"model file {path}: tensor {name!r} has shape {shape}, its config asks for {tuple(tensor.shape)}"
+            )
+        if dtype is None or dtype.is_floating_point != tensor.is_floating_point():
+            raise ValueError(f"model file {path}: tensor {name!r} has type {declared[name].get_dtype()}")
+        if dtype.is_floating_point and name != "references":  # which are always float64
+            dtypes.add(dtype)
+    if len(dtypes) != 1:
+        raise ValueError(f"model file {path}: the weights must all be float32 or all be float64")
+    return dtypes.pop()
+
+
+def _unreadable(path: Path, reason: str) -> str:
+    if "not fully covered" in reason:
+        return f"model file {path} is truncated or damaged; copy it again"
+    return (
+        f"{path} is not a .safetensors model file; "
+        "an official MACE .model file is read by `atomsml convert FILE -o FILE.safetensors`"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
