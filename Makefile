@@ -32,11 +32,11 @@ peers: .venv-peers/.installed
 clean:
 	rm -rf .venv .venv-peers demo-output build dist atomsml.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-# The stamps below make a second `make` instant; they are older than what they depend on when something changed.
+# Stamps: an environment is installed again only when what it was made from has changed.
 
 .venv/.torch: constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else \
-	  f"error: atomsml needs Python 3.11 or newer, $(PYTHON) is {v[0]}.{v[1]}; name another one: make PYTHON=python3.12 ...")'
+	  f"error: atomsml needs Python 3.11 or newer, $(PYTHON) is {v[0]}.{v[1]}; choose another, as in: make demo PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(INSTALL) torch==2.13.0
 	touch $@
