@@ -1,0 +1,193 @@
+"""RDKit and AtomicGraph: molecules with bonds from graphs, graphs from molecules, geometries from SMILES.
+
+A SMILES string says how atoms are connected, not where they are. ETKDGv3 (Wang, Witek, Landrum, Riniker, J. Chem.
+Inf. Model. 60, 2044 (2020)) embeds it in space and MMFF94 (Halgren, J. Comput. Chem. 17, 490 (1996)) relaxes it; UFF
+(Rappe et al., J. Am. Chem. Soc. 114, 10024 (1992)) stands in where MMFF94 lacks parameters, and where both lack them
+the embedded geometry is kept. The way back, from positions to bonds, is RDKit's distance criterion: two atoms are
+bonded that are closer than 1.3 times the sum of their covalent radii.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import ase
+import numpy as np
+import torch
+
+from atomsml.graph import AtomicGraph
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol, RWMol
+
+MAX_FORCE_FIELD_STEPS = 2000
+
+
+def graph_from_rdkit(mol: Mol, dtype: torch.dtype = torch.float64) -> AtomicGraph:
+    """Graph of the first conformer of a Mol with explicit hydrogens.
+
+    Formal charges become atom_data["initial_charges"] and their sum system_data["charge"], in e; bonds are dropped.
+
+    Raises:
+        ValueError: no three-dimensional conformer, implicit hydrogens, or a wildcard atom.
+    """
+    if mol.GetNumConformers() == 0 or not mol.GetConformer().Is3D():
+        raise ValueError(
+            "the RDKit Mol has no three-dimensional conformer; embed it with rdDistGeom.EmbedMolecule, "
+            "or use AtomicGraph.from_smiles"
+        )
+    if any(atom.GetNumImplicitHs() + atom.GetNumExplicitHs() for atom in _with_valences(mol).GetAtoms()):
+        raise ValueError("the RDKit Mol has implicit hydrogens; call Chem.AddHs(mol, addCoords=True) first")
+    atoms = list(mol.GetAtoms())
+    numbers = [atom.GetAtomicNum() for atom in atoms]
+    if 0 in numbers:
+        raise ValueError(f"atom {numbers.index(0)} of the RDKit Mol is a wildcard; replace it by an element")
+    charges = [atom.GetFormalCharge() for atom in atoms]
+    return AtomicGraph(
+        positions=torch.tensor(mol.GetConformer().GetPositions(), dtype=dtype),
+        numbers=torch.tensor(numbers, dtype=torch.int64),
+        cell=torch.zeros(1, 3, 3, dtype=dtype),
+        pbc=torch.zeros(1, 3, dtype=torch.bool),
+        batch=torch.zeros(len(numbers), dtype=torch.int64),
+        atom_data={"initial_charges": torch.tensor(charges, dtype=dtype)},
+        system_data={"charge": torch.tensor([sum(charges)], dtype=dtype)},
+    )
+
+
+def mol_from_graph(graph: AtomicGraph, charge: int | None = None) -> Mol:
+    """Mol with bonds, bond orders, formal charges and stereochemistry perceived from the positions of one open system.
+
+    Connectivity comes from distances, bond orders from valences (Kim & Kim, Bull. Korean Chem. Soc. 36, 1769 (2015)).
+    `charge` is the total charge in e; without it system_data["charge"] counts, and failing that 0.
+
+    Raises:
+        ValueError: several systems, a periodic one, or no bond orders that fit the charge.
+    """
+    from rdkit.Chem import rdDetermineBonds
+    from rdkit.rdBase import BlockLogs
+
+    if graph.num_systems != 1:
+        raise ValueError(f"one system makes one Mol, this graph has {graph.num_systems}; split it with graph.to_list()")
+    if charge is None:
+        charge = round(float(graph.system_data["charge"][0])) if "charge" in graph.system_data else 0
+    mol = _unbonded_mol(graph.numbers.tolist(), graph.positions.detach().cpu().double().numpy(), bool(graph.pbc.any()))
+    with BlockLogs():
+        try:
+            rdDetermineBonds.DetermineBonds(mol, charge=charge, useVdw=True)
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"no bond orders fit these positions with total charge {charge:+d} ({_first_line(error)}); "
+                "give the right charge or check the geometry"
+            ) from error
+    return mol.GetMol()
+
+
+def bond_graph(atoms: ase.Atoms) -> frozenset[tuple[int, int]]:
+    """Bonded pairs (i, j), i < j, of an open system by the distance criterion; equal sets mean equal connectivity.
+
+    Raises:
+        ValueError: a periodic system.
+    """
+    from rdkit.Chem import rdDetermineBonds
+
+    mol = _unbonded_mol(atoms.numbers.tolist(), atoms.positions, bool(atoms.pbc.any()))
+    rdDetermineBonds.DetermineConnectivity(mol, useVdw=True)
+    pairs = ((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds())
+    return frozenset((min(i, j), max(i, j)) for i, j in pairs)
+
+
+def parse_smiles(smiles: str) -> Mol:
+    """Mol with explicit hydrogens, not yet embedded, of a SMILES string that names one molecule.
+
+    Several fragments ("CCO.O") are refused: a SMILES does not say how they lie, and RDKit puts them into one another.
+
+    Raises:
+        ValueError: wrong syntax or valences, no atoms, a wildcard atom, or several fragments.
+    """
+    from rdkit import Chem
+    from rdkit.rdBase import BlockLogs
+
+    with BlockLogs():
+        mol = Chem.MolFromSmiles(smiles, sanitize=False)
+        if mol is None:
+            raise ValueError(f"SMILES {smiles!r} cannot be parsed; check its brackets, ring closures and elements")
+        problems = Chem.DetectChemistryProblems(mol)
+        if problems:
+            raise ValueError(f"SMILES {smiles!r} is chemically wrong: {problems[0].Message()}; correct its valences")
+        mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    if mol.GetNumAtoms() == 0:
+        raise ValueError(f"SMILES {smiles!r} has no atoms; give a molecule, such as CCO")
+    if any(atom.GetAtomicNum() == 0 for atom in mol.GetAtoms()):
+        raise ValueError(f"SMILES {smiles!r} has a wildcard atom (*); replace it by an element")
+    fragments = len(Chem.GetMolFrags(mol))
+    if fragments > 1:
+        raise ValueError(
+            f"SMILES {smiles!r} has {fragments} fragments and does not say how they lie; "
+            "give each alone, or a file with the geometry"
+        )
+    return mol
+
+
+def mol_from_smiles(smiles: str, seed: int = 0) -> Mol:
+    """Mol with explicit hydrogens and one relaxed conformer; the same seed gives the same conformer.
+
+    Raises:
+        ValueError: what `parse_smiles` refuses, a seed that RDKit cannot take, or a molecule that cannot be embedded.
+    """
+    from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+    from rdkit.rdBase import BlockLogs
+
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"the seed of a SMILES embedding must lie in 0 ... 2^31 - 1, got {seed}")
+    mol = parse_smiles(smiles)
+    parameters: Any = rdDistGeom.ETKDGv3()  # RDKit's stubs mistype its attributes
+    parameters.randomSeed = seed
+    with BlockLogs():
+        if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
+            # random starting coordinates rescue large and strained rings, at a higher cost
+            parameters.useRandomCoords = True
+            if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
+                raise ValueError(
+                    f"SMILES {smiles!r} cannot be embedded in three dimensions; check its stereochemistry and ring "
+                    "strain, try another seed, or give a file with the geometry"
+                )
+        if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
+            rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=MAX_FORCE_FIELD_STEPS)
+        elif rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
+            rdForceFieldHelpers.UFFOptimizeMolecule(mol, maxIters=MAX_FORCE_FIELD_STEPS)
+    return mol
+
+
+def graph_from_smiles(smiles: str, seed: int = 0, dtype: torch.dtype = torch.float64) -> AtomicGraph:
+    """Graph of the embedded and relaxed conformer of `mol_from_smiles`, with its errors."""
+    return graph_from_rdkit(mol_from_smiles(smiles, seed), dtype)
+
+
+def _unbonded_mol(numbers: Sequence[int], positions: np.ndarray, periodic: bool) -> RWMol:
+    from rdkit import Chem
+
+    if periodic:
+        raise ValueError("bonds are perceived in open systems only; set pbc to False and unwrap the molecule first")
+    mol = Chem.RWMol()
+    conformer = Chem.Conformer(len(numbers))
+    for i, (number, position) in enumerate(zip(numbers, positions.tolist(), strict=True)):
+        atom = Chem.Atom(number)
+        atom.SetNoImplicit(True)  # every hydrogen is there
+        mol.AddAtom(atom)
+        conformer.SetAtomPosition(i, position)
+    mol.AddConformer(conformer)
+    return mol
+
+
+def _with_valences(mol: Mol) -> Mol:
+    """A copy that knows its implicit hydrogens, which a Mol that was never sanitised does not."""
+    from rdkit import Chem
+
+    copy = Chem.Mol(mol)
+    copy.UpdatePropertyCache(strict=False)
+    return copy
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
