@@ -107,9 +107,6 @@ class AtomsMLCalculator(Calculator):
 
     def _graph(self, atoms: ase.Atoms) -> AtomicGraph:
         """The atoms as a graph; in a run where only positions change, only positions are converted."""
-        if not np.isfinite(atoms.positions).all():
-            bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
-            raise ValueError(f"positions must be finite numbers, got {atoms.positions[bad[0]]} for atom {bad[0]}")
         now = (atoms.numbers, atoms.cell.array, atoms.pbc)
         if self._fixed is None or not all(map(np.array_equal, self._fixed_from, now)):
             self._fixed = self._convert(atoms)
@@ -120,7 +117,6 @@ class AtomsMLCalculator(Calculator):
         if len(atoms) == 0:
             raise ValueError("there are no atoms to compute")
         check_elements(atoms.numbers.tolist(), self.potential.elements)
-        check_cell(atoms)
         device = self._device
         return AtomicGraph(
             positions=self._tensor(atoms.positions),
@@ -177,24 +173,6 @@ def select_device(device: str, precision: str) -> torch.device:
     return torch.device(device)
 
 
-def check_cell(atoms: ase.Atoms) -> None:
-    """Refuse a periodic system without independent cell vectors; open axes may have none.
-
-    Raises:
-        ValueError: a cell that is not finite, a periodic axis without a vector, or linearly dependent vectors.
-    """
-    if not np.isfinite(atoms.cell.array).all():
-        raise ValueError(f"the cell must be finite numbers, got {atoms.cell.tolist()}")
-    given = atoms.cell.array.any(axis=1)
-    if not atoms.pbc.any():
-        return
-    if (atoms.pbc & ~given).any() or np.linalg.matrix_rank(atoms.cell.array[given]) < given.sum():
-        raise ValueError(
-            f"the cell {atoms.cell.tolist()} is singular; its periodic axes ({atoms.pbc.tolist()}) need linearly "
-            "independent vectors, or pbc=False"
-        )
-
-
 def _prepare(potential: Potential, device: torch.device, precision: str) -> Potential:
     """Make a potential that belongs to the calculator ready: precision, device, no gradients of weights."""
     _, dtype = PRECISIONS[precision]
@@ -205,7 +183,9 @@ def _prepare(potential: Potential, device: torch.device, precision: str) -> Pote
 
 
 def _has_volume(atoms: ase.Atoms) -> bool:
-    return bool(atoms.pbc.any()) and atoms.cell.rank == 3
+    """Whether a stress means anything: a periodic system, and three cell vectors that span more than rounding."""
+    lengths = np.linalg.norm(atoms.cell.array, axis=1)
+    return bool(atoms.pbc.any()) and abs(np.linalg.det(atoms.cell.array)) > 1e-8 * lengths.prod()
 
 
 def _results(prediction: Prediction) -> dict[str, Any]:
