@@ -1,11 +1,8 @@
 """Real spherical harmonics."""
 
-from functools import cache
-from math import sqrt
+from math import comb, sqrt
 
 import torch
-
-from atomsml.o3.clebsch_gordan import clebsch_gordan
 
 
 def spherical_harmonics(lmax: int, vectors: torch.Tensor) -> torch.Tensor:
@@ -14,27 +11,37 @@ def spherical_harmonics(lmax: int, vectors: torch.Tensor) -> torch.Tensor:
     Shapes (..., 3) -> (..., (lmax + 1)^2); degree l and order m stand at index l*l + l + m. Component normalisation:
     sum_m Y_lm^2 = 2 l + 1. Axes and signs are those of e3nn: the polar axis is y and Y_1 = sqrt(3) (x, y, z).
 
-    With the unit vector u, every degree follows from the one below by the coupling with degree 1,
-
-        Y_l = a_l sum_ij C[i, j, :] Y_(l-1)i u_j,    C = clebsch_gordan(l - 1, 1, l),
-
-    so the result is a polynomial in u: its derivatives of any order are exact and finite, at the poles too.
-    A zero vector has no direction: it yields 1 for l = 0 and 0 above, and its gradient, though finite, means nothing.
+    With (x, y, z) the unit vector, Y_lm is Q_lm(y) Re (z + i x)^m for m >= 0 and Q_l|m|(y) Im (z + i x)^|m| for m < 0:
+    polynomials, so that derivatives of any order are exact and finite, at the poles too. A zero vector has no
+    direction: what it yields above l = 0 is finite, its derivatives too, but means nothing.
     """
-    squared = vectors.square().sum(dim=-1, keepdim=True)
-    unit = vectors * torch.where(squared > 0, squared, 1.0).rsqrt()
-    degrees = [torch.ones_like(squared)]
-    for degree in range(1, lmax + 1):
-        products = (degrees[-1].unsqueeze(-1) * unit.unsqueeze(-2)).flatten(-2)
-        degrees.append(products @ _raising_matrix(degree, vectors.dtype, vectors.device))
-    return torch.cat(degrees, dim=-1)
+    # rows of one component each: the arithmetic below runs over contiguous memory
+    rows = vectors.movedim(-1, 0).contiguous()
+    squared = rows.square().sum(dim=0)
+    x, y, z = (rows * torch.where(squared > 0, squared, 1.0).rsqrt()).unbind(0)
+    columns = [y] * (lmax + 1) ** 2  # each is replaced below
+    cosine, sine = z, x  # real and imaginary part of (z + i x)^m
+    for m in range(lmax + 1):
+        if m > 1:
+            cosine, sine = z * cosine - x * sine, z * sine + x * cosine
+        for l, polar in enumerate(_polar_polynomials(m, lmax, y), start=m):  # noqa: E741 - the field's name
+            columns[l * l + l + m] = polar * cosine if m > 0 else polar
+            if m > 0:
+                columns[l * l + l - m] = polar * sine
+    return torch.stack(columns, dim=-1)
 
 
-@cache
-def _raising_matrix(degree: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """a_l C as a matrix (3 (2 l - 1), 2 l + 1); a_l from Y_l0 = sqrt(2 l + 1) on the polar axis."""
-    # a constant first asked for in inference mode must still serve later gradients
-    with torch.inference_mode(False):
-        coupling = clebsch_gordan(degree - 1, 1, degree)
-        on_axis = sqrt(2 * degree - 1) * coupling[degree - 1, 1, degree]
-        return (sqrt(2 * degree + 1) / on_axis * coupling).flatten(0, 1).to(dtype=dtype, device=device)
+def _polar_polynomials(m: int, lmax: int, y: torch.Tensor) -> list[torch.Tensor]:
+    """Q_lm(y) for l = m ... lmax: normalised associated Legendre functions without their factor (1 - y^2)^(m/2).
+
+    By the recursion in l of S. A. Holmes and W. E. Featherstone, J. Geod. 76, 279 (2002), eqs. 11 to 13.
+    """
+    sectoral = sqrt(2 * (2 * m + 1) * comb(2 * m, m) / 4**m) if m > 0 else 1.0
+    polynomials = [torch.full_like(y, sectoral)]
+    for l in range(m + 1, lmax + 1):  # noqa: E741
+        following = sqrt((4 * l * l - 1) / (l * l - m * m)) * y * polynomials[-1]
+        if l > m + 1:
+            weight = sqrt((2 * l + 1) * ((l - 1) ** 2 - m * m) / ((2 * l - 3) * (l * l - m * m)))
+            following = following - weight * polynomials[-2]
+        polynomials.append(following)
+    return polynomials
