@@ -102,6 +102,7 @@ def unsafe(tree: ast.AST) -> set[str]:
 def test_nothing_unpickles_or_changes_the_default_dtype():
     found = {relative(f): unsafe(ast.parse(f.read_text())) for room in MAY_IMPORT for f in sources(room)}
     del found["atomsml/unpickle.py"]  # the whitelist reader of official MACE files
+    del found["atomsml/ase_contract.py"]  # checks that a calculator survives a pickle of its own making
     assert {f: names for f, names in found.items() if names} == {}
     assert unsafe(ast.parse("import pickle\ntorch.load(f)\ntorch.set_default_dtype(d)")) == {
         "pickle",
