@@ -316,7 +316,7 @@ def _extxyz(calc: Calculator, atoms: ase.Atoms) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "atoms.extxyz"
         ase.io.write(path, atoms)
-        again = ase.io.read(path)
+        again: Any = ase.io.read(path)
     for name, value in wanted.items():
         found = again.calc.results.get(name, np.nan)
         _require_close(found, value, 1e-6, 16, "extxyz", f"{name} after writing and reading")

@@ -184,8 +184,10 @@ def _prepare(potential: Potential, device: torch.device, precision: str) -> Pote
 
 def _has_volume(atoms: ase.Atoms) -> bool:
     """Whether a stress means anything: a periodic system, and three cell vectors that span more than rounding."""
-    lengths = np.linalg.norm(atoms.cell.array, axis=1)
-    return bool(atoms.pbc.any()) and abs(np.linalg.det(atoms.cell.array)) > 1e-8 * lengths.prod()
+    if not atoms.pbc.any():
+        return False
+    with np.errstate(invalid="ignore"):  # the neighbour list refuses cells that are not finite, in clearer words
+        return bool(abs(np.linalg.det(atoms.cell.array)) > 1e-8 * np.linalg.norm(atoms.cell.array, axis=1).prod())
 
 
 def _results(prediction: Prediction) -> dict[str, Any]:
