@@ -67,7 +67,9 @@ def graph_to_ase(graph: AtomicGraph) -> ase.Atoms:
         if name in ("positions", "numbers"):
             raise ValueError(f"atom_data[{name!r}] would overwrite atoms.{name}; rename it")
         atoms.set_array(name, _array(value))
-    atoms.info.update(_system_values(graph))
+    for name, value in graph.system_data.items():
+        row = value[0]
+        atoms.info[name] = row.item() if row.ndim == 0 else _array(row).copy()
     return atoms
 
 
@@ -120,7 +122,7 @@ def graph_to_pymatgen(graph: AtomicGraph) -> Structure | Molecule:
 
     _check_single(graph)
     sites = {PYMATGEN_NAMES.get(name, name): value.tolist() for name, value in graph.atom_data.items()}
-    values = _system_values(graph)
+    values: dict[str, Any] = {name: value[0].tolist() for name, value in graph.system_data.items()}
     charge = values.pop("charge", None)
     species, positions = graph.numbers.tolist(), _array(graph.positions)
     if not graph.pbc.any():
@@ -226,7 +228,7 @@ def _require_smiles(text: str) -> None:
     try:
         parse_smiles(text)
     except ValueError as error:
-        raise FileNotFoundError(f"{text}: no such file, and not a molecule either ({error}); check the path") from error
+        raise FileNotFoundError(f"no file {text!r}, check the path; nor a molecule: {error}") from error
 
 
 def _read(text: str) -> list[StructureRecord]:
@@ -235,12 +237,12 @@ def _read(text: str) -> list[StructureRecord]:
     try:
         frames = ase.io.read(text, index=":", do_not_split_by_at_sign=True)
     except Exception as error:  # ASE's readers raise anything, from KeyError to AssertionError
-        reason = f"{type(error).__name__}: {str(error).strip()}".partition("\n")[0]
+        reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
         raise ValueError(
-            f"{text}: cannot be read ({reason}); check that the file is complete and its format"
+            f"{text}: cannot be read ({reason}); check that it is complete and of a format ASE reads"
         ) from error
     if not frames:
-        raise ValueError(f"{text}: holds no structure; check that the file is complete")
+        raise ValueError(f"{text}: holds no structure; check that it is complete")
     return [StructureRecord(text, index, atoms) for index, atoms in enumerate(frames)]
 
 
@@ -272,12 +274,6 @@ def _tensors(values: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tensor]
 
 def _array(value: Tensor) -> np.ndarray:
     return value.detach().cpu().numpy()
-
-
-def _system_values(graph: AtomicGraph) -> dict[str, Any]:
-    """Numbers, and copied arrays, of the one system of a graph."""
-    rows = {name: value[0] for name, value in graph.system_data.items()}
-    return {name: row.item() if row.ndim == 0 else _array(row).copy() for name, row in rows.items()}
 
 
 def _check_single(graph: AtomicGraph) -> None:

@@ -37,7 +37,8 @@ def graph_from_rdkit(mol: Mol, dtype: torch.dtype = torch.float64) -> AtomicGrap
             "the RDKit Mol has no three-dimensional conformer; embed it with rdDistGeom.EmbedMolecule, "
             "or use AtomicGraph.from_smiles"
         )
-    if any(atom.GetNumImplicitHs() + atom.GetNumExplicitHs() for atom in _with_valences(mol).GetAtoms()):
+    # a Mol that was never sanitised, as one from an XYZ file, knows of no implicit hydrogens
+    if not mol.NeedsUpdatePropertyCache() and any(atom.GetTotalNumHs() for atom in mol.GetAtoms()):
         raise ValueError("the RDKit Mol has implicit hydrogens; call Chem.AddHs(mol, addCoords=True) first")
     atoms = list(mol.GetAtoms())
     numbers = [atom.GetAtomicNum() for atom in atoms]
@@ -178,15 +179,6 @@ def _unbonded_mol(numbers: Sequence[int], positions: np.ndarray, periodic: bool)
         conformer.SetAtomPosition(i, position)
     mol.AddConformer(conformer)
     return mol
-
-
-def _with_valences(mol: Mol) -> Mol:
-    """A copy that knows its implicit hydrogens, which a Mol that was never sanitised does not."""
-    from rdkit import Chem
-
-    copy = Chem.Mol(mol)
-    copy.UpdatePropertyCache(strict=False)
-    return copy
 
 
 def _first_line(error: Exception) -> str:
