@@ -80,8 +80,8 @@ def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> Potent
     try:
         with torch.device("meta"):
             outline = model_class(config)
-    except (ValueError, OverflowError, RuntimeError) as error:
-        raise ValueError(f"model file {path} has an impossible config: {_one_line(error)}") from None
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:  # torch uses them all
+        raise ValueError(f"model file {path} has an impossible config: {_first_line(error)}") from None
     dtype = _check_tensors(path, outline)
     potential = model_class(config).cast(dtype)
     with safe_open(path, framework="pt") as file:
@@ -183,7 +183,7 @@ def _architecture(path: Path, description: dict[str, Any]) -> tuple[type[Potenti
     try:
         return model_class, config_from_json(model_class.Config, description["config"])
     except ValueError as error:
-        raise ValueError(f"model file {path}: {_one_line(error)}") from None
+        raise ValueError(f"model file {path}: {_first_line(error)}") from None
 
 
 def config_from_json(config_class: type[Any], values: Any) -> Any:
@@ -261,5 +261,6 @@ def _unreadable(path: Path, reason: str) -> str:
     )
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _first_line(error: Exception) -> str:
+    """torch adds pages to its messages."""
+    return str(error).partition("\n")[0]
