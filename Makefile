@@ -1,6 +1,6 @@
 # Every target makes its own environment first; nothing outside this folder is touched.
 #
-#   make demo     relax a molecule and a crystal and run MD, on the embedded models; results in demo-output/
+#   make demo     relax a molecule and a crystal, run 1 ps of MD, on the embedded models; results in demo-output/
 #   make test     the default test suite, on two cores
 #   make lint     ruff and mypy
 #   make peers    .venv-peers with mace-torch, for the tests that compare with it live
@@ -16,7 +16,12 @@ INSTALL := $(BIN)/pip install -c constraints.txt
 .PHONY: demo test lint peers clean
 
 demo: .venv/.package
-	$(BIN)/python examples/demo.py demo-output
+	@mkdir -p demo-output
+	$(BIN)/atomsml relax "CC(=O)Nc1ccc(O)cc1" --model organic-xtb --output demo-output/molecule.extxyz
+	$(BIN)/atomsml relax examples/data/MoNbTaW.cif --cell --model metals-pbe --output demo-output/crystal.cif
+	$(BIN)/atomsml md demo-output/molecule.extxyz --ensemble nvt --temperature 300 --timestep 0.5 --steps 2000 \
+	  --model organic-xtb --output demo-output/md.extxyz
+	@echo "demo-output/ holds the relaxed structures, the trajectory md.extxyz and the plot md.png"
 
 # one thread per worker: two workers with threads of their own would only fight for the cores
 test: .venv/.test

@@ -13,7 +13,7 @@ from ase.io.trajectory import Trajectory
 
 from atomsml import AtomsMLCalculator
 from atomsml.io import atoms_from_smiles
-from atomsml.simulate.md import iterate_md
+from atomsml.simulate.md import MDSettings, iterate_md
 from atomsml.simulate.relax import relax
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -27,12 +27,12 @@ options = parser.parse_args()
 
 atoms = atoms_from_smiles(options.smiles, seed=options.seed)
 atoms.calc = AtomsMLCalculator(options.model)
-relax(atoms, fmax=0.05)
+relax(atoms)
 
-rng = np.random.default_rng(options.seed)
+settings = MDSettings("nvt", options.temperature, options.timestep, options.steps)
 states = []
 with Trajectory("md.traj", "w", atoms) as trajectory:
-    for state in iterate_md(atoms, rng, "nvt", options.temperature, options.timestep, options.steps):
+    for state in iterate_md(atoms, settings, np.random.default_rng(options.seed)):
         states.append(state)
         if state.step % 10 == 0:
             trajectory.write()
