@@ -21,7 +21,7 @@ def bessel_basis(r: torch.Tensor, cutoff: float, num: int) -> torch.Tensor:
 def gaussian_basis(r: torch.Tensor, cutoff: float, num: int) -> torch.Tensor:
     """Gaussians at num evenly spaced centres from 0 to the cutoff, as wide (standard deviation) as their spacing.
 
-    exp(-(r - mu_k)^2 / (2 d^2)) with d = rc / (num - 1): K. T. Schütt et al., "SchNet", NeurIPS 2017, section 3
+    exp(-(r - mu_k)^2 / (2 d^2)) with d = rc / (num - 1): K. T. Schütt et al., "SchNet", NeurIPS 2017
     (filter-generating networks). Lengths in Å, shapes (E,) -> (E, num). Raises ValueError for fewer than two Gaussians.
     """
     if num < 2:
@@ -49,7 +49,7 @@ def polynomial_envelope(r: torch.Tensor, cutoff: float | torch.Tensor, power: in
 def cosine_envelope(r: torch.Tensor, cutoff: float) -> torch.Tensor:
     """(1 + cos(pi r / rc)) / 2 inside the cutoff, zero beyond; value and first derivative vanish at the cutoff.
 
-    J. Behler, J. Chem. Phys. 134, 074106 (2011), eq. 4. Lengths in Å, shapes (E,) -> (E,).
+    The cutoff function f_c of J. Behler, J. Chem. Phys. 134, 074106 (2011). Lengths in Å, shapes (E,) -> (E,).
     """
     return torch.where(r < cutoff, 0.5 * (1 + torch.cos(r * (pi / cutoff))), 0.0)
 

@@ -30,12 +30,13 @@ def zbl_energy(
 
     Shapes all (E,); r > 0 in Å, atomic numbers int64. power is the p of the envelope.
     """
-    screening_length = prefactor * BOHR / (z_sender.to(r) ** exponent + z_receiver.to(r) ** exponent)
+    charge_sender, charge_receiver = z_sender.to(r), z_receiver.to(r)
+    screening_length = prefactor * BOHR / (charge_sender**exponent + charge_receiver**exponent)
     x = r / screening_length
     screening = sum((weight * torch.exp(-decay * x) for weight, decay in SCREENING), torch.zeros_like(x))
     radii = _covalent_radii(r.dtype, r.device)
     envelope = polynomial_envelope(r, radii[z_sender] + radii[z_receiver], power)
-    return 0.5 * COULOMB * (z_sender * z_receiver) / r * screening * envelope
+    return 0.5 * COULOMB * charge_sender * charge_receiver / r * screening * envelope
 
 
 @cache
