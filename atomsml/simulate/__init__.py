@@ -1,0 +1,1 @@
+"""Relaxation and molecular dynamics of single systems with any ASE calculator."""

@@ -1,0 +1,135 @@
+"""Molecular dynamics of one system at constant energy or constant temperature.
+
+NVE is ASE's velocity Verlet. NVT is ASE's Langevin dynamics in the BAOAB splitting (Leimkuhler and Matthews, J. Chem.
+Phys. 138, 174102 (2013), section II): every degree of freedom has its own thermostat, so that stiff and small systems,
+a single molecule above all, reach equipartition, which a global velocity rescaling does not ensure; and for harmonic
+modes the finite time step leaves averages over positions exact.
+
+Where nothing holds the atoms in space, the centre of mass is held at rest: momenta and noise are projected, which
+leaves the canonical distribution of the other 3N - 3 degrees of freedom, and temperatures count just those.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import ase
+import numpy as np
+from ase import units
+from ase.constraints import FixCom
+from ase.md.langevinbaoab import LangevinBAOAB
+from ase.md.md import MolecularDynamics
+from ase.md.verlet import VelocityVerlet
+
+# A: no integrator follows an atom that crosses a bond length in one step; at 1 fs this is hydrogen at 400,000 K
+LARGEST_DISPLACEMENT = 1.0
+
+
+@dataclass(frozen=True)
+class MDSettings:
+    """How to run.
+
+    Raises:
+        ValueError: an unknown ensemble, or a number that is not positive.
+    """
+
+    ensemble: str = "nvt"  # or "nve"
+    temperature: float = 300.0  # K; of the start velocities, and in NVT of the thermostat
+    timestep: float = 1.0  # fs
+    steps: int = 1000
+    thermostat_time: float = 100.0  # fs, inverse friction of NVT
+
+    def __post_init__(self) -> None:
+        if self.ensemble not in ("nve", "nvt"):
+            raise ValueError(f"unknown ensemble {self.ensemble!r}; choose nve or nvt")
+        for name, unit in (("temperature", "K"), ("timestep", "fs"), ("thermostat_time", "fs")):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be a positive number of {unit}, got {value}")
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+
+
+@dataclass(frozen=True)
+class MDState:
+    """Energies and temperature after a step."""
+
+    step: int
+    time: float  # fs
+    potential_energy: float  # eV
+    kinetic_energy: float  # eV
+    temperature: float  # K
+
+    @property
+    def total_energy(self) -> float:
+        return self.potential_energy + self.kinetic_energy
+
+
+class UnstableDynamics(ValueError):
+    """The energy is no longer finite, or an atom moved more than LARGEST_DISPLACEMENT in one step."""
+
+
+def iterate_md(atoms: ase.Atoms, settings: MDSettings, rng: np.random.Generator) -> Iterator[MDState]:
+    """Run MD on `atoms`, which must have a calculator, in place, yielding a state at the start and after every step.
+
+    The start velocities are drawn from the Maxwell-Boltzmann distribution. In NVE, atoms that start at a minimum
+    therefore settle near half of the temperature: the other half becomes potential energy.
+
+    Raises:
+        ValueError: a single free atom, which cannot move when its centre of mass is at rest.
+        UnstableDynamics: the run exploded; says at which step.
+    """
+    constraints = atoms.constraints
+    if not constraints:
+        if len(atoms) == 1:
+            raise ValueError("a single atom cannot move when its centre of mass is at rest; give at least two")
+        atoms.set_constraint(FixCom())
+    try:
+        draw_velocities(atoms, settings.temperature, rng)
+        dynamics = _integrator(atoms, settings, rng)
+        before = atoms.get_positions()
+        for _ in dynamics.irun(steps=settings.steps):
+            state = _measure(atoms, dynamics.nsteps, settings.timestep)
+            _check_stable(state, atoms.get_forces(), atoms.positions - before)
+            before = atoms.get_positions()
+            yield state
+    finally:
+        atoms.set_constraint(constraints)
+
+
+def draw_velocities(atoms: ase.Atoms, temperature: float, rng: np.random.Generator) -> None:
+    """Draw momenta from exp(-sum p^2 / (2 m kB T)), projected by the constraints of `atoms`; temperature in K."""
+    width = np.sqrt(atoms.get_masses() * units.kB * temperature)
+    atoms.set_momenta(rng.standard_normal((len(atoms), 3)) * width[:, None], apply_constraint=True)
+
+
+def _integrator(atoms: ase.Atoms, settings: MDSettings, rng: np.random.Generator) -> MolecularDynamics:
+    timestep = settings.timestep * units.fs
+    if settings.ensemble == "nve":
+        return VelocityVerlet(atoms, timestep)
+    return LangevinBAOAB(
+        atoms, timestep, temperature_K=settings.temperature, T_tau=settings.thermostat_time * units.fs, rng=rng
+    )
+
+
+def _measure(atoms: ase.Atoms, step: int, timestep: float) -> MDState:
+    return MDState(
+        step=step,
+        time=step * timestep,
+        potential_energy=float(atoms.get_potential_energy()),
+        kinetic_energy=float(atoms.get_kinetic_energy()),
+        temperature=float(atoms.get_temperature()),
+    )
+
+
+def _check_stable(state: MDState, forces: np.ndarray, displacements: np.ndarray) -> None:
+    remedy = "try a smaller time step, relax the start structure, or a model that was made for such atoms"
+    distances = np.linalg.norm(displacements, axis=1)
+    if not (math.isfinite(state.total_energy) and np.isfinite(forces).all()):
+        raise UnstableDynamics(f"energy or forces are not finite at step {state.step}; {remedy}")
+    if distances.max() > LARGEST_DISPLACEMENT:
+        raise UnstableDynamics(
+            f"atom {distances.argmax()} moved by {distances.max():.1f} A in step {state.step}; {remedy}"
+        )

@@ -1,0 +1,92 @@
+"""Relax atoms, and optionally their cell, to the nearest minimum of the energy.
+
+The optimizers are ASE's. A relaxed cell goes through ASE's FrechetCellFilter, whose variables are the positions and the
+logarithm of the deformation gradient, so that the cell may change shape and volume; `fmax` then bounds the largest
+force and every row of volume * stress / atoms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import ase
+import numpy as np
+from ase.filters import FrechetCellFilter
+from ase.optimize import BFGS, FIRE, LBFGS
+
+OPTIMIZERS = {"lbfgs": LBFGS, "bfgs": BFGS, "fire": FIRE}
+
+
+@dataclass(frozen=True)
+class RelaxSettings:
+    """How to relax.
+
+    Raises:
+        ValueError: `fmax` or `steps` not positive, an unknown optimizer.
+    """
+
+    fmax: float = 0.05  # eV/A: converged when no force is larger
+    steps: int = 300  # give up after so many
+    cell: bool = False  # relax the cell as well
+    optimizer: str = "lbfgs"  # a key of OPTIMIZERS
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.fmax) and self.fmax > 0):
+            raise ValueError(f"fmax must be a positive number of eV/A, got {self.fmax}")
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"unknown optimizer {self.optimizer!r}; choose one of {', '.join(OPTIMIZERS)}")
+
+    def check(self, atoms: ase.Atoms) -> None:
+        """Refuse atoms that cannot be relaxed in this way.
+
+        Raises:
+            ValueError: a cell to be relaxed that is not periodic along all three axes.
+        """
+        if self.cell and not atoms.pbc.all():
+            raise ValueError(
+                f"relaxing the cell needs a crystal that is periodic along all three axes, pbc is {atoms.pbc.tolist()}"
+            )
+
+
+@dataclass(frozen=True)
+class RelaxState:
+    """Where a relaxation stands after a step; the last one is its result."""
+
+    step: int
+    energy: float  # eV
+    fmax: float  # eV/A, what settings.fmax bounds
+    reason: Literal["running", "converged", "out of steps", "energy or forces are not finite"]
+
+    @property
+    def converged(self) -> bool:
+        return self.reason == "converged"
+
+
+def relax(atoms: ase.Atoms, settings: RelaxSettings | None = None) -> RelaxState:
+    """Relax `atoms`, which must have a calculator, in place, and say how it ended."""
+    *_, last = iterate_relax(atoms, settings or RelaxSettings())
+    return last
+
+
+def iterate_relax(atoms: ase.Atoms, settings: RelaxSettings) -> Iterator[RelaxState]:
+    """Relax `atoms` in place, yielding a state before the first and after every step.
+
+    Raises:
+        ValueError: atoms that `settings.check` refuses.
+    """
+    settings.check(atoms)
+    target = FrechetCellFilter(atoms) if settings.cell else atoms
+    dynamics = OPTIMIZERS[settings.optimizer](target, logfile=None)
+    for converged in dynamics.irun(fmax=settings.fmax, steps=settings.steps):
+        energy = float(atoms.get_potential_energy())
+        fmax = float(np.linalg.norm(target.get_forces(), axis=1).max())
+        if not (math.isfinite(energy) and math.isfinite(fmax)):
+            yield RelaxState(dynamics.nsteps, energy, fmax, "energy or forces are not finite")
+            return
+        running: Literal["running", "out of steps"] = "running" if dynamics.nsteps < settings.steps else "out of steps"
+        yield RelaxState(dynamics.nsteps, energy, fmax, "converged" if converged else running)

@@ -1,0 +1,55 @@
+"""Options from a YAML file: its keys are the long option names of the command; what the command line says wins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+def load_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Make the values of a YAML file the defaults of the command's options.
+
+    Raises:
+        ValueError: not a YAML mapping, a key that is no option of this command, or a value of the wrong type.
+        OSError: the file cannot be read.
+    """
+    if path is None:
+        return None
+    options = {
+        flag.removeprefix("--"): parameter
+        for parameter in context.command.params
+        for flag in parameter.opts
+        if flag.startswith("--") and flag not in ("--config", "--help")
+    }
+    defaults = {}
+    for key, value in _read_mapping(path).items():
+        option = str(key).replace("_", "-")
+        if option not in options:
+            raise ValueError(
+                f"{path}: unknown option {key!r}; `atomsml {context.info_name}` has {', '.join(sorted(options))}"
+            )
+        if not isinstance(value, str | int | float):  # bool is an int
+            raise ValueError(f"{path}: {option} must be one value, got {value!r}")
+        parameter = options[option]
+        text = str(value)  # as on the command line, so that it is read and checked by the same rules
+        try:
+            parameter.process_value(context, text)
+        except typer.BadParameter as error:
+            raise ValueError(f"{path}: {option}: {error.message}") from None
+        defaults[str(parameter.name)] = text
+    context.default_map = defaults
+    return path
+
+
+def _read_mapping(path: Path) -> dict[Any, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a YAML file: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must consist of `option: value` lines")
+    return values

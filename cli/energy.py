@@ -1,0 +1,92 @@
+"""`atomsml energy`: energy, forces and stress of structures as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from atomsml.cli.options import (
+    ConfigOption,
+    Device,
+    DeviceOption,
+    Inputs,
+    JsonOption,
+    ModelOption,
+    Precision,
+    PrecisionOption,
+)
+
+if TYPE_CHECKING:
+    from atomsml.io import StructureRecord
+
+
+def energy(
+    context: typer.Context,
+    inputs: Inputs,
+    model: ModelOption = None,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.mixed,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the structures with their results, e.g. out.extxyz.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute energy, forces and stress of structures."""
+    from atomsml.cli.job import prepare
+    from atomsml.cli.output import check_output, print_json, snapshot, write_structures, write_summary
+
+    if output is not None:
+        check_output(output, images=1)
+    job = prepare(inputs, model, device, precision)
+    if output is not None:
+        check_output(output, len(job.structures))
+    records, images = [], []
+    for structure in job.structures:
+        structure.atoms.calc = job.calculator
+        records.append(_record(structure))
+        images.append(snapshot(structure.atoms))
+    if output is not None:
+        write_structures(output, images)
+        write_summary(output, context, job, [output], failed=[])
+    if as_json:
+        print_json(records)
+    else:
+        _print(records)
+
+
+def _record(structure: StructureRecord) -> dict[str, Any]:
+    """One object of the JSON list: eV, eV/A, and for periodic input eV/A^3 in ASE's Voigt order xx yy zz yz xz xy."""
+    from atomsml.cli.job import identity
+
+    atoms = structure.atoms
+    forces = atoms.get_forces(apply_constraint=False)
+    record = {
+        **identity(structure),
+        "energy": float(atoms.get_potential_energy()),
+        "forces": forces.tolist(),
+    }
+    if "stress" in atoms.calc.results:
+        record["stress"] = atoms.calc.results["stress"].tolist()
+    return record
+
+
+def _print(records: list[dict[str, Any]]) -> None:
+    import numpy as np
+
+    from atomsml.cli.output import print_table
+
+    stress = any("stress" in record for record in records)
+    header = ["file", "index", "formula", "energy eV", "eV/atom", "max force eV/A"]
+    rows = []
+    for record in records:
+        forces = np.array(record["forces"])
+        row = [record["file"], str(record["index"]), record["formula"]]
+        row += [f"{record['energy']:.6f}", f"{record['energy'] / len(forces):.6f}"]
+        row += [f"{np.linalg.norm(forces, axis=1).max():.4f}"]
+        if stress:
+            row += [" ".join(f"{x:.5f}" for x in record["stress"]) if "stress" in record else "-"]
+        rows.append(row)
+    print_table([*header, *(["stress xx yy zz yz xz xy eV/A^3"] if stress else [])], rows)

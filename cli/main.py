@@ -1,0 +1,54 @@
+"""The `atomsml` command: its subcommands, and the one place where errors become one line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from atomsml import __version__
+from atomsml.cli import convert, energy, info, md, models, relax
+
+# plain help: rich would double the time that --help takes
+app = typer.Typer(
+    name="atomsml",
+    help="Interatomic potentials for molecules and materials: energies, relaxation, molecular dynamics.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("energy")(energy.energy)
+app.command("relax")(relax.relax)
+app.command("md")(md.md)
+app.command("convert")(convert.convert)
+app.command("models")(models.models)
+app.command("info")(info.info)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"atomsml {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command line, by default the process's own; always ends in SystemExit.
+
+    What a user can cause arrives here as ValueError or OSError and leaves as one line on stderr and exit status 1;
+    usage errors have status 2. Anything else is a defect and keeps its traceback.
+    """
+    try:
+        app(arguments)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")

@@ -1,0 +1,47 @@
+"""The options that several commands share, as annotations, so that they read the same everywhere."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atomsml.cli.config import load_config
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Precision(StrEnum):
+    mixed = "mixed"
+    float32 = "float32"
+    float64 = "float64"
+
+
+Inputs = Annotated[
+    list[str], typer.Argument(metavar="INPUT...", help="Structure files of any format that ASE reads, or SMILES.")
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", help="Name of an embedded model, or a file. [default: the one made for such structures]"
+    ),
+]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU if there is one.")]
+PrecisionOption = Annotated[
+    Precision, typer.Option(help="mixed: geometry and sums in float64, the network in float32.")
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        callback=load_config, is_eager=True, help="YAML file whose keys are option names; the command line wins."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

@@ -1,0 +1,214 @@
+"""What commands print and write: tables, progress, structures, trajectories, and the summary of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    import ase
+
+    from atomsml.cli.job import Job
+
+State = TypeVar("State")
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print aligned columns, the same on a terminal and in a file; cells that are all numbers stand to the right."""
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    numeric = [bool(rows) and all(_is_number(cell) for cell in column[1:]) for column in columns]
+    for row in (header, *rows):
+        cells = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        )
+        typer.echo("  ".join(cells).rstrip())
+
+
+def _is_number(text: str) -> bool:
+    return text.lstrip("-").replace(".", "", 1).isdigit()
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=1, allow_nan=False))
+
+
+def follow(states: Iterable[State], total: int, label: str, describe: Callable[[State], str]) -> Iterator[State]:
+    """Pass states on, showing a progress bar on a terminal, and about ten plain lines per run in a log."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        text = TextColumn("{task.fields[text]}")
+        with Progress(*columns, text, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(label, total=total, text="")
+            for step, state in enumerate(states):
+                progress.update(task, completed=step, text=describe(state))
+                yield state
+        return
+    every = max(1, total // 10)
+    for step, state in enumerate(states):
+        if step % every == 0:
+            typer.echo(f"{label}  step {step}/{total}  {describe(state)}", err=True)
+        yield state
+
+
+def check_output(path: Path, images: int) -> None:
+    """Refuse an output file of structures before the work rather than after it.
+
+    Raises:
+        ValueError: a suffix that is no format ASE writes, or a format that holds one structure for several `images`.
+        OSError: the path cannot be written.
+    """
+    from ase.io.formats import UnknownFileTypeError, filetype, ioformats
+
+    check_writable(path)
+    try:
+        known = ioformats.get(filetype(str(path), read=False))
+    except UnknownFileTypeError:  # no suffix at all
+        known = None
+    if known is None or not known.can_write:
+        raise ValueError(f"cannot write {path}: its suffix is no format that ASE writes; use .extxyz, .traj, .cif, ...")
+    if known.single and images > 1:
+        raise ValueError(f"cannot write {images} structures to {path}: {known.name} holds one; use .extxyz or .traj")
+
+
+def check_trajectory(path: Path) -> None:
+    """Refuse an output file of many frames, as `check_output` does."""
+    check_writable(path)
+    if path.suffix not in (".extxyz", ".xyz", ".traj"):
+        raise ValueError(f"cannot write a trajectory to {path}; use the suffix .extxyz, .xyz or .traj")
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a path that cannot be written; its folder may still have to be made.
+
+    Raises:
+        OSError: a folder, or a path in something that is no folder or takes no files.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder; name a file in it")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise NotADirectoryError(f"cannot write {path}: {folder} is not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"cannot write {path}: no permission to write in {folder}")
+
+
+def snapshot(atoms: ase.Atoms) -> ase.Atoms:
+    """A copy that carries the computed energy, forces and stress as plain numbers."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    results = {key: atoms.calc.results[key] for key in ("energy", "forces", "stress") if key in atoms.calc.results}
+    copy = atoms.copy()
+    copy.calc = SinglePointCalculator(copy, **results)
+    return copy
+
+
+def write_structures(path: Path, images: list[ase.Atoms]) -> None:
+    """Write structures in the format that the suffix of `path` means.
+
+    Raises:
+        ValueError: structures that this format cannot hold.
+        OSError: the path cannot be written.
+    """
+    import ase.io
+
+    from atomsml.io import write_atomically
+
+    def write(beside: Path) -> None:
+        try:
+            ase.io.write(beside, images)
+        except OSError:
+            raise
+        except Exception as error:  # ASE's writers raise anything where a structure does not fit the format
+            raise ValueError(f"cannot write {path} in this format: {error}; use .extxyz or .traj") from error
+
+    write_atomically(path, write)
+
+
+@contextmanager
+def trajectory_writer(path: Path | None) -> Iterator[Callable[[ase.Atoms], None]]:
+    """A function that appends a frame with its results to `path`; without a path it does nothing."""
+    from ase.io.extxyz import write_extxyz
+    from ase.io.trajectory import TrajectoryWriter
+
+    if path is None:
+        yield lambda atoms: None
+        return
+    with growing_file(path) as partial:
+        if path.suffix == ".traj":
+            with TrajectoryWriter(partial) as trajectory:
+                yield lambda atoms: trajectory.write(snapshot(atoms))
+        else:
+            with partial.open("w", encoding="utf-8") as file:
+                yield lambda atoms: write_extxyz(file, [snapshot(atoms)])
+
+
+@contextmanager
+def growing_file(path: Path) -> Iterator[Path]:
+    """A hidden file that grows beside `path` and takes its place at the end.
+
+    It does so after an error too: hours of a run that stopped early are worth keeping. An empty file is not.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+    finally:
+        if partial.exists() and partial.stat().st_size > 0:
+            os.replace(partial, path)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def write_summary(
+    path: Path, context: typer.Context, job: Job, outputs: Sequence[Path], failed: Sequence[dict[str, Any]]
+) -> None:
+    """Write `<stem>.summary.json` beside the output `path`: what is needed to repeat the run and to judge it."""
+    import platform
+
+    import ase
+    import numpy as np
+    import torch
+
+    from atomsml import __version__
+    from atomsml.io import write_atomically
+    from atomsml.modelfile import model_hash
+
+    options = {key: value for key, value in context.params.items() if key not in ("inputs", "config")}
+    summary = {
+        "command": context.info_name,
+        "inputs": context.params["inputs"],
+        "options": {**options, "model": job.model},
+        "model": {"name": job.model, "sha256": model_hash(job.model)},
+        "device": str(job.calculator.potential.references.device),
+        "seed": context.params.get("seed"),
+        "versions": {
+            "atomsml": __version__,
+            "torch": str(torch.__version__),
+            "ase": ase.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "structures": len(job.structures),
+        "failed": list(failed),
+        "outputs": [str(output) for output in outputs],
+        "wall_time_s": round(time.perf_counter() - job.started, 3),
+    }
+    text = json.dumps(summary, indent=1, default=str)
+    write_atomically(summary_path(path), lambda beside: Path(beside).write_text(text + "\n", encoding="utf-8"))
+
+
+def summary_path(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.summary.json")

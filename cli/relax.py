@@ -1,0 +1,141 @@
+"""`atomsml relax`: relax structures, and with --cell their cells, to the nearest minimum."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from atomsml.cli.options import (
+    ConfigOption,
+    Device,
+    DeviceOption,
+    Inputs,
+    JsonOption,
+    ModelOption,
+    Precision,
+    PrecisionOption,
+)
+
+if TYPE_CHECKING:
+    import ase
+
+    from atomsml.cli.job import Job
+    from atomsml.io import StructureRecord
+    from atomsml.simulate.relax import RelaxSettings, RelaxState
+
+
+class Optimizer(StrEnum):
+    lbfgs = "lbfgs"
+    bfgs = "bfgs"
+    fire = "fire"
+
+
+def relax(
+    context: typer.Context,
+    inputs: Inputs,
+    model: ModelOption = None,
+    cell: Annotated[bool, typer.Option(help="Relax the cell as well (crystals).")] = False,
+    fmax: Annotated[float, typer.Option(help="Converged when no force is larger, eV/A.")] = 0.05,
+    steps: Annotated[int, typer.Option(help="Give up after this many steps.")] = 300,
+    optimizer: Annotated[Optimizer, typer.Option(help="ASE's optimizer.")] = Optimizer.lbfgs,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Relaxed structures; the suffix chooses the format.")
+    ] = Path("relaxed.extxyz"),
+    trajectory: Annotated[Path | None, typer.Option(help="Write every step as well, .extxyz or .traj.")] = None,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.mixed,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Relax structures to the nearest minimum.
+
+    The exit status is 1 if any did not converge.
+    """
+    from atomsml.cli.job import naming, prepare
+    from atomsml.cli.output import check_output, check_trajectory, print_json, write_structures, write_summary
+    from atomsml.simulate.relax import RelaxSettings
+
+    settings = RelaxSettings(fmax, steps, cell, optimizer.value)
+    check_output(output, images=1)
+    if trajectory is not None:
+        check_trajectory(trajectory)
+    job = prepare(inputs, model, device, precision)
+    check_output(output, len(job.structures))
+    for structure in job.structures:
+        with naming(structure):
+            settings.check(structure.atoms)
+    records, images = _relax_all(job, settings, trajectory)
+    write_structures(output, images)
+    failed = [record for record in records if not record["converged"]]
+    write_summary(output, context, job, [output, *([trajectory] if trajectory else [])], failed)
+    if as_json:
+        print_json(records)
+    else:
+        _print(records)
+    if failed:
+        typer.echo(f"{len(failed)} of {len(records)} structures did not converge", err=True)
+        raise typer.Exit(1)
+
+
+def _relax_all(
+    job: Job, settings: RelaxSettings, trajectory: Path | None
+) -> tuple[list[dict[str, Any]], list[ase.Atoms]]:
+    """Relax every structure; returns the JSON objects, and the relaxed structures with their results."""
+    from atomsml.cli.job import label
+    from atomsml.cli.output import follow, snapshot, trajectory_writer
+    from atomsml.simulate.relax import iterate_relax
+
+    records, images = [], []
+    with trajectory_writer(trajectory) as write_frame:
+        for structure in job.structures:
+            structure.atoms.calc = job.calculator
+            states = []
+            run = iterate_relax(structure.atoms, settings)
+            for state in follow(run, settings.steps, label(structure), _describe):
+                states.append(state)
+                write_frame(structure.atoms)
+            records.append(_record(structure, states[0], states[-1]))
+            images.append(snapshot(structure.atoms))  # now: the calculator keeps the results of one structure only
+    return records, images
+
+
+def _describe(state: RelaxState) -> str:
+    return f"{state.energy:.4f} eV, max force {state.fmax:.4f} eV/A"
+
+
+def _record(structure: StructureRecord, first: RelaxState, last: RelaxState) -> dict[str, Any]:
+    from atomsml.cli.job import identity
+
+    return {
+        **identity(structure),
+        "converged": last.converged,
+        "reason": last.reason,
+        "steps": last.step,
+        "fmax": last.fmax,
+        "energy_before": first.energy,
+        "energy": last.energy,
+    }
+
+
+def _print(records: list[dict[str, Any]]) -> None:
+    from atomsml.cli.output import print_table
+
+    print_table(
+        ["file", "index", "formula", "converged", "steps", "max force eV/A", "energy before eV", "energy eV"],
+        [
+            [
+                r["file"],
+                str(r["index"]),
+                r["formula"],
+                "yes" if r["converged"] else f"no: {r['reason']}",
+                str(r["steps"]),
+                f"{r['fmax']:.4f}",
+                f"{r['energy_before']:.6f}",
+                f"{r['energy']:.6f}",
+            ]
+            for r in records
+        ],
+    )

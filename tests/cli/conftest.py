@@ -1,0 +1,62 @@
+"""A small untrained model, and a command line that runs in a folder of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from atomsml.cli.main import main
+from atomsml.modelfile import save
+from atomsml.potentials import POTENTIALS
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Path of a float64 MACE with random weights for H, C, O and Cu."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        mace = POTENTIALS["mace"]
+        config = mace.Config(
+            elements=(1, 6, 8, 29),
+            cutoff=3.5,
+            channels=4,
+            hidden_lmax=1,
+            lmax=2,
+            correlation=2,
+            radial_mlp=(8,),
+            readout_channels=4,
+        )
+        potential = mace(config).cast(torch.float64)
+    path = tmp_path_factory.mktemp("model") / "small.safetensors"
+    save(potential, path, {"kind": "molecules", "licence": "MIT", "metrics": {"forces_mae": 0.05}})
+    return str(path)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `atomsml` with the given words in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: object) -> Result:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        if isinstance(stop.value.code, str):  # Python itself prints it and exits with 1
+            return Result(1, out, err + stop.value.code + "\n")
+        return Result(stop.value.code or 0, out, err)
+
+    return call
