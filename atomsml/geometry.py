@@ -17,35 +17,42 @@ def volume(cell: Tensor) -> Tensor:
 
 
 def complete_cell(cell: Tensor) -> Tensor:
-    """Replace zero lattice vectors by unit vectors orthogonal to the others.
+    """Replace zero lattice vectors by unit vectors orthogonal to the others and to each other.
 
-    A missing third vector is the normalised cross product of the other two. Where two are missing, the first of them
-    is the Cartesian axis least parallel to the given vector, made orthogonal to it. All three missing give the identity.
-    Cells without zero vectors come back unchanged, singular ones too.
+    The result is right-handed wherever a vector was missing; a cell without any vectors becomes the identity. Cells
+    that miss none come back unchanged, singular ones too.
     """
-    rows = list(cell.unbind(dim=-2))  # three of (systems, 3)
-    axes = torch.eye(3, dtype=cell.dtype, device=cell.device)
-    for k in range(3):
-        after, before = rows[(k + 1) % 3], rows[(k + 2) % 3]
-        normal = torch.linalg.cross(after, before)
-        direction = _unit(after + before)  # the only given vector, or zero, wherever the cross product does not apply
-        order = axes.roll(-k, dims=0)  # of equally good axes take the k-th, so that no vectors at all give the identity
-        axis = order[(direction @ order.T).abs().argmin(dim=-1)]
-        orthogonal = axis - (axis * direction).sum(dim=-1, keepdim=True) * direction
-        both_given = (_is_given(after) & _is_given(before))[:, None]
-        filled = _unit(torch.where(both_given, normal, orthogonal))
-        rows[k] = torch.where(_is_given(rows[k])[:, None], rows[k], filled)
-    return torch.stack(rows, dim=-2)
+    given = (cell != 0).any(dim=-1)  # (systems, 3)
+    if given.all():
+        return cell
+    count = given.sum(dim=-1)
+    cell = torch.where(count[:, None, None] == 0, torch.eye(3, dtype=cell.dtype, device=cell.device), cell)
+    # one given: the row after it takes a vector orthogonal to it and to the Cartesian axis least parallel to it
+    only = cell.sum(dim=-2)
+    axis = torch.nn.functional.one_hot(only.abs().argmin(dim=-1), 3).to(cell.dtype)
+    row_after = given.roll(1, dims=-1) & (count[:, None] == 1)
+    cell = torch.where(row_after[..., None], _unit(torch.linalg.cross(only, axis))[:, None], cell)
+    # now at most one is missing: the normal of the other two
+    normal = _unit(torch.linalg.cross(cell.roll(-1, dims=-2), cell.roll(-2, dims=-2)))
+    return torch.where((cell != 0).any(dim=-1, keepdim=True), cell, normal)
+
+
+def periodic_lattice(cell: Tensor, pbc: Tensor) -> Tensor:
+    """The cell with the vectors of open axes replaced by unit vectors orthogonal to the periodic ones.
+
+    Which cell an atom is in depends on the periodic vectors alone; the vector of an open axis must not tilt it.
+    """
+    return complete_cell(torch.where(pbc[..., None], cell, 0))
 
 
 def to_fractional(positions: Tensor, cell: Tensor, batch: Tensor) -> Tensor:
     """(atoms, 3) coordinates in units of the lattice vectors; the cells must not be singular (see `complete_cell`)."""
-    return torch.einsum("ni,nij->nj", positions, torch.linalg.inv(cell)[batch])
+    return torch.bmm(positions[:, None], torch.linalg.inv(cell)[batch])[:, 0]
 
 
 def to_cartesian(fractional: Tensor, cell: Tensor, batch: Tensor) -> Tensor:
     """(atoms, 3) positions in A, the inverse of `to_fractional`; the cells may be singular."""
-    return torch.einsum("ni,nij->nj", fractional, cell[batch])
+    return torch.bmm(fractional[:, None], cell[batch])[:, 0]
 
 
 def wrap(positions: Tensor, cell: Tensor, pbc: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,20 +62,14 @@ def wrap(positions: Tensor, cell: Tensor, pbc: Tensor, batch: Tensor) -> tuple[T
         positions (atoms, 3) with fractional coordinates in [0, 1] along periodic axes (1 only by rounding), and the
         whole cells taken off, (atoms, 3) int64: positions = wrapped + shifts @ cell.
     """
-    # the shift depends only on the direction of the periodic vectors: an open axis must not tilt it
-    lattice = complete_cell(torch.where(pbc[..., None], cell, 0))
+    lattice = periodic_lattice(cell, pbc)
     shifts = torch.where(pbc[batch], to_fractional(positions.detach(), lattice, batch).floor(), 0)
     return positions - to_cartesian(shifts, lattice, batch), shifts.long()
 
 
 def apply_strain(positions: Tensor, cell: Tensor, strain: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
     """Deform positions and cells by (1 + strain); strain (systems, 3, 3) is the symmetric small-strain tensor."""
-    deformed = positions + torch.einsum("ni,nij->nj", positions, strain[batch])
-    return deformed, cell + cell @ strain
-
-
-def _is_given(vectors: Tensor) -> Tensor:
-    return (vectors != 0).any(dim=-1)
+    return positions + torch.bmm(positions[:, None], strain[batch])[:, 0], cell + cell @ strain
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Neighbour lists: neighbor_list(), one door to several backends that all return the same list.
 
-The door checks the input, wraps every atom into its cell, asks a backend for candidate pairs, then applies the one
-cutoff test and the one order. A backend therefore only has to find every pair; it may find a few too many.
+The door checks the input, wraps every atom into its cell, lets a backend find each pair once, then lists it in both
+directions in one fixed order. A backend therefore never sees an atom outside its cell, a singular cell or float32.
 """
 
 from __future__ import annotations
@@ -14,18 +14,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atomsml.geometry import complete_cell, volume, wrap
+from atomsml.geometry import periodic_lattice, volume, wrap
+from atomsml.neighbors_cell_list import find_pairs
+
+# Backends search within cutoff * (1 - TIE): a shell of an ideal crystal exactly at the cutoff is then beyond it for
+# all of them, whichever way their sums round.
+TIE = 1e-9
 
 
 @dataclass(frozen=True)
 class WrappedAtoms:
-    """What a backend searches: float64, wrapped along periodic axes, no singular cell."""
+    """What a backend searches, float64."""
 
-    positions: Tensor  # (atoms, 3)
-    cell: Tensor  # (systems, 3, 3); open axes hold unit vectors orthogonal to the periodic ones
+    positions: Tensor  # (atoms, 3) inside the cell along periodic axes
+    cell: Tensor  # (systems, 3, 3) not singular; open axes hold unit vectors orthogonal to the periodic ones
     pbc: Tensor  # (systems, 3)
     batch: Tensor  # (atoms,) ascending
-    reach: float  # A: a little more than the cutoff, so that rounding loses no pair
+    cutoff: float  # A
 
 
 Pairs = tuple[Tensor, Tensor, Tensor]  # receiver (pairs,), sender (pairs,), image of the sender (pairs, 3), all int64
@@ -55,62 +60,101 @@ def neighbor_list(
 
     Raises:
         ValueError: wrong shapes, positions or cells that are not finite, a cutoff that is not positive, `batch` not
-            ascending, a periodic axis in a singular cell, an unknown or unsuitable backend.
+            ascending, a periodic axis in a singular cell, an unknown backend, or one that cannot serve these systems.
         ImportError: torch-cluster is asked for but not installed.
     """
     _check(positions, cell, pbc, cutoff, batch)
-    device = positions.device
     if backend == "auto":
-        backend = "torch" if device.type in ("cuda", "xpu") else "vesin"
+        backend = "torch" if positions.device.type in ("cuda", "xpu") else "vesin"
     if backend not in _SEARCHES:
-        raise ValueError(f"unknown neighbour-list backend {backend!r}; choose auto, {', '.join(_SEARCHES)}")
-    searched_on = torch.device("cpu") if backend == "vesin" else device
-    positions, cell = (x.detach().to(searched_on, torch.float64) for x in (positions, cell))
-    pbc, batch = pbc.to(searched_on), batch.to(searched_on)
+        raise ValueError(f"unknown neighbour-list backend {backend!r}; choose one of auto, {', '.join(_SEARCHES)}")
+    device = torch.device("cpu") if backend == "vesin" else positions.device
+    positions64, cell64 = (x.detach().to(device, torch.float64) for x in (positions, cell))
+    pbc, batch = pbc.to(device), batch.to(device, torch.int64)
 
-    lattice = complete_cell(torch.where(pbc[..., None], cell, 0))
-    _check_lattice(cell, lattice, pbc)
-    wrapped, shifts = wrap(positions, lattice, pbc, batch)
-    atoms = WrappedAtoms(wrapped, lattice, pbc, batch, reach=cutoff * (1 + 1e-9))
-    receiver, sender, image = _select_and_sort(_SEARCHES[backend](atoms), atoms, cutoff)
-    offsets = image + shifts[receiver] - shifts[sender]
-    return torch.stack([sender, receiver]).to(device), offsets.to(device)
+    lattice = periodic_lattice(cell64, pbc)
+    _check_lattice(cell64, lattice, pbc)
+    wrapped, shifts = wrap(positions64, lattice, pbc, batch)
+    pairs = _SEARCHES[backend](WrappedAtoms(wrapped, lattice, pbc, batch, cutoff * (1 - TIE)))
+    receiver, sender, offsets = _mirror_and_sort(pairs, len(wrapped))
+    if shifts.any():
+        offsets = offsets + shifts.index_select(0, receiver) - shifts.index_select(0, sender)
+    return torch.stack([sender, receiver]).to(positions.device), offsets.to(positions.device)
 
 
-def _select_and_sort(pairs: Pairs, atoms: WrappedAtoms, cutoff: float) -> Pairs:
-    """Keep pairs within the cutoff and order them by receiver, sender and image."""
+def _mirror_and_sort(pairs: Pairs, num_atoms: int) -> Pairs:
+    """List every pair in both directions, ordered by receiver, sender and image.
+
+    An edge is packed into the bits of one int64, so that sorting is one pass over plain numbers.
+    """
     receiver, sender, image = pairs
-    # subtract before adding the image: then a pair and its reverse round alike, and both stay or both go
-    vectors = atoms.positions[sender] - atoms.positions[receiver]
-    vectors += torch.einsum("ei,eij->ej", image.double(), atoms.cell[atoms.batch[receiver]])
-    inside = vectors.square().sum(dim=1) < cutoff**2
-    receiver, sender, image = receiver[inside], sender[inside], image[inside]
-    if len(receiver) == 0:
-        return receiver, sender, image
-    order = receiver * len(atoms.positions) + sender
-    for axis in image.unbind(dim=1):
-        order = order * (axis.max() - axis.min() + 1) + (axis - axis.min())
-    order = order.argsort()
-    return receiver[order], sender[order], image[order]
+    largest = int(image.abs().max()) if len(image) else 0
+    image_bits, atom_bits = (2 * largest).bit_length(), num_atoms.bit_length()
+    if 3 * image_bits + 2 * atom_bits > 63:
+        raise ValueError(
+            f"{num_atoms} atoms with up to {largest} periodic images per axis are too many for one neighbour list; "
+            "split the batch, or give larger cells or a smaller cutoff"
+        )
+
+    def pack(receiver: Tensor, sender: Tensor, image: Tensor) -> Tensor:
+        key = receiver << atom_bits | sender
+        for axis in (image + largest).unbind(dim=1):
+            key = key << image_bits | axis
+        return key
+
+    key = torch.cat([pack(receiver, sender, image), pack(sender, receiver, -image)])
+    # numpy's vectorised sort is ten times faster than torch's on a CPU
+    key = torch.from_numpy(np.sort(key.numpy())) if key.device.type == "cpu" else key.sort().values
+    mask = (1 << image_bits) - 1
+    image = torch.stack([key >> k * image_bits & mask for k in (2, 1, 0)], dim=1) - largest
+    key = key >> 3 * image_bits
+    return key >> atom_bits, key & ((1 << atom_bits) - 1), image
 
 
 def _search_vesin(atoms: WrappedAtoms) -> Pairs:
     from vesin import NeighborList
 
-    search = NeighborList(cutoff=atoms.reach, full_list=True)
+    search = NeighborList(cutoff=atoms.cutoff, full_list=False)
     positions, cell, pbc = atoms.positions.numpy(), atoms.cell.numpy(), atoms.pbc.numpy()
-    ends = np.bincount(atoms.batch.numpy(), minlength=len(cell)).cumsum()
-    pairs, images = [np.empty((0, 2), np.int64)], [np.empty((0, 3), np.int64)]
-    for system, (start, end) in enumerate(zip(np.r_[0, ends], ends, strict=False)):
-        if end > start:
-            P, S = search.compute(positions[start:end], cell[system], pbc[system], quantities="PS", copy=True)
-            pairs.append(P.astype(np.int64) + start)
-            images.append(S.astype(np.int64))
-    receiver, sender = torch.from_numpy(np.concatenate(pairs)).unbind(dim=1)
+    sizes = np.bincount(atoms.batch.numpy(), minlength=len(cell))
+    found, images = [np.empty((0, 2), np.int64)], [np.empty((0, 3), np.int64)]
+    for system, (size, end) in enumerate(zip(sizes, sizes.cumsum(), strict=True)):
+        if size > 0:
+            pairs, image = search.compute(positions[end - size : end], cell[system], pbc[system], quantities="PS")
+            found.append(pairs.astype(np.int64) + (end - size))
+            images.append(image.astype(np.int64))
+    receiver, sender = torch.from_numpy(np.concatenate(found)).unbind(dim=1)
     return receiver, sender, torch.from_numpy(np.concatenate(images))
 
 
-_SEARCHES: dict[str, Callable[[WrappedAtoms], Pairs]] = {"vesin": _search_vesin}
+def _search_torch(atoms: WrappedAtoms) -> Pairs:
+    return find_pairs(atoms.positions, atoms.cell, atoms.pbc, atoms.batch, atoms.cutoff)
+
+
+def _search_torch_cluster(atoms: WrappedAtoms) -> Pairs:
+    if atoms.pbc.any():
+        raise ValueError('backend "torch-cluster" serves open systems only, but some are periodic; take "torch"')
+    try:
+        from torch_cluster import radius
+    except ImportError as error:
+        raise ImportError('torch-cluster is not installed; run "pip install atomsml[cluster]"') from error
+    x, batch = atoms.positions, atoms.batch
+    limit = 64
+    while True:
+        receiver, sender = radius(x, x, atoms.cutoff, batch, batch, max_num_neighbors=limit)
+        # it stops at the limit without a word: a full atom may have lost neighbours
+        if len(receiver) == 0 or int(torch.bincount(receiver).max()) < limit:
+            break
+        limit *= 2
+    once = receiver < sender
+    return receiver[once], sender[once], x.new_zeros(int(once.sum()), 3, dtype=torch.int64)
+
+
+_SEARCHES: dict[str, Callable[[WrappedAtoms], Pairs]] = {
+    "vesin": _search_vesin,
+    "torch": _search_torch,
+    "torch-cluster": _search_torch_cluster,
+}
 
 
 def _check(positions: Tensor, cell: Tensor, pbc: Tensor, cutoff: float, batch: Tensor) -> None:
@@ -124,22 +168,20 @@ def _check(positions: Tensor, cell: Tensor, pbc: Tensor, cutoff: float, batch: T
     if not (math.isfinite(cutoff) and cutoff > 0):
         raise ValueError(f"cutoff must be positive and finite, got {cutoff} A")
     if atoms and ((batch[1:] < batch[:-1]).any() or batch[0] < 0 or batch[-1] >= systems):
-        raise ValueError(f"batch must be ascending and lie in 0..{systems - 1}")
-    finite = positions.isfinite().all(dim=1)
-    if not finite.all():
-        atom = int((~finite).nonzero()[0])
-        raise ValueError(f"positions of atom {atom} are not finite: {positions[atom].tolist()}")
-    finite = cell.isfinite().flatten(1).all(dim=1)
-    if not finite.all():
-        system = int((~finite).nonzero()[0])
+        raise ValueError(f"batch must be ascending and name systems 0 to {systems - 1}; sort the atoms by system")
+    if not positions.isfinite().all():
+        atom = int((~positions.isfinite().all(dim=1)).nonzero()[0])
+        raise ValueError(f"the position of atom {atom} is not finite: {positions[atom].tolist()}")
+    if not cell.isfinite().all():
+        system = int((~cell.isfinite().flatten(1).all(dim=1)).nonzero()[0])
         raise ValueError(f"the cell of system {system} is not finite: {cell[system].tolist()}")
 
 
 def _check_lattice(cell: Tensor, lattice: Tensor, pbc: Tensor) -> None:
-    missing = pbc & (cell == 0).all(dim=-1)
-    # volume of the cell whose vectors have length 1: independent of units and aspect ratio
+    missing = (pbc & (cell == 0).all(dim=-1)).any(dim=1)
+    # the volume that the cell would have if its vectors had length 1: whatever the units and the aspect ratio
     shape = volume(lattice / torch.linalg.vector_norm(lattice, dim=-1, keepdim=True))
-    wrong = missing.any(dim=1) | ~(shape > 1e-8)
+    wrong = missing | ~(shape > 1e-8)
     if wrong.any():
         system = int(wrong.nonzero()[0])
         axes = " and ".join(name for name, periodic in zip("abc", pbc[system].tolist(), strict=True) if periodic)
