@@ -1,6 +1,6 @@
 """The symmetric contraction of MACE as one sparse polynomial per output component.
 
-    out[n, o, c] = sum_t coefficients[species[n], t, c] prod_d features[n, index[t, d], c]       over t with output[t] = o
+    out[n, o, c] = sum_t coefficients[species[n], t, c] prod_d features[n, index[t, d], c]     over t with output[t] = o
 
 which is Batatia et al. 2022 (MACE), eq. 10-11 with the generalised Clebsch-Gordan coefficients and the weights
 multiplied out: the coefficients depend on the weights alone and are formed once per step, and a term is one product
@@ -22,20 +22,20 @@ class ContractionTable(torch.nn.Module):
     """The K terms of the contraction of irreps 0..lmax to irreps 0..hidden_lmax, and how path weights enter them.
 
     ============ ============ =========================================================================================
-    index        (K, 3)       components multiplied, ascending; the number of components stands for a factor of one
+    index        (K, 3)       components multiplied; the number of components stands for a factor of one
     output       (K,)         output component l*l + l + m
-    pair         (P, 3)       (first factor, second factor, output) shared by the terms of a run
-    pair_start   (P + 1,)     terms pair_start[p] .. pair_start[p + 1] - 1 belong to pair p
+    run          (R, 3)       (output, first factor, second factor) that successive terms share
+    run_start    (R + 1,)     terms run_start[r] .. run_start[r + 1] - 1 belong to run r
     paths                     (l_out, degree, number of weights), in the order of `coefficients_from_weights`
     ============ ============ =========================================================================================
 
-    Terms are sorted by output, then by their factors. Raises ValueError for a correlation outside 1..3.
+    Raises ValueError for a correlation outside 1..3.
     """
 
     index: Tensor
     output: Tensor
-    pair: Tensor
-    pair_start: Tensor
+    run: Tensor
+    run_start: Tensor
     order: Tensor
 
     def __init__(self, lmax: int, correlation: int, hidden_lmax: int) -> None:
@@ -44,30 +44,48 @@ class ContractionTable(torch.nn.Module):
             raise ValueError(f"correlation {correlation} is not supported; take 1, 2 or 3")
         self.num_components = (lmax + 1) ** 2
         self.num_outputs = (hidden_lmax + 1) ** 2
-        terms, paths, matrices = [], [], []
+        terms: list[tuple[int, ...]] = []  # (output, factors)
+        paths, matrices = [], []
         for l_out in range(hidden_lmax + 1):
             for degree in range(1, correlation + 1):
                 monomials, basis = symmetric_basis(lmax, degree, l_out)
-                row, m = np.nonzero(np.any(basis != 0.0, axis=2))
-                ones = np.full((len(row), 3 - degree), self.num_components)
-                terms.append(np.column_stack([l_out**2 + m, monomials[row], ones]))
+                rows, m = np.nonzero(np.any(basis != 0.0, axis=2))
+                ones = (self.num_components,) * (3 - degree)
+                terms += [(l_out**2 + b, *monomials[a].tolist(), *ones) for a, b in zip(rows, m, strict=True)]
                 paths.append((l_out, degree, basis.shape[2]))
-                matrices.append(torch.from_numpy(basis[row, m]))
-        unsorted = np.concatenate(terms)
-        order = np.lexsort(unsorted.T[::-1])
-        table = unsorted[order]
-        pair, start = np.unique(table[:, :3], axis=0, return_index=True)
+                matrices.append(torch.from_numpy(basis[rows, m]))
         self.paths = tuple(paths)
-        # (terms of this path, its weights), float64; no buffers, so that casting a model does not round them for good
+        # (terms of a path, its weights), float64; no buffers, so that casting a model does not round them for good
         self._matrices = tuple(matrices)
-        for name, value in {
-            "index": table[:, 1:],
-            "output": table[:, 0],
-            "pair": pair[:, [1, 2, 0]],
-            "pair_start": np.append(start, len(table)),
-            "order": order,
-        }.items():
-            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(value)), persistent=False)
+        order, runs = _group_into_runs(terms)
+        table = torch.tensor(runs)
+        run, length = torch.unique_consecutive(table[:, :3], dim=0, return_counts=True)
+        self.register_buffer("index", table[:, 1:].contiguous(), persistent=False)
+        self.register_buffer("output", table[:, 0].contiguous(), persistent=False)
+        self.register_buffer("run", run, persistent=False)
+        self.register_buffer("run_start", torch.nn.functional.pad(length.cumsum(0), (1, 0)), persistent=False)
+        self.register_buffer("order", torch.tensor(order), persistent=False)
+
+
+def _group_into_runs(terms: Sequence[tuple[int, ...]]) -> tuple[list[int], list[tuple[int, ...]]]:
+    """Order terms (output, three factors), and the factors in each, such that few runs share (output, two factors).
+
+    Greedy: the pair of factors that the most remaining terms of an output share makes the next run. Returns the
+    positions of the ordered terms among the given ones, and the ordered terms.
+    """
+    remaining = set(range(len(terms)))
+    members: dict[tuple[int, ...], dict[int, int]] = {}  # (output, two factors) -> {term: its third factor}
+    for position, (out, i, j, k) in enumerate(terms):
+        for a, b, third in ((i, j, k), (i, k, j), (j, k, i)):
+            members.setdefault((out, a, b), {})[position] = third
+    grouped = []
+    while remaining:
+        key = max(sorted(members), key=lambda k: len(members[k].keys() & remaining))
+        for position in sorted(members[key].keys() & remaining):
+            grouped.append((position, (*key, members[key][position])))
+            remaining.remove(position)
+    grouped.sort(key=lambda item: item[1])
+    return [position for position, _ in grouped], [term for _, term in grouped]
 
 
 def coefficients_from_weights(weights: Sequence[Tensor], table: ContractionTable) -> Tensor:
@@ -148,7 +166,7 @@ class _ContractionGradient(torch.autograd.Function):
     def backward(ctx, v, u):  # type: ignore[no-untyped-def]
         grad_output, features, coefficients, species = ctx.saved_tensors
         table, needed = ctx.table, ctx.needs_input_grad
-        results = [None, None, None]
+        results: list[Tensor | None] = [None, None, None]
         if v is not None:
             results = list(
                 contraction_cpu.backward_along(v, grad_output, features, coefficients, species, table, needed[2])

@@ -1,10 +1,11 @@
 """Compiled CPU kernels of the symmetric contraction: values, gradients, and gradients differentiated along a direction.
 
 The terms of one output that share their first two factors a and b form a run; with q = sum_t w_t x_t over the third
-factors of the run, its share of the output is a b q. A third factor thus costs one multiply-add, forward, and one
-more, backward, for w_t times the gradient of q. Rows over the channels are contiguous, so the innermost loops are
-vectorised; atoms are summed in order by one thread, so results do not depend on anything but the input. As a last row
-of each atom's features stands the constant one, the factor of terms of lower degree.
+factors of the run, its share of the output is a b q. A term thus costs one multiply-add forward, and one more backward
+for w_t times the gradient of q. The last row of each atom's features is the constant one, the factor of terms of lower
+degree. Each innermost loop runs over contiguous channels and writes one or two rows, few enough for the compiler to
+check at run time that they overlap nothing and to vectorise. One thread sums the atoms in order, so that equal input
+gives equal bits.
 """
 
 from typing import TYPE_CHECKING
@@ -77,61 +78,59 @@ def _arrays(*tensors: Tensor) -> list[NDArray]:
 
 
 def _terms(table: "ContractionTable") -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    return table.pair.numpy(), table.pair_start.numpy(), table.index[:, 2].numpy()
+    return table.run.numpy(), table.run_start.numpy(), table.index[:, 2].contiguous().numpy()
 
 
 @_compile
-def _forward(features, coefficients, species, pair, pair_start, third, out):  # type: ignore[no-untyped-def]
+def _forward(features, coefficients, species, run, run_start, third, out):  # type: ignore[no-untyped-def]
     atoms, components, channels = features.shape
     x = np.ones((components + 1, channels), features.dtype)
     q = np.empty(channels, features.dtype)
     for n in range(atoms):
         x[:components] = features[n]
         w = coefficients[species[n]]
-        for p in range(len(pair)):
+        for r in range(len(run)):
+            o, i, j = run[r, 0], run[r, 1], run[r, 2]
             q[:] = 0
-            for t in range(pair_start[p], pair_start[p + 1]):
-                wt, xt = w[t], x[third[t]]
+            for t in range(run_start[r], run_start[r + 1]):
+                k = third[t]
                 for c in range(channels):
-                    q[c] += wt[c] * xt[c]
-            a, b, row = x[pair[p, 0]], x[pair[p, 1]], out[n, pair[p, 2]]
+                    q[c] += w[t, c] * x[k, c]
             for c in range(channels):
-                row[c] += a[c] * b[c] * q[c]
+                out[n, o, c] += x[i, c] * x[j, c] * q[c]
 
 
 @_compile
 def _backward(  # type: ignore[no-untyped-def]
-    features, coefficients, species, grad_output, pair, pair_start, third, grad_features, grad_coefficients
+    features, coefficients, species, grad_output, run, run_start, third, grad_features, grad_coefficients
 ):
     atoms, components, channels = features.shape
     x = np.ones((components + 1, channels), features.dtype)
     gx = np.empty((components + 1, channels), features.dtype)
-    q = np.empty(channels, features.dtype)
-    gq = np.empty(channels, features.dtype)
+    q, gq = np.empty((2, channels), features.dtype)
     for n in range(atoms):
         x[:components] = features[n]
         gx[:] = 0
-        w = coefficients[species[n]]
-        for p in range(len(pair)):
-            i, j, g = pair[p, 0], pair[p, 1], grad_output[n, pair[p, 2]]
-            a, b = x[i], x[j]
+        w, g = coefficients[species[n]], grad_output[n]
+        for r in range(len(run)):
+            o, i, j = run[r, 0], run[r, 1], run[r, 2]
             for c in range(channels):
                 q[c] = 0
-                gq[c] = g[c] * a[c] * b[c]
-            for t in range(pair_start[p], pair_start[p + 1]):
-                wt, xt, gt = w[t], x[third[t]], gx[third[t]]
+                gq[c] = g[o, c] * x[i, c] * x[j, c]
+            for t in range(run_start[r], run_start[r + 1]):
+                k = third[t]
                 for c in range(channels):
-                    q[c] += wt[c] * xt[c]
-                    gt[c] += wt[c] * gq[c]
+                    q[c] += w[t, c] * x[k, c]
+                for c in range(channels):
+                    gx[k, c] += w[t, c] * gq[c]
                 if grad_coefficients is not None:
-                    gw = grad_coefficients[species[n], t]
+                    gw = grad_coefficients[species[n]]
                     for c in range(channels):
-                        gw[c] += gq[c] * xt[c]
-            ga, gb = gx[i], gx[j]
+                        gw[t, c] += gq[c] * x[k, c]
             for c in range(channels):
-                ga[c] += g[c] * b[c] * q[c]
+                gx[i, c] += g[o, c] * x[j, c] * q[c]
             for c in range(channels):
-                gb[c] += g[c] * a[c] * q[c]
+                gx[j, c] += g[o, c] * x[i, c] * q[c]
         grad_features[n] = gx[:components]
 
 
@@ -142,47 +141,52 @@ def _backward_along(  # type: ignore[no-untyped-def]
     species,
     grad_output,
     direction,
-    pair,
-    pair_start,
+    run,
+    run_start,
     third,
     out,
     grad_features,
     grad_coefficients,
 ):
-    # A name with the suffix _v is the derivative along the direction of what has the name without it.
+    # `s_v` is the derivative of `s` along the direction; ab stands for the product of the first two factors
     atoms, components, channels = features.shape
     x = np.ones((components + 1, channels), features.dtype)
     x_v = np.zeros((components + 1, channels), features.dtype)
     gx_v = np.empty((components + 1, channels), features.dtype)
-    q, q_v, gq, gq_v = np.empty((4, channels), features.dtype)
+    q, q_v, ab, ab_v, gq, gq_v = np.empty((6, channels), features.dtype)
     for n in range(atoms):
         x[:components] = features[n]
         x_v[:components] = direction[n]
         gx_v[:] = 0
-        w = coefficients[species[n]]
-        for p in range(len(pair)):
-            i, j, o = pair[p]
-            g, a, b, a_v, b_v = grad_output[n, o], x[i], x[j], x_v[i], x_v[j]
+        w, g = coefficients[species[n]], grad_output[n]
+        for r in range(len(run)):
+            o, i, j = run[r, 0], run[r, 1], run[r, 2]
+            for c in range(channels):
+                ab[c] = x[i, c] * x[j, c]
+            for c in range(channels):
+                ab_v[c] = x_v[i, c] * x[j, c] + x[i, c] * x_v[j, c]
             for c in range(channels):
                 q[c] = 0
+                gq[c] = g[o, c] * ab[c]
+            for c in range(channels):
                 q_v[c] = 0
-                gq[c] = g[c] * a[c] * b[c]
-                gq_v[c] = g[c] * (a_v[c] * b[c] + a[c] * b_v[c])
-            for t in range(pair_start[p], pair_start[p + 1]):
-                wt, xt, xt_v, gt_v = w[t], x[third[t]], x_v[third[t]], gx_v[third[t]]
+                gq_v[c] = g[o, c] * ab_v[c]
+            for t in range(run_start[r], run_start[r + 1]):
+                k = third[t]
                 for c in range(channels):
-                    q[c] += wt[c] * xt[c]
-                    q_v[c] += wt[c] * xt_v[c]
-                    gt_v[c] += wt[c] * gq_v[c]
+                    q[c] += w[t, c] * x[k, c]
+                for c in range(channels):
+                    q_v[c] += w[t, c] * x_v[k, c]
+                for c in range(channels):
+                    gx_v[k, c] += w[t, c] * gq_v[c]
                 if grad_coefficients is not None:
-                    gw = grad_coefficients[species[n], t]
+                    gw = grad_coefficients[species[n]]
                     for c in range(channels):
-                        gw[c] += gq_v[c] * xt[c] + gq[c] * xt_v[c]
-            row, ga_v, gb_v = out[n, o], gx_v[i], gx_v[j]
+                        gw[t, c] += gq_v[c] * x[k, c] + gq[c] * x_v[k, c]
             for c in range(channels):
-                row[c] += (a_v[c] * b[c] + a[c] * b_v[c]) * q[c] + a[c] * b[c] * q_v[c]
+                out[n, o, c] += ab_v[c] * q[c] + ab[c] * q_v[c]
             for c in range(channels):
-                ga_v[c] += g[c] * (b_v[c] * q[c] + b[c] * q_v[c])
+                gx_v[i, c] += g[o, c] * (x_v[j, c] * q[c] + x[j, c] * q_v[c])
             for c in range(channels):
-                gb_v[c] += g[c] * (a_v[c] * q[c] + a[c] * q_v[c])
+                gx_v[j, c] += g[o, c] * (x_v[i, c] * q[c] + x[i, c] * q_v[c])
         grad_features[n] = gx_v[:components]
