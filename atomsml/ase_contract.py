@@ -43,7 +43,8 @@ def assert_ase_contract(calc: Calculator, symbols: Sequence[str] = ("H",), spaci
     crystal = _crystal(symbols, spacing)
     molecule = crystal.copy()
     molecule.pbc, molecule.cell = False, np.zeros((3, 3))
-    for check in (_properties, _results, _free_energy, _energies, _no_state, _inputs_kept, _direct_calls, _cache):
+    before = _global_state()
+    for check in (_properties, _results, _free_energy, _energies, _inputs_kept, _direct_calls, _cache):
         for atoms in (molecule, crystal):
             check(calc, atoms.copy())
     for check in (_forces, _composable, _copies, _memory):
@@ -52,6 +53,7 @@ def assert_ase_contract(calc: Calculator, symbols: Sequence[str] = ("H",), spaci
     _no_volume(calc, crystal.copy(), molecule.copy())
     _periodic_axes(calc, crystal.copy())
     _extxyz(calc, crystal.copy())
+    _require_unchanged(before)
 
 
 def _crystal(symbols: Sequence[str], spacing: float) -> ase.Atoms:
@@ -64,7 +66,7 @@ def _crystal(symbols: Sequence[str], spacing: float) -> ase.Atoms:
 
 def _require(holds: bool, point: int, name: str, found: str) -> None:
     if not holds:
-        raise AssertionError(f"ASE contract, point {point} ({name}): {found}")
+        raise AssertionError(f"ASE contract, point {point} ({name}): {' '.join(found.split())}")
 
 
 def _require_close(found: Any, wanted: Any, relative: float, point: int, name: str, what: str) -> None:
@@ -106,6 +108,7 @@ def _results(calc: Calculator, atoms: ase.Atoms) -> None:
     _get(calc, "forces", atoms)
     if "stress" in calc.implemented_properties and atoms.cell.rank == 3:
         _get(calc, "stress", atoms)
+    _require("forces" in calc.results, 9, "results", "forces were asked for but are not in results")
     for name, value in calc.results.items():
         if name in ("energy", "free_energy"):
             _require(isinstance(value, float), 9, "results", f"{name} must be a float, got {type(value).__name__}")
@@ -118,11 +121,10 @@ def _results(calc: Calculator, atoms: ase.Atoms) -> None:
                 value.shape == shapes[name], point.get(name, 9), name, f"shape {value.shape}, expected {shapes[name]}"
             )
         _require(np.isfinite(value).all(), 9, "results", f"{name} is not finite: {value}")
-    values = calc.results.copy()
+    forces = calc.results["forces"].copy()
     _get(calc, "forces", atoms)[:] = 1e3
-    _require_close(
-        _get(calc, "forces", atoms), values["forces"], 0, 9, "results", "the forces after a caller wrote to them"
-    )
+    what = "the result after a caller wrote to the forces"
+    _require_close(_get(calc, "forces", atoms), forces, 0, 9, "results", what)
 
 
 def _free_energy(calc: Calculator, atoms: ase.Atoms) -> None:
@@ -138,19 +140,23 @@ def _energies(calc: Calculator, atoms: ase.Atoms) -> None:
         _require_close(total, _get(calc, "energy", atoms), _RELATIVE, 10, "energies", "their sum")
 
 
-def _no_state(calc: Calculator, atoms: ase.Atoms) -> None:
-    def state() -> tuple[Any, ...]:
-        numpy_state = np.random.get_state()  # noqa: NPY002  (what must not change)
-        return (
-            torch.get_default_dtype(), torch.get_rng_state().tolist(), torch.is_grad_enabled(), str(numpy_state),
-            np.geterr(), dict(os.environ), Path.cwd(),
-        )  # fmt: skip
+def _global_state() -> dict[str, Any]:
+    """What the whole process shares and a calculator must leave alone."""
+    return {
+        "torch's default dtype": torch.get_default_dtype(),
+        "torch's random state": torch.get_rng_state().numpy().tobytes(),
+        "torch's grad mode": torch.is_grad_enabled(),
+        "numpy's random state": str(np.random.get_state()),  # noqa: NPY002  (what must not change)
+        "numpy's error handling": np.geterr(),
+        "the environment": dict(os.environ),
+        "the working folder": Path.cwd(),
+    }
 
-    names = "torch's dtype; torch's random state; grad mode; numpy's random state; errstate; environment; folder"
-    before = state()
-    calc.calculate(atoms, ["energy", "forces"])
-    changed = [name for name, a, b in zip(names.split("; "), before, state(), strict=True) if a != b]
-    _require(not changed, 12, "global state", f"a calculation changed {', '.join(changed)}")
+
+def _require_unchanged(before: dict[str, Any]) -> None:
+    now = _global_state()
+    changed = [name for name, value in before.items() if now[name] != value]
+    _require(not changed, 12, "global state", f"calculations changed {', '.join(changed)}")
 
 
 def _inputs_kept(calc: Calculator, atoms: ase.Atoms) -> None:
@@ -196,16 +202,18 @@ def _cache(calc: Calculator, atoms: ase.Atoms) -> None:
 
 def _forces(calc: Calculator, atoms: ase.Atoms) -> None:
     forces = _get(calc, "forces", atoms)
-    for atom, axis in ((0, 0), (1, 1), (2, 2)):
+    size = float(np.linalg.norm(forces))
+    pattern = np.sin(np.arange(1.0, 1 + forces.size)).reshape(forces.shape)
+    for direction in (forces / (size or 1.0), pattern / np.linalg.norm(pattern)):
 
-        def energy(step: float, atom: int = atom, axis: int = axis) -> float:
+        def energy(step: float, direction: NDArray[np.float64] = direction) -> float:
             moved = atoms.copy()
-            moved.positions[atom, axis] += step
+            moved.positions += step * direction
             return float(_get(calc, "energy", moved))
 
-        error = abs(-_slope(energy) - forces[atom, axis])
-        found = f"component {axis} of atom {atom} is off by {error:.3g} eV/A from finite differences"
-        _require(bool(error <= _DERIVATIVE * np.abs(forces).max()), 6, "forces", found)
+        error = abs(_slope(energy) + float((forces * direction).sum()))
+        found = f"off by {error:.3g} eV/A from finite differences along a line, where their norm is {size:.3g} eV/A"
+        _require(error <= _DERIVATIVE * size, 6, "forces", found)
     atoms.set_constraint(FixAtoms([0]))
     _require_close(
         _get(calc, "forces", atoms), forces, _RELATIVE, 6, "forces", "the result with a constraint (ASE applies it)"

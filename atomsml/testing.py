@@ -125,7 +125,12 @@ class PotentialTests:
     def test_isolated_atom_is_its_reference(self, potential: Potential) -> None:
         for number, reference in zip(potential.elements, potential.references.tolist(), strict=True):
             prediction = _predict(potential, _open_graph(potential, torch.zeros(1, 3), [number]))
-            _close(prediction.energy, torch.tensor([reference]), f"energy of one atom {number}", abs(reference))
+            _close(
+                prediction.energy,
+                torch.tensor([reference], dtype=torch.float64),
+                f"energy of one atom {number}",
+                abs(reference),
+            )
             _below(float(_forces(prediction).abs().max()), 0, f"force on one atom {number} is", 1)
 
     def test_unknown_element_is_refused(self, potential: Potential) -> None:
