@@ -1,0 +1,32 @@
+"""Equivariant interatomic potentials and generators for molecules and materials.
+
+The public names are imported on first use, so that `import atomsml` (and `atomsml --help`) does not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atomsml.calculator import AtomsMLCalculator as AtomsMLCalculator
+    from atomsml.graph import AtomicGraph as AtomicGraph
+    from atomsml.modelfile import load as load
+    from atomsml.potential import evaluate as evaluate
+
+__version__ = "0.1.0"
+
+_HOME_OF = {
+    "AtomicGraph": "atomsml.graph",
+    "AtomsMLCalculator": "atomsml.calculator",
+    "evaluate": "atomsml.potential",
+    "load": "atomsml.modelfile",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'atomsml' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*_HOME_OF, "__version__"])

@@ -1,0 +1,158 @@
+"""Potential, Prediction and evaluate(): energies of atoms, and everything that follows from them by differentiation.
+
+evaluate() is the only place with the strain trick: positions and cell are multiplied by (1 + strain) with strain = 0,
+so that stress = (1/V) dE/dstrain comes out of the same backward pass as the forces (Knuth et al., Comput. Phys. Commun.
+190, 33 (2015), eq. 14). Tension is positive.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from atomsml.graph import AtomicGraph
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a potential says about a batch of systems."""
+
+    energy: Tensor  # (systems,) eV
+    atom_energies: Tensor  # (atoms,) eV; they sum to energy
+    forces: Tensor | None = None  # (atoms, 3) eV/A
+    stress: Tensor | None = None  # (systems, 3, 3) eV/A^3, tension positive; NaN for a system without a volume
+
+
+Predict = Callable[[AtomicGraph], Prediction]
+"""What everything downstream of a potential asks for: sums, committees and direct-force models fit as well."""
+
+
+class Potential(nn.Module, ABC):
+    """An interatomic potential: a graph goes in, one energy per atom comes out.
+
+    A subclass has a frozen dataclass `Config` whose field `elements` lists the atomic numbers it knows, is built by
+    `Model(config)`, and keeps its isolated-atom energies in the float64 buffer `references` (elements,), eV.
+    """
+
+    Config: ClassVar[type[Any]]
+    config: Any
+    cutoff: float  # A: the neighbour list it asks for
+    elements: tuple[int, ...]  # atomic numbers, ascending
+    references: Tensor
+
+    @abstractmethod
+    def forward(self, graph: AtomicGraph) -> Tensor:
+        """(atoms,) energies in eV, of the dtype of `graph.positions`, for a graph that has its neighbour list."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type in which the network computes."""
+        return next(self.parameters()).dtype
+
+    def cast(self, dtype: torch.dtype) -> Self:
+        """Change the network's floating-point type in place; `references` stay as precise as they are.
+
+        An isolated-atom energy of -1e4 eV has a rounding error of 1 meV in float32.
+        """
+        references = self.references
+        self.to(dtype)
+        self.references = references.to(self.references.device)
+        return self
+
+    def species(self, numbers: Tensor) -> Tensor:
+        """(atoms,) index of each atomic number in `self.elements`.
+
+        Raises:
+            ValueError: an element that the model was not made for, by name.
+        """
+        table = torch.full((128,), -1, dtype=torch.int64, device=numbers.device)
+        table[torch.tensor(self.elements, device=numbers.device)] = torch.arange(
+            len(self.elements), device=numbers.device
+        )
+        species = table[numbers]
+        if (species < 0).any():
+            check_elements(numbers.tolist(), self.elements)
+        return species
+
+
+def check_elements(numbers: list[int], elements: tuple[int, ...]) -> None:
+    """Refuse atomic numbers that a model was not made for.
+
+    Raises:
+        ValueError: names the unknown elements and lists the known ones.
+    """
+    from ase.data import chemical_symbols
+
+    unknown = sorted(set(numbers) - set(elements))
+    if unknown:
+        names = ", ".join(chemical_symbols[z] for z in unknown)
+        known = " ".join(chemical_symbols[z] for z in elements)
+        raise ValueError(f"the model does not know {names}; it was made for {known}")
+
+
+def evaluate(
+    potential: Potential,
+    graph: AtomicGraph,
+    forces: bool = True,
+    stress: bool = False,
+    create_graph: bool = False,
+) -> Prediction:
+    """Energy, and by one backward pass forces and stress, of every system of a graph.
+
+    A graph without a neighbour list gets one at `potential.cutoff`. With neither forces nor stress there is no backward
+    pass at all. `create_graph` keeps the result differentiable, as training on forces needs.
+
+    Returns:
+        Prediction in eV, eV/A, eV/A^3, of the dtype of `graph.positions`.
+    """
+    if graph.edge_index is None:
+        graph = graph.with_neighbors(potential.cutoff)
+    if not forces and not stress:
+        with torch.set_grad_enabled(create_graph):
+            atom_energies = potential(graph)
+            return Prediction(_sum_by_system(atom_energies, graph), atom_energies)
+    with torch.enable_grad():
+        positions = graph.positions.detach().requires_grad_(True)
+        strain = torch.zeros_like(graph.cell, requires_grad=True)
+        variables = graph.replace(positions=positions)
+        if stress:
+            symmetric = 0.5 * (strain + strain.mT)
+            variables = graph.replace(
+                positions=positions + torch.einsum("ni,nij->nj", positions, symmetric[graph.batch]),
+                cell=graph.cell + graph.cell @ symmetric,
+            )
+        atom_energies = potential(variables)
+        energy = _sum_by_system(atom_energies, graph)
+        wanted = ([positions] if forces else []) + ([strain] if stress else [])
+        gradients = list(
+            torch.autograd.grad(energy.sum(), wanted, create_graph=create_graph, materialize_grads=True)
+            if energy.requires_grad
+            else [torch.zeros_like(x) for x in wanted]
+        )
+    strain_gradient = gradients.pop() if stress else None
+    position_gradient = gradients.pop() if forces else None
+    if not create_graph:
+        energy, atom_energies = energy.detach(), atom_energies.detach()
+    return Prediction(
+        energy=energy,
+        atom_energies=atom_energies,
+        forces=None if position_gradient is None else -position_gradient,
+        stress=None if strain_gradient is None else strain_gradient / _volume(graph),
+    )
+
+
+def _sum_by_system(atom_energies: Tensor, graph: AtomicGraph) -> Tensor:
+    total = atom_energies.new_zeros(graph.num_systems)
+    return total.index_add(0, graph.batch, atom_energies)
+
+
+def _volume(graph: AtomicGraph) -> Tensor:
+    """(systems, 1, 1) cell volume; NaN where a cell has none, so that no stress is ever made up."""
+    volume = torch.linalg.det(graph.cell).abs()
+    periodic = graph.pbc.any(dim=1) & (volume > 0)
+    return torch.where(periodic, volume, torch.nan)[:, None, None]

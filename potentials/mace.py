@@ -1,0 +1,224 @@
+"""MACE: higher-order equivariant message passing (Batatia et al., arXiv:2206.07697).
+
+Each layer gathers neighbours into the two-body basis A (eq. 8), multiplies A with itself up to `correlation` times into
+the many-body basis B (eqs. 10, 11), and updates the node features with a linear map of B (eq. 12); readouts of every
+layer's scalars add up to the energy of an atom (eq. 13).
+
+| symbol | name | shape |
+|---|---|---|
+| h | features | (atoms, (hidden_lmax + 1)^2, channels) |
+| R | radial weights | (edges, paths, channels) |
+| Y | harmonics | (edges, (lmax + 1)^2) |
+| A | message | (atoms, (lmax + 1)^2, channels) |
+| B | product | (atoms, (hidden_lmax + 1)^2, channels) |
+
+Variants of the published models are fields of the config: a first layer without residual (MACE-OFF23), messages
+normalised by a learned density, Agnesi-transformed distances and a ZBL core (MACE-MPA-0, MACE-MP-0b).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from atomsml.graph import AtomicGraph
+from atomsml.layers import MLP, ElementLinear, IrrepLinear, irrep_blocks
+from atomsml.o3 import spherical_harmonics
+from atomsml.ops.contraction import ContractionTable, coefficients_from_weights, contract
+from atomsml.ops.convolution import convolution_table, convolve
+from atomsml.potential import Potential
+from atomsml.potentials.zbl import zbl_energy
+from atomsml.radial import agnesi_transform, bessel_basis, polynomial_envelope
+
+
+@dataclass(frozen=True)
+class MACEConfig:
+    """Hyperparameters of MACE."""
+
+    elements: tuple[int, ...]  # atomic numbers, ascending
+    cutoff: float = 5.0  # A
+    channels: int = 128  # multiplicity of every irrep
+    hidden_lmax: int = 1  # highest degree of the node features between layers
+    lmax: int = 3  # highest degree of the spherical harmonics and of A
+    correlation: int = 3  # number of A factors in B: body order minus one
+    num_layers: int = 2
+    num_bessel: int = 8
+    envelope_power: int = 5  # p of the polynomial envelope
+    radial_mlp: tuple[int, ...] = (64, 64, 64)  # hidden widths of the radial network
+    readout_channels: int = 16  # hidden width of the last readout
+    avg_num_neighbors: float = 1.0  # messages are divided by it; take the mean of the training set
+    residual_first: bool = True  # False: the first layer mixes messages per element instead of adding a residual
+    density_normalization: bool = False  # divide messages by a learned density instead of avg_num_neighbors
+    distance_transform: Literal["none", "agnesi"] = "none"
+    zbl: bool = False  # add Ziegler-Biersack-Littmark repulsion at short range
+    scale: float = 1.0  # eV; interaction energies are scale * network + shift
+    shift: float = 0.0  # eV per atom
+
+    def __post_init__(self) -> None:
+        if not self.elements or list(self.elements) != sorted(set(self.elements)):
+            raise ValueError(f"elements must be distinct atomic numbers in ascending order, got {self.elements}")
+        if not 1 <= self.elements[0] <= self.elements[-1] <= 118:
+            raise ValueError(f"elements must be atomic numbers from 1 to 118, got {self.elements}")
+        if not 0 <= self.hidden_lmax <= self.lmax:
+            raise ValueError(f"hidden_lmax must lie in 0..lmax = {self.lmax}, got {self.hidden_lmax}")
+        for name in ("cutoff", "channels", "num_layers", "num_bessel", "readout_channels", "avg_num_neighbors"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.distance_transform not in ("none", "agnesi"):
+            raise ValueError(f"distance_transform must be 'none' or 'agnesi', got {self.distance_transform!r}")
+
+
+class MACE(Potential):
+    """The potential; `MACE(MACEConfig(elements=(1, 6, 8)))` has random weights and references of zero."""
+
+    Config = MACEConfig
+    config: MACEConfig
+
+    def __init__(self, config: MACEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.cutoff = config.cutoff
+        self.elements = config.elements
+        self.register_buffer("references", torch.zeros(len(config.elements), dtype=torch.float64))
+        self.embedding = nn.Parameter(torch.randn(len(config.elements), config.channels))
+        last = config.num_layers - 1
+        self.layers = nn.ModuleList(
+            MACELayer(
+                config,
+                lmax_in=0 if i == 0 else config.hidden_lmax,
+                lmax_out=0 if i == last else config.hidden_lmax,
+                residual=config.residual_first or i > 0,
+            )
+            for i in range(config.num_layers)
+        )
+        self.readouts = nn.ModuleList(
+            MLP((config.channels, config.readout_channels, 1) if i == last else (config.channels, 1))
+            for i in range(config.num_layers)
+        )
+        self.radial_basis = RadialBasis(config)
+        if config.zbl:
+            self.zbl = ZBL(config.envelope_power)
+
+    def forward(self, graph: AtomicGraph) -> Tensor:
+        species = self.species(graph.numbers)
+        vectors = graph.edge_vectors()
+        lengths = torch.linalg.vector_norm(vectors, dim=1).to(self.dtype)
+        harmonics = spherical_harmonics(self.config.lmax, vectors.to(self.dtype))
+        assert graph.edge_index is not None  # edge_vectors() has raised otherwise
+        edge_index = graph.edge_index
+        basis = self.radial_basis(lengths, graph.numbers[edge_index[0]], graph.numbers[edge_index[1]])
+        features = self.embedding[species][:, None, :]
+        energies = features.new_zeros(len(species))
+        if self.config.zbl:
+            energies = energies + self.zbl(lengths, graph.numbers, edge_index)
+        for layer, readout in zip(self.layers, self.readouts, strict=True):
+            features = layer(features, species, harmonics, basis, edge_index)
+            energies = energies + readout(features[:, 0]).squeeze(1)
+        energies = self.config.scale * energies + self.config.shift
+        return energies.to(graph.dtype) + self.references.to(graph.dtype)[species]
+
+
+class RadialBasis(nn.Module):
+    """Bessel functions of the (perhaps transformed) distance times the envelope of the distance itself."""
+
+    def __init__(self, config: MACEConfig) -> None:
+        super().__init__()
+        self.cutoff, self.num_bessel, self.power = config.cutoff, config.num_bessel, config.envelope_power
+        self.agnesi = AgnesiTransform() if config.distance_transform == "agnesi" else None
+
+    def forward(self, lengths: Tensor, z_sender: Tensor, z_receiver: Tensor) -> Tensor:
+        """(edges,) lengths in A -> (edges, num_bessel)."""
+        x = lengths if self.agnesi is None else self.agnesi(lengths, z_sender, z_receiver)
+        envelope = polynomial_envelope(lengths, self.cutoff, self.power)
+        return bessel_basis(x, self.cutoff, self.num_bessel) * envelope[:, None]
+
+
+class AgnesiTransform(nn.Module):
+    """agnesi_transform with r0 half the sum of the covalent radii of a pair; q, p, a come with a model."""
+
+    covalent_radii: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        from ase.data import covalent_radii
+
+        self.register_buffer("parameters_qpa", torch.tensor([0.9183, 4.5791, 1.0805], dtype=torch.float64))
+        self.register_buffer("covalent_radii", torch.tensor(covalent_radii), persistent=False)
+
+    def forward(self, lengths: Tensor, z_sender: Tensor, z_receiver: Tensor) -> Tensor:
+        radii = self.covalent_radii.to(lengths)
+        r0 = 0.5 * (radii[z_sender] + radii[z_receiver])
+        q, p, a = self.parameters_qpa.to(lengths)
+        return agnesi_transform(lengths, r0, q, p, a)
+
+
+class ZBL(nn.Module):
+    """zbl_energy summed over the neighbours of each atom; exponent and prefactor come with a model."""
+
+    def __init__(self, power: int) -> None:
+        super().__init__()
+        self.power = power
+        self.register_buffer("screening", torch.tensor([0.300, 0.4543], dtype=torch.float64))
+
+    def forward(self, lengths: Tensor, numbers: Tensor, edge_index: Tensor) -> Tensor:
+        """(edges,) lengths -> (atoms,) energies in eV."""
+        sender, receiver = edge_index
+        exponent, prefactor = self.screening.to(lengths)
+        edge_energies = zbl_energy(lengths, numbers[sender], numbers[receiver], self.power, exponent, prefactor)
+        return lengths.new_zeros(len(numbers)).index_add(0, receiver, edge_energies)
+
+
+class MACELayer(nn.Module):
+    """One interaction (A) and product (B), and the update of the node features."""
+
+    def __init__(self, config: MACEConfig, lmax_in: int, lmax_out: int, residual: bool) -> None:
+        super().__init__()
+        c, num_elements = config.channels, len(config.elements)
+        self.config, self.lmax_in, self.residual = config, lmax_in, residual
+        self.table = convolution_table(lmax_in, config.lmax, config.lmax)
+        self.linear_up = IrrepLinear([c] * (lmax_in + 1), c)
+        self.radial = MLP((config.num_bessel, *config.radial_mlp, len(self.table.paths) * c))
+        self.linear = IrrepLinear([self.table.paths_to(l) * c for l in range(config.lmax + 1)], c)
+        self.density = MLP((config.num_bessel, 1)) if config.density_normalization else None
+        self.skip = ElementLinear(num_elements, c, min(lmax_in, lmax_out) if residual else config.lmax)
+        self.contraction = ContractionTable(config.lmax, config.correlation, lmax_out)
+        self.product = nn.ParameterList(
+            nn.Parameter(torch.randn(num_elements, paths, c) / paths) for _, _, paths in self.contraction.paths
+        )
+        self.linear_out = IrrepLinear([c] * (lmax_out + 1), c)
+        self.lmax_out = lmax_out
+
+    def forward(
+        self, features: Tensor, species: Tensor, harmonics: Tensor, basis: Tensor, edge_index: Tensor
+    ) -> Tensor:
+        message = self._message(features, harmonics, basis, edge_index)
+        if not self.residual:
+            message = self.skip(message, species)
+        coefficients = coefficients_from_weights(list(self.product), self.contraction)
+        product = contract(message, coefficients, species, self.contraction)
+        updated: Tensor = self.linear_out(irrep_blocks(product, self.lmax_out))
+        if not self.residual:
+            return updated
+        residual = self.skip(features, species)
+        missing = updated.shape[1] - residual.shape[1]  # the first layer's features are scalars only
+        return updated + nn.functional.pad(residual, (0, 0, 0, missing))
+
+    def _message(self, features: Tensor, harmonics: Tensor, basis: Tensor, edge_index: Tensor) -> Tensor:
+        """A: (atoms, (lmax + 1)^2, channels)."""
+        up = self.linear_up(irrep_blocks(features, self.lmax_in))
+        weights = self.radial(basis).view(len(basis), len(self.table.paths), self.config.channels)
+        gathered = convolve(up, harmonics, weights, edge_index, self.table)
+        atoms, _, channels = gathered.shape
+        blocks = [
+            gathered[:, rows].view(atoms, self.table.paths_to(l), 2 * l + 1, channels).transpose(1, 2).flatten(2)
+            for l, rows in self.table.irrep_slices().items()
+        ]
+        message: Tensor = self.linear(blocks)
+        if self.density is None:
+            return message / self.config.avg_num_neighbors
+        edge_density = torch.tanh(self.density(basis).squeeze(1) ** 2)
+        density = edge_density.new_zeros(atoms).index_add(0, edge_index[1], edge_density)
+        return message / (density + 1)[:, None, None]
