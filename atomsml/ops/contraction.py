@@ -7,7 +7,9 @@ multiplied out: the coefficients depend on the weights alone and are formed once
 of at most three components instead of a row of dense tensors over 16^3 of them.
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -59,11 +61,11 @@ class ContractionTable(torch.nn.Module):
         self._matrices = tuple(matrices)
         order, runs = _group_into_runs(terms)
         table = torch.tensor(runs)
-        run, length = torch.unique_consecutive(table[:, :3], dim=0, return_counts=True)
+        lengths = Counter(term[:3] for term in runs)  # in the order of the runs
         self.register_buffer("index", table[:, 1:].contiguous(), persistent=False)
         self.register_buffer("output", table[:, 0].contiguous(), persistent=False)
-        self.register_buffer("run", run, persistent=False)
-        self.register_buffer("run_start", torch.nn.functional.pad(length.cumsum(0), (1, 0)), persistent=False)
+        self.register_buffer("run", torch.tensor(list(lengths)), persistent=False)
+        self.register_buffer("run_start", torch.tensor([0, *accumulate(lengths.values())]), persistent=False)
         self.register_buffer("order", torch.tensor(order), persistent=False)
 
 
