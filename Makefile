@@ -10,7 +10,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/pip install -c constraints.txt
+# most of what torch and pymatgen bring is never imported; what is, Python compiles at the first import
+INSTALL := $(BIN)/pip install --no-compile -c constraints.txt
 
 .NOTPARALLEL:
 .PHONY: demo test lint peers clean
