@@ -1,0 +1,159 @@
+"""Write MACE models with seeded random weights, and what mace-torch computes with them.
+
+Run by hand and by test_mace_checkpoint.py, with the Python of `.venv-peers` (`make peers`):
+
+    TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 .venv-peers/bin/python tests/potentials/make_mace_golden.py tests/data/mace
+
+writes models.tar.xz with FAMILY.model for each family, and golden.npz: structures, energies (eV), forces (eV/A), stress (eV/A^3) and
+energies of the atoms, in float64. `--full` takes the sizes of the published models instead of tiny ones. Weights are
+multiples of 1/32, so that the files compress.
+"""
+
+import argparse
+import tarfile
+from pathlib import Path
+
+import ase
+import ase.build
+import numpy as np
+import torch
+from e3nn import o3
+from mace import modules
+from matscipy.neighbours import neighbour_list
+
+torch.set_default_dtype(torch.float64)
+ELEMENTS = (1, 8, 14)
+RESIDUAL = ("RealAgnosticResidualInteractionBlock", "RealAgnosticResidualInteractionBlock")
+DENSITY = ("RealAgnosticDensityInteractionBlock", "RealAgnosticDensityResidualInteractionBlock")
+FIRST_PLAIN = ("RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock")
+FAMILIES = {
+    # name: (interaction blocks, largest hidden l, channels of the published model, its elements, Bessel functions, cutoff)
+    "mp0-small": (RESIDUAL, 0, 128, 89, 10, 6.0),
+    "mp0-medium": (RESIDUAL, 1, 128, 89, 10, 6.0),
+    "mp0-large": (RESIDUAL, 2, 128, 89, 10, 6.0),
+    "mpa0": (DENSITY, 1, 128, 89, 10, 6.0),
+    "off23": (FIRST_PLAIN, 1, 128, 15, 8, 5.0),
+    "multihead": (DENSITY, 1, 128, 89, 10, 6.0),
+}
+
+
+def build(family: str, full: bool) -> torch.nn.Module:
+    blocks, hidden_lmax, channels, num_elements, num_bessel, cutoff = FAMILIES[family]
+    numbers = tuple(range(1, num_elements + 1)) if full else ELEMENTS
+    channels, cutoff = (channels, cutoff) if full else (8, 4.5)
+    heads = ["surface", "bulk"] if family == "multihead" else ["Default"]
+    density = blocks is DENSITY
+    rng = np.random.default_rng(sorted(FAMILIES).index(family))
+    torch.manual_seed(int(rng.integers(1 << 30)))
+    model = modules.ScaleShiftMACE(
+        r_max=cutoff,
+        num_bessel=num_bessel,
+        num_polynomial_cutoff=5 if family != "off23" else 6,
+        max_ell=3,
+        interaction_cls_first=modules.interaction_classes[blocks[0]],
+        interaction_cls=modules.interaction_classes[blocks[1]],
+        num_interactions=2,
+        num_elements=len(numbers),
+        hidden_irreps=o3.Irreps([(channels, (l, (-1) ** l)) for l in range(hidden_lmax + 1)]),
+        MLP_irreps=o3.Irreps("16x0e"),
+        atomic_energies=rng.uniform(-20, -1, (len(heads), len(numbers)) if len(heads) > 1 else len(numbers)),
+        avg_num_neighbors=float(rng.uniform(4, 8)),
+        atomic_numbers=list(numbers),
+        correlation=3,
+        gate=torch.nn.functional.silu,
+        radial_MLP=[64, 64, 64] if full else [16, 16, 16],
+        distance_transform="Agnesi" if density else "None",
+        pair_repulsion=density,
+        heads=heads,
+        atomic_inter_scale=rng.uniform(0.7, 1.3, len(heads)).squeeze(),
+        atomic_inter_shift=rng.uniform(-0.2, 0.2, len(heads)).squeeze(),
+    )
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            # the product basis starts with weights of 1 / paths: too small for its highest order to be felt
+            larger = parameter.shape[1] / 4 if "symmetric_contractions" in name else 1
+            parameter.copy_(torch.round(parameter * larger * 32) / 32)
+    return model
+
+
+def structures() -> dict[str, ase.Atoms]:
+    rng = np.random.default_rng(67)
+    triclinic = ase.Atoms(
+        numbers=[14, 8, 8, 1, 1, 14, 8],
+        scaled_positions=rng.uniform(0, 1, (7, 3)),
+        cell=[[5.1, 0.3, -0.2], [0.9, 4.7, 0.5], [-1.1, 0.8, 5.6]],
+        pbc=True,
+    )
+    slab = ase.build.bulk("Si", cubic=True) * (1, 1, 2)
+    slab.pbc = (True, True, False)
+    slab.center(vacuum=6.0, axis=2)
+    slab.numbers[[3, 11]] = 8
+    slab.rattle(0.1, seed=3)
+    water = ase.build.molecule("H2O")
+    pair = water.copy()
+    pair.translate([2.9, 0.3, 0.4])
+    silane = ase.build.molecule("SiH4")
+    silane.rattle(0.05, seed=4)
+    tiny = ase.Atoms("SiO", scaled_positions=[[0.1, 0.2, 0.3], [0.6, 0.55, 0.8]], cell=[2.1, 2.3, 2.6], pbc=True)
+    return {
+        "triclinic": triclinic,
+        "slab": slab,
+        "waters": water + pair,
+        "silane": silane,
+        "atom": ase.Atoms("O", positions=[[0.3, 0.1, -0.2]]),
+        "tiny": tiny,
+    }
+
+
+def compute(model: torch.nn.Module, atoms: ase.Atoms, head: int) -> dict[str, np.ndarray]:
+    numbers = model.atomic_numbers.tolist()
+    # matscipy needs a cell even where nothing is periodic
+    cell = atoms.cell.array if atoms.pbc.any() else np.eye(3) * 100.0
+    i, j, offsets = neighbour_list("ijS", positions=atoms.positions, cell=cell, pbc=atoms.pbc, cutoff=float(model.r_max))
+    data = {
+        "positions": torch.tensor(atoms.positions, requires_grad=True),
+        "cell": torch.tensor(cell),
+        "pbc": torch.tensor(atoms.pbc)[None],
+        "edge_index": torch.tensor(np.stack([i, j]), dtype=torch.int64),
+        "unit_shifts": torch.tensor(offsets, dtype=torch.float64),
+        "shifts": torch.tensor(offsets @ cell),
+        "node_attrs": torch.eye(len(numbers))[[numbers.index(z) for z in atoms.numbers]],
+        "batch": torch.zeros(len(atoms), dtype=torch.int64),
+        "ptr": torch.tensor([0, len(atoms)]),
+        "head": torch.tensor([head]),
+    }
+    out = model(data, compute_stress=True)
+    result = {name: out[name].detach().numpy() for name in ("energy", "forces", "node_energy")}
+    return {**result, **({"stress": out["stress"][0].detach().numpy()} if atoms.pbc.any() else {})}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("families", nargs="*", default=list(FAMILIES))
+    parser.add_argument("--full", action="store_true")
+    arguments = parser.parse_args()
+    golden = {}
+    for name, atoms in structures().items():
+        for key in ("numbers", "positions", "pbc"):
+            golden[f"{name}/{key}"] = getattr(atoms, key)
+        golden[f"{name}/cell"] = atoms.cell.array
+    for family in arguments.families:
+        model = build(family, arguments.full)
+        torch.save(model, arguments.folder / f"{family}.model")
+        for index, head in enumerate(model.heads):
+            for name, atoms in structures().items():
+                for key, value in compute(model, atoms, index).items():
+                    golden[f"{name}/{family}/{head}/{key}"] = value
+    np.savez_compressed(arguments.folder / "golden.npz", **golden)
+    if not arguments.full:
+        # one archive for all: they share most of their bytes
+        with tarfile.open(arguments.folder / "models.tar.xz", "w:xz", preset=9) as archive:
+            for family in arguments.families:
+                file = arguments.folder / f"{family}.model"
+                archive.add(file, file.name)
+                file.unlink()
+
+
+if __name__ == "__main__":
+    main()
