@@ -40,7 +40,7 @@ def relax(
     cell: Annotated[bool, typer.Option(help="Relax the cell as well (crystals).")] = False,
     fmax: Annotated[float, typer.Option(help="Converged when no force is larger, eV/A.")] = 0.05,
     steps: Annotated[int, typer.Option(help="Give up after this many steps.")] = 300,
-    optimizer: Annotated[Optimizer, typer.Option(help="ASE's optimizer.")] = Optimizer.lbfgs,
+    optimizer: Annotated[Optimizer, typer.Option(help="ASE's; if an energy rose, try bfgs.")] = Optimizer.lbfgs,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Relaxed structures; the suffix chooses the format.")
     ] = Path("relaxed.extxyz"),

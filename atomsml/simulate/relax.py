@@ -19,6 +19,10 @@ from ase.optimize import BFGS, FIRE, LBFGS
 
 OPTIMIZERS = {"lbfgs": LBFGS, "bfgs": BFGS, "fire": FIRE}
 
+# eV: without a line search, LBFGS may climb to a saddle point, where forces vanish as well; the noise of a network in
+# float32 is well below this
+LARGEST_RISE = 1e-2
+
 
 @dataclass(frozen=True)
 class RelaxSettings:
@@ -53,14 +57,20 @@ class RelaxSettings:
             )
 
 
+Reason = Literal["running", "converged", "out of steps", "energy rose", "energy or forces are not finite"]
+
+
 @dataclass(frozen=True)
 class RelaxState:
-    """Where a relaxation stands after a step; the last one is its result."""
+    """Where a relaxation stands after a step; the last one is its result.
+
+    "energy rose" is a point where forces vanish but which lies above the start: a saddle point, no minimum.
+    """
 
     step: int
     energy: float  # eV
     fmax: float  # eV/A, what settings.fmax bounds
-    reason: Literal["running", "converged", "out of steps", "energy or forces are not finite"]
+    reason: Reason
 
     @property
     def converged(self) -> bool:
@@ -82,11 +92,17 @@ def iterate_relax(atoms: ase.Atoms, settings: RelaxSettings) -> Iterator[RelaxSt
     settings.check(atoms)
     target = FrechetCellFilter(atoms) if settings.cell else atoms
     dynamics = OPTIMIZERS[settings.optimizer](target, logfile=None)
+    start = float(atoms.get_potential_energy())
     for converged in dynamics.irun(fmax=settings.fmax, steps=settings.steps):
         energy = float(atoms.get_potential_energy())
         fmax = float(np.linalg.norm(target.get_forces(), axis=1).max())
+        reason: Reason = "running"
         if not (math.isfinite(energy) and math.isfinite(fmax)):
-            yield RelaxState(dynamics.nsteps, energy, fmax, "energy or forces are not finite")
+            reason = "energy or forces are not finite"
+        elif converged:
+            reason = "converged" if energy < start + LARGEST_RISE else "energy rose"
+        elif dynamics.nsteps == settings.steps:
+            reason = "out of steps"
+        yield RelaxState(dynamics.nsteps, energy, fmax, reason)
+        if reason != "running":
             return
-        running: Literal["running", "out of steps"] = "running" if dynamics.nsteps < settings.steps else "out of steps"
-        yield RelaxState(dynamics.nsteps, energy, fmax, "converged" if converged else running)

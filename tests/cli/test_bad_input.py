@@ -1,0 +1,131 @@
+"""Bad input: one clear line, a non-zero status, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import pytest
+from ase.build import bulk, molecule
+
+Run = Callable[..., Any]
+
+COMMANDS = ("energy", "relax", "md")
+
+
+def _check(run: Run, *words: object, message: str) -> None:
+    before = sorted(Path().rglob("*"))
+    result = run(*words)
+    assert result.status == 1
+    assert result.out == ""
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert message in result.err
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+class TestEveryCommand:
+    def test_missing_file(self, run: Run, model: str, command: str) -> None:
+        _check(run, command, "O", "missing.cif", "-m", model, message="missing.cif: no such file")
+
+    def test_unreadable_file(self, run: Run, model: str, command: str) -> None:
+        Path("broken.xyz").write_text("3\n\nH 0 0\n")
+        _check(run, command, "broken.xyz", "-m", model, message="broken.xyz: cannot be read")
+
+    def test_binary_file(self, run: Run, model: str, command: str) -> None:
+        Path("noise.cif").write_bytes(bytes(range(256)))
+        _check(run, command, "noise.cif", "-m", model, message="noise.cif: cannot be read")
+
+    def test_unknown_model(self, run: Run, command: str) -> None:
+        _check(run, command, "O", "-m", "nobody", message="unknown model 'nobody'")
+
+    def test_file_that_is_no_model(self, run: Run, command: str) -> None:
+        Path("bad.safetensors").write_text("hello")
+        _check(run, command, "O", "-m", "bad.safetensors", message="bad.safetensors")
+
+    def test_unknown_element(self, run: Run, model: str, command: str) -> None:
+        _check(run, command, "O", "CCl", "-m", model, message="CCl, frame 0: the model does not know Cl")
+
+    def test_nan_positions(self, run: Run, model: str, command: str) -> None:
+        atoms = molecule("H2O")
+        atoms.positions[1, 2] = float("nan")
+        ase.io.write("nan.traj", atoms)
+        _check(run, command, "nan.traj", "-m", model, message="nan.traj, frame 0: the position of atom 1 is not finite")
+
+    def test_singular_cell(self, run: Run, model: str, command: str) -> None:
+        atoms = bulk("Cu")
+        atoms.cell[2] = atoms.cell[0]
+        ase.io.write("flat.traj", [molecule("H2O"), atoms])
+        _check(run, command, "flat.traj", "-m", model, message="flat.traj, frame 1: periodic, but its cell is singular")
+
+    def test_no_atoms(self, run: Run, model: str, command: str) -> None:
+        ase.io.write("empty.traj", ase.Atoms())
+        _check(run, command, "empty.traj", "-m", model, message="empty.traj, frame 0: has no atoms")
+
+    def test_folder_that_cannot_be_written(self, run: Run, model: str, command: str) -> None:
+        Path("file").write_text("")
+        _check(run, command, "O", "-m", model, "-o", "file/out.extxyz", message="cannot write file/out.extxyz")
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+    def test_folder_without_permission(self, run: Run, model: str, command: str) -> None:
+        Path("locked").mkdir(mode=0o500)
+        _check(run, command, "O", "-m", model, "-o", "locked/out.extxyz", message="no permission to write")
+
+    def test_output_is_a_folder(self, run: Run, model: str, command: str) -> None:
+        Path("out.extxyz").mkdir()
+        _check(run, command, "O", "-m", model, "-o", "out.extxyz", message="it is a folder")
+
+    def test_unknown_suffix(self, run: Run, model: str, command: str) -> None:
+        _check(run, command, "O", "-m", model, "-o", "out.unknown", message="out.unknown")
+        _check(run, command, "O", "-m", model, "-o", "out", message="cannot write")
+
+    def test_missing_gpu(self, run: Run, model: str, command: str) -> None:
+        import torch
+
+        device = "mps" if torch.cuda.is_available() else "cuda"
+        _check(run, command, "O", "-m", model, "--device", device, message=f"device '{device}'")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("relax", "--steps", 0), "steps must be at least 1, got 0"),
+        (("relax", "--steps", -5), "steps must be at least 1, got -5"),
+        (("relax", "--fmax", "nan"), "fmax must be a positive number of eV/A, got nan"),
+        (("relax", "--fmax", -1), "fmax must be a positive number of eV/A, got -1.0"),
+        (("relax", "--cell"), "O, frame 0: relaxing the cell needs a crystal that is periodic along all three axes"),
+        (("relax", "--trajectory", "steps.cif"), "cannot write a trajectory to steps.cif"),
+        (("md", "--steps", 0), "steps must be at least 1, got 0"),
+        (("md", "--timestep", 0), "timestep must be a positive number of fs, got 0.0"),
+        (("md", "--timestep", "inf"), "timestep must be a positive number of fs, got inf"),
+        (("md", "--temperature", -10), "temperature must be a positive number of K, got -10.0"),
+        (("md", "--output", "md.cif"), "cannot write a trajectory to md.cif"),
+    ],
+)
+def test_settings_out_of_range(run: Run, model: str, words: tuple[object, ...], message: str) -> None:
+    command, *options = words
+    _check(run, command, "O", "-m", model, *options, message=message)
+
+
+def test_one_structure_formats_refuse_several(run: Run, model: str) -> None:
+    _check(run, "relax", "O", "CO", "-m", model, "-o", "out.vasp", message="cannot write 2 structures to out.vasp")
+
+
+def test_a_structure_that_the_format_cannot_hold(run: Run, model: str) -> None:
+    result = run("energy", "O", "-m", model, "-o", "out.xsd")
+    assert result.status == 1
+    assert "error: cannot write out.xsd in this format" in result.err
+    assert list(Path().iterdir()) == []
+
+
+def test_single_atom_md(run: Run, model: str) -> None:
+    ase.io.write("atom.xyz", ase.Atoms("Cu"))
+    _check(run, "md", "atom.xyz", "-m", model, message="atom.xyz, frame 0: a single atom cannot move")
+
+
+def test_info_of_nothing(run: Run) -> None:
+    _check(run, "info", "nobody", message="unknown model 'nobody'")

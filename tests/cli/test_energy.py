@@ -1,0 +1,97 @@
+"""`atomsml energy` against the calculator in a script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+
+import atomsml
+from atomsml import AtomsMLCalculator
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> list[str]:
+    """A file with two molecules, and a crystal."""
+    molecules = [molecule("CH3OH"), molecule("H2O")]
+    for atoms in molecules:
+        atoms.info.clear()
+    ase.io.write(tmp_path / "molecules.xyz", molecules, format="extxyz")
+    crystal = bulk("Cu", cubic=True)
+    crystal.rattle(0.1, seed=0)
+    ase.io.write(tmp_path / "copper.vasp", crystal)
+    return ["molecules.xyz", "copper.vasp"]
+
+
+def test_json_is_what_the_calculator_says(run: Run, model: str, inputs: list[str]) -> None:
+    result = run("energy", *inputs, "-m", model, "--json", "--precision", "float64")
+    assert (result.status, result.err) == (0, "")
+    records = json.loads(result.out)
+    assert [(r["file"], r["index"], r["formula"]) for r in records] == [
+        ("molecules.xyz", 0, "CH4O"),
+        ("molecules.xyz", 1, "H2O"),
+        ("copper.vasp", 0, "Cu4"),
+    ]
+    structures = [*ase.io.read("molecules.xyz", ":"), ase.io.read("copper.vasp")]
+    for record, atoms in zip(records, structures, strict=True):
+        atoms.calc = AtomsMLCalculator(model, precision="float64")
+        assert record["energy"] == pytest.approx(atoms.get_potential_energy(), abs=1e-10)
+        np.testing.assert_allclose(record["forces"], atoms.get_forces(), rtol=0, atol=1e-10)
+        assert ("stress" in record) == bool(atoms.pbc.any())
+        if atoms.pbc.any():
+            np.testing.assert_allclose(record["stress"], atoms.get_stress(), rtol=0, atol=1e-12)
+
+
+def test_table_has_a_line_per_structure(run: Run, model: str, inputs: list[str]) -> None:
+    result = run("energy", *inputs, "O", "-m", model)
+    header, *lines = result.out.splitlines()
+    assert header.split()[:5] == ["file", "index", "formula", "energy", "eV"]
+    assert [line.split()[:3] for line in lines] == [
+        ["molecules.xyz", "0", "CH4O"],
+        ["molecules.xyz", "1", "H2O"],
+        ["copper.vasp", "0", "Cu4"],
+        ["O", "0", "H2O"],
+    ]
+
+
+def test_output_holds_the_results_and_a_summary_says_how(run: Run, model: str, inputs: list[str]) -> None:
+    result = run("energy", *inputs, "-m", model, "-o", "new/out.extxyz", "--json")
+    assert result.status == 0
+    images = ase.io.read("new/out.extxyz", ":")
+    for record, atoms in zip(json.loads(result.out), images, strict=True):
+        # extxyz keeps 8 decimals of forces
+        assert atoms.get_potential_energy() == pytest.approx(record["energy"], abs=1e-6)
+        np.testing.assert_allclose(atoms.get_forces(), record["forces"], rtol=0, atol=1e-7)
+    summary = json.loads(Path("new/out.summary.json").read_text())
+    assert summary["command"] == "energy"
+    assert summary["inputs"] == inputs
+    assert summary["options"]["precision"] == "mixed"
+    assert summary["model"]["name"] == model
+    assert len(summary["model"]["sha256"]) == 64
+    assert summary["versions"]["atomsml"] == atomsml.__version__
+    assert set(summary["versions"]) == {"atomsml", "torch", "ase", "numpy", "python"}
+    assert summary["structures"] == 3
+    assert summary["outputs"] == ["new/out.extxyz"]
+    assert summary["wall_time_s"] > 0
+
+
+def test_without_output_nothing_is_written(run: Run, model: str, tmp_path: Path) -> None:
+    run("energy", "O", "-m", model)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_precision_reaches_the_model(run: Run, model: str) -> None:
+    energies = [
+        json.loads(run("energy", "O", "-m", model, "--json", "--precision", p).out)[0]["energy"]
+        for p in ("float32", "float64")
+    ]
+    assert energies[0] != energies[1]
+    assert energies[0] == pytest.approx(energies[1], abs=1e-5)

@@ -1,0 +1,51 @@
+"""`atomsml models`, `atomsml info`, and the default model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from atomsml.modelfile import embedded_models, load, model_hash, read_metadata
+
+Run = Callable[..., Any]
+
+
+def test_models_json_describes_the_embedded_models(run: Run) -> None:
+    result = run("models", "--json")
+    records = json.loads(result.out)
+    assert [record["name"] for record in records] == list(embedded_models())
+    for record in records:
+        assert set(record) == {"name", "kind", "elements", "architecture", "parameters"}
+        assert record["parameters"] == sum(p.numel() for p in load(record["name"]).parameters())
+
+
+def test_models_table_has_a_line_per_model(run: Run) -> None:
+    lines = run("models").out.splitlines()
+    assert lines[0].split() == ["name", "kind", "elements", "architecture", "parameters"]
+    assert [line.split()[0] for line in lines[1:]] == list(embedded_models())
+
+
+def test_info_prints_the_metadata_and_the_hash(run: Run, model: str) -> None:
+    about = json.loads(run("info", model, "--json").out)
+    assert about["sha256"] == model_hash(model)
+    assert about["file"] == model
+    assert {key: about[key] for key in read_metadata(model)} == read_metadata(model)
+    text = run("info", model).out
+    for piece in ("architecture: mace", "elements: [H, C, O, Cu]", "cutoff: 3.5", "licence: MIT", about["sha256"]):
+        assert piece in text
+
+
+@pytest.mark.skipif("organic-xtb" not in embedded_models(), reason="organic-xtb is not in this checkout")
+def test_default_model_fits_the_elements_and_is_named(run: Run) -> None:
+    result = run("energy", "CCO", "--json")
+    assert result.status == 0
+    assert result.err == "model: organic-xtb, chosen by the elements (--model takes another)\n"
+
+
+def test_no_default_model_for_unknown_elements(run: Run) -> None:
+    result = run("energy", "[Xe]")
+    assert result.status == 1
+    assert "no single default model for molecules of Xe; choose one with --model" in result.err

@@ -1,0 +1,94 @@
+"""`atomsml relax`: what it writes, and what it says about structures that did not converge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+
+from atomsml import AtomsMLCalculator
+
+Run = Callable[..., Any]
+
+
+def test_relaxed_structures_are_written_with_their_results(run: Run, model: str) -> None:
+    result = run("relax", "O", "[H][H]", "-m", model, "--fmax", 0.01, "--json")
+    assert result.status == 0
+    records = json.loads(result.out)
+    images = ase.io.read("relaxed.extxyz", ":")
+    assert [record["formula"] for record in records] == ["H2O", "H2"]
+    for record, atoms in zip(records, images, strict=True):
+        assert record["converged"]
+        assert record["reason"] == "converged"
+        assert 0 < record["steps"] <= 300
+        assert record["energy"] < record["energy_before"]
+        fresh = atoms.copy()
+        fresh.calc = AtomsMLCalculator(model)
+        # positions are written with 8 decimals
+        assert fresh.get_potential_energy() == pytest.approx(record["energy"], abs=1e-6)
+        assert atoms.get_potential_energy() == pytest.approx(record["energy"], abs=1e-6)
+        assert np.linalg.norm(fresh.get_forces(), axis=1).max() < 0.0101
+    summary = json.loads(Path("relaxed.summary.json").read_text())
+    assert summary["failed"] == []
+    assert summary["options"]["fmax"] == 0.01
+
+
+def test_what_does_not_converge_fails_the_command(run: Run, model: str) -> None:
+    result = run("relax", "O", "CO", "-m", model, "--fmax", 1e-8, "--steps", 2)
+    assert result.status == 1
+    assert result.err.splitlines()[-1] == "2 of 2 structures did not converge"
+    assert "no: out of steps" in result.out
+    assert len(ase.io.read("relaxed.extxyz", ":")) == 2
+    failed = json.loads(Path("relaxed.summary.json").read_text())["failed"]
+    assert [(f["file"], f["reason"], f["steps"]) for f in failed] == [
+        ("O", "out of steps", 2),
+        ("CO", "out of steps", 2),
+    ]
+
+
+def test_cell_changes_only_when_asked(run: Run, model: str) -> None:
+    ase.io.write("copper.cif", bulk("Cu", cubic=True))
+    volume = ase.io.read("copper.cif").get_volume()
+    run("relax", "copper.cif", "-m", model, "--steps", 5, "-o", "fixed.cif")
+    assert ase.io.read("fixed.cif").get_volume() == pytest.approx(volume, rel=1e-6)
+    run("relax", "copper.cif", "-m", model, "--steps", 5, "--cell", "-o", "free.cif")
+    assert abs(ase.io.read("free.cif").get_volume() / volume - 1) > 1e-3
+
+
+def test_trajectory_has_every_step(run: Run, model: str) -> None:
+    for name in ("steps.traj", "steps.extxyz"):
+        result = run("relax", "O", "-m", model, "--fmax", 0.01, "--trajectory", name, "--json")
+        record = json.loads(result.out)[0]
+        frames = ase.io.read(name, ":")
+        assert len(frames) == record["steps"] + 1
+        assert frames[0].get_potential_energy() == pytest.approx(record["energy_before"], abs=1e-6)
+        assert frames[-1].get_potential_energy() == pytest.approx(record["energy"], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["out.xyz", "out.traj", "out.vasp", "out.json", "POSCAR"])
+def test_suffix_chooses_the_format(run: Run, model: str, name: str) -> None:
+    run("relax", "O", "-m", model, "--steps", 1, "-o", name)
+    atoms = ase.io.read(name)
+    assert sorted(atoms.symbols) == ["H", "H", "O"]
+
+
+def test_an_earlier_output_survives_an_error(run: Run, model: str) -> None:
+    Path("relaxed.extxyz").write_text("precious")
+    assert run("relax", "nothing.xyz", "-m", model).status == 1
+    assert Path("relaxed.extxyz").read_text() == "precious"
+    assert [path.name for path in Path().iterdir()] == ["relaxed.extxyz"]
+
+
+def test_progress_is_plain_lines_in_a_log(run: Run, model: str) -> None:
+    ase.io.write("water.xyz", molecule("H2O"))
+    result = run("relax", "water.xyz", "-m", model, "--fmax", 1e-9, "--steps", 20)
+    lines = [line for line in result.err.splitlines() if line.startswith("water.xyz, frame 0  step ")]
+    assert 10 <= len(lines) <= 12
+    assert "\r" not in result.err
+    assert "\x1b" not in result.err
