@@ -1,10 +1,11 @@
 """RDKit and AtomicGraph: molecules with bonds from graphs, graphs from molecules, geometries from SMILES.
 
 A SMILES string says how atoms are connected, not where they are. ETKDGv3 (Wang, Witek, Landrum, Riniker, J. Chem.
-Inf. Model. 60, 2044 (2020)) embeds it in space and MMFF94 (Halgren, J. Comput. Chem. 17, 490 (1996)) relaxes it; UFF
-(Rappe et al., J. Am. Chem. Soc. 114, 10024 (1992)) stands in where MMFF94 lacks parameters, and where both lack them
-the embedded geometry is kept. The way back, from positions to bonds, is RDKit's distance criterion: two atoms are
-bonded that are closer than 1.3 times the sum of their covalent radii.
+Inf. Model. 60, 2044 (2020)) embeds it in space and MMFF94 (Halgren, J. Comput. Chem. 17, 490 (1996)) relaxes it. Where
+ETKDG's idea of rings is too strict, plain distance geometry stands in; where MMFF94 lacks parameters, UFF (Rappe et
+al., J. Am. Chem. Soc. 114, 10024 (1992)); and where both lack them the embedded geometry is kept. The way back, from
+positions to bonds, is RDKit's distance criterion: two atoms are bonded that are closer than 1.3 times the sum of their
+covalent radii.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from atomsml.graph import AtomicGraph
 if TYPE_CHECKING:
     from rdkit.Chem import Mol, RWMol
 
+EMBEDDING_ATTEMPTS = 30  # RDKit's own limit, ten per atom, lets a hopeless molecule take minutes
 MAX_FORCE_FIELD_STEPS = 2000
 
 
@@ -142,22 +144,34 @@ def mol_from_smiles(smiles: str, seed: int = 0) -> Mol:
     if not 0 <= seed < 2**31:
         raise ValueError(f"the seed of a SMILES embedding must lie in 0 ... 2^31 - 1, got {seed}")
     mol = parse_smiles(smiles)
-    parameters: Any = rdDistGeom.ETKDGv3()  # RDKit's stubs mistype its attributes
-    parameters.randomSeed = seed
     with BlockLogs():
-        if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
-            # random starting coordinates rescue large and strained rings, at a higher cost
-            parameters.useRandomCoords = True
-            if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
-                raise ValueError(
-                    f"SMILES {smiles!r} cannot be embedded in three dimensions; check its stereochemistry and ring "
-                    "strain, try another seed, or give a file with the geometry"
-                )
+        if not (_embed(mol, rdDistGeom.ETKDGv3(), seed) or _embed(mol, _plain_distance_geometry(), seed)):
+            raise ValueError(
+                f"SMILES {smiles!r} cannot be embedded in three dimensions; check its stereochemistry and ring strain, "
+                "or give a file with the geometry"
+            )
         if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
             rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=MAX_FORCE_FIELD_STEPS)
         elif rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
             rdForceFieldHelpers.UFFOptimizeMolecule(mol, maxIters=MAX_FORCE_FIELD_STEPS)
     return mol
+
+
+def _embed(mol: Mol, parameters: Any, seed: int) -> bool:  # RDKit's stubs mistype EmbedParameters
+    from rdkit.Chem import rdDistGeom
+
+    parameters.randomSeed = seed
+    parameters.maxIterations = EMBEDDING_ATTEMPTS
+    return rdDistGeom.EmbedMolecule(mol, parameters) >= 0
+
+
+def _plain_distance_geometry() -> Any:
+    """Without ETKDG's terms for flat rings and usual torsions, which rule out helicenes, fullerenes and cyclophanes."""
+    from rdkit.Chem import rdDistGeom
+
+    parameters: Any = rdDistGeom.EmbedParameters()
+    parameters.useRandomCoords = True
+    return parameters
 
 
 def graph_from_smiles(smiles: str, seed: int = 0, dtype: torch.dtype = torch.float64) -> AtomicGraph:
@@ -173,9 +187,7 @@ def _unbonded_mol(numbers: Sequence[int], positions: np.ndarray, periodic: bool)
     mol = Chem.RWMol()
     conformer = Chem.Conformer(len(numbers))
     for i, (number, position) in enumerate(zip(numbers, positions.tolist(), strict=True)):
-        atom = Chem.Atom(number)
-        atom.SetNoImplicit(True)  # every hydrogen is there
-        mol.AddAtom(atom)
+        mol.AddAtom(Chem.Atom(number))
         conformer.SetAtomPosition(i, position)
     mol.AddConformer(conformer)
     return mol

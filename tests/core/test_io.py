@@ -285,6 +285,8 @@ def broken(name: str) -> ase.Atoms:
         atoms.cell[1, 1] = np.nan
     if name == "singular":
         atoms.set_cell(np.outer([1, 2, 3], [1.0, 1.0, 0.0]))
+    if name == "flat":
+        atoms.set_cell([[3, 0, 0], [3, 1e-8, 0], [0, 0, 3]])
     if name == "zero":
         atoms.cell[2] = 0
     if name == "element":
@@ -300,6 +302,7 @@ def broken(name: str) -> ase.Atoms:
         ("infinite", "position of atom 2 is not finite"),
         ("cell", "cell is not finite"),
         ("singular", "periodic, but its cell is singular"),
+        ("flat", "periodic, but its cell is singular"),
         ("zero", "periodic, but its cell is singular"),
         ("element", r"atom 1 is of no known element \(X\)"),
     ],
@@ -408,7 +411,9 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
         write_atomically(target, write)
     assert os.listdir(tmp_path) == ["out.txt"]
     assert target.read_text() == "old"
-    write_atomically(target, lambda path: path.write_text("new"))
+    with open(target) as reader:
+        write_atomically(target, lambda path: path.write_text("new"))
+        assert reader.read() == "old"  # who reads meanwhile sees the whole old file, never a part of the new
     assert target.read_text() == "new"
 
 

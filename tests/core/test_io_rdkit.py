@@ -51,6 +51,7 @@ def test_smiles_to_geometry_and_back(smiles):
     back = mol_from_graph(AtomicGraph.from_ase(atoms))
     assert CalcMolFormula(back) == CalcMolFormula(mol)
     assert Chem.MolToSmiles(Chem.RemoveHs(back)) == Chem.CanonSmiles(smiles)
+    assert np.array_equal(AtomicGraph.from_rdkit(back).positions, atoms.positions)
 
 
 def test_mirror_images_are_told_apart():
@@ -84,6 +85,11 @@ def test_uff_stands_in_for_mmff94():
     assert np.abs(rdForceFieldHelpers.UFFGetMoleculeForceField(mol).CalcGrad()).max() < 0.1
 
 
+def test_strained_rings_are_embedded_without_etkdg():
+    mol = mol_from_smiles("C1Cc2ccc(cc2)CCc2ccc1cc2")  # paracyclophane: its benzene rings are boats
+    assert bond_graph(AtomicGraph.from_rdkit(mol).to_ase()) == pairs_of(mol)
+
+
 def test_the_embedding_stands_where_no_force_field_has_parameters(capfd):
     atoms = atoms_from_smiles("FS(F)(F)(F)(F)F")
     assert capfd.readouterr().err == ""  # UFF would complain of sulfur with six bonds
@@ -105,7 +111,7 @@ def test_the_embedding_stands_where_no_force_field_has_parameters(capfd):
         ("CC*", "wildcard"),
         ("CCO.O", "2 fragments"),
         ("[Na+].[Cl-]", "2 fragments"),
-        ("C1CC#CC1", "cannot be embedded"),
+        ("C1C[C@H]2CC[C@H]1C2", "cannot be embedded"),  # norbornane bridged from inside,
     ],
 )
 def test_smiles_without_a_geometry_are_refused_in_one_line(capfd, smiles, reason):
