@@ -11,8 +11,9 @@ The file's metadata key "atomsml" holds the JSON object; `potential` fills the f
 | name, kind, references_kind | what `atomsml models` shows; "isolated atoms", "least squares" or "given" |
 | training, metrics, licence, ... | anything JSON can hold |
 
-Nothing in a file is executed. A file is not trusted either: names, types and tensor shapes are compared with a model
-built on torch's `meta` device, which allocates nothing, before any memory is spent on it.
+Nothing in a file is executed. A file is not trusted either: keys and types of the config are checked, a model that
+would need far more memory than its file holds numbers is not built, and names, types and shapes of the tensors must be
+those of the model.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ import reprlib
 import types
 import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch.overrides import TorchFunctionMode
 
 from atomsml.potential import Potential
 
@@ -78,14 +80,14 @@ def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> Potent
     description = read_metadata(path)
     model_class, config = _architecture(path, description)
     try:
-        with torch.device("meta"):
-            outline = model_class(config)
+        with torch.random.fork_rng(devices=[]), _Budget(4 * path.stat().st_size + 10_000_000):
+            potential = model_class(config)
     except (ValueError, TypeError, OverflowError, RuntimeError) as error:  # torch uses them all
         raise ValueError(f"model file {path} has an impossible config: {_first_line(error)}") from None
-    dtype = _check_tensors(path, outline)
-    potential = model_class(config).cast(dtype)
+    potential.cast(_check_tensors(path, potential))
     with safe_open(path, framework="pt") as file:
-        potential.load_state_dict({name: file.get_tensor(name) for name in outline.state_dict()})
+        tensors = {name: file.get_tensor(name).clone() for name in potential.state_dict()}
+    potential.load_state_dict(tensors, assign=True)  # as they were saved; copies could round float64 buffers
     return potential.eval().to(device)
 
 
@@ -226,9 +228,34 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
     raise ValueError(f"config key {name!r} must be {wanted}, got {reprlib.repr(value)}")
 
 
-def _check_tensors(path: Path, outline: Potential) -> torch.dtype:
+class _Budget(TorchFunctionMode):
+    """Refuses to make tensors of more than so many elements together.
+
+    Each factory call is first tried on torch's meta device, where a tensor has a size but no memory.
+    """
+
+    _FACTORIES: ClassVar = {
+        torch.arange, torch.empty, torch.eye, torch.full, torch.linspace, torch.ones, torch.rand, torch.randint,
+        torch.randn, torch.zeros,
+    }  # fmt: skip
+
+    def __init__(self, elements: int) -> None:
+        super().__init__()
+        self.left = elements
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if function in self._FACTORIES:
+            described = {key: value for key, value in kwargs.items() if key != "generator"} | {"device": "meta"}
+            self.left -= function(*args, **described).numel()
+            if self.left < 0:
+                raise ValueError("the model would be far larger than its file")
+        return function(*args, **kwargs)
+
+
+def _check_tensors(path: Path, potential: Potential) -> torch.dtype:
     """Compare the tensors that a file declares with those of a model; returns the one dtype of its weights."""
-    wanted = outline.state_dict()
+    wanted, weights = potential.state_dict(), dict(potential.named_parameters())
     with safe_open(path, framework="pt") as file:
         names = file.keys()
         declared = {name: file.get_slice(name) for name in names}
@@ -245,7 +272,7 @@ def _check_tensors(path: Path, outline: Potential) -> torch.dtype:
             )
         if dtype is None or dtype.is_floating_point != tensor.is_floating_point():
             raise ValueError(f"model file {path}: tensor {name!r} has type {declared[name].get_dtype()}")
-        if dtype.is_floating_point and name != "references":  # which are always float64
+        if name in weights:
             dtypes.add(dtype)
     if len(dtypes) != 1:
         raise ValueError(f"model file {path}: the weights must all be float32 or all be float64")

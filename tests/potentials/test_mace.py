@@ -1,0 +1,87 @@
+"""MACE obeys what every potential must, in its published variants."""
+
+import dataclasses
+import functools
+
+import ase
+import pytest
+import torch
+
+from atomsml import AtomsMLCalculator
+from atomsml.graph import AtomicGraph
+from atomsml.potential import evaluate
+from atomsml.potentials.mace import MACE, MACEConfig
+from atomsml.testing import PotentialTests, assert_ase_contract
+
+# no residual in the first layer: an isolated atom has no energy of interaction
+TINY = MACEConfig(
+    elements=(1, 8),
+    channels=4,
+    hidden_lmax=1,
+    lmax=2,
+    correlation=2,
+    num_bessel=4,
+    radial_mlp=(8,),
+    readout_channels=4,
+    avg_num_neighbors=8.0,
+    residual_first=False,
+)
+
+
+@functools.cache
+def make(config: MACEConfig) -> MACE:
+    """Random weights and references from a fixed seed, float64."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        potential = MACE(config)
+    potential.references += torch.linspace(-13.6, -432.1, len(config.elements), dtype=torch.float64)
+    return potential.cast(torch.float64)
+
+
+class TestMACE(PotentialTests):
+    @pytest.fixture
+    def potential(self):
+        return make(TINY)
+
+
+class TestMACEOfMaterials(PotentialTests):
+    """Density normalisation, Agnesi transform and ZBL, as in MACE-MPA-0, with one and the same first layer."""
+
+    @pytest.fixture
+    def potential(self):
+        return make(
+            dataclasses.replace(
+                TINY,
+                elements=(13, 22, 29),
+                correlation=3,
+                lmax=3,
+                channels=2,
+                density_normalization=True,
+                distance_transform="agnesi",
+                zbl=True,
+                scale=0.8,
+            )
+        )
+
+
+class TestMACEWithResidual(PotentialTests):
+    """Scalars only between the layers, as in MACE-MP-0 small."""
+
+    @pytest.fixture
+    def potential(self):
+        return make(dataclasses.replace(TINY, hidden_lmax=0, residual_first=True, shift=0.1))
+
+    def test_isolated_atom_is_its_reference(self, potential):
+        """The residual and the shift give an isolated atom an energy of its own; atoms far apart have just that."""
+        alone = [evaluate(potential, atom_graph([z])).energy for z in potential.elements]
+        apart = evaluate(potential, atom_graph(list(potential.elements))).atom_energies
+        torch.testing.assert_close(apart, torch.cat(alone), rtol=0, atol=1e-9)
+        assert (apart - potential.references).abs().min() > 1e-3
+
+
+def atom_graph(numbers: list[int]) -> AtomicGraph:
+    return AtomicGraph.from_ase(ase.Atoms(numbers, [(100.0 * i, 0, 0) for i in range(len(numbers))]))
+
+
+def test_ase_contract():
+    assert_ase_contract(AtomsMLCalculator(make(TINY), device="cpu"), ("O", "H"))
