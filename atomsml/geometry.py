@@ -56,13 +56,15 @@ def to_cartesian(fractional: Tensor, cell: Tensor, batch: Tensor) -> Tensor:
 
 
 def wrap(positions: Tensor, cell: Tensor, pbc: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
-    """Move atoms into the cell along its periodic axes; open axes stay as they are.
+    """Move atoms into the cell along its periodic axes; nothing moves along open axes.
+
+    Zero vectors of open axes are completed first. The atoms move by whole lattice vectors: gradients pass unchanged.
 
     Returns:
         positions (atoms, 3) with fractional coordinates in [0, 1] along periodic axes (1 only by rounding), and the
         whole cells taken off, (atoms, 3) int64: positions = wrapped + shifts @ cell.
     """
-    lattice = periodic_lattice(cell, pbc)
+    lattice = complete_cell(cell)
     shifts = torch.where(pbc[batch], to_fractional(positions.detach(), lattice, batch).floor(), 0)
     return positions - to_cartesian(shifts, lattice, batch), shifts.long()
 

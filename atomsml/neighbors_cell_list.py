@@ -18,7 +18,7 @@ from torch import Tensor
 from atomsml.geometry import to_cartesian
 
 MAX_KEY = 2**62  # bin keys of all systems together must fit an int64
-CHUNK_CPU, CHUNK_GPU = 2**17, 2**25  # candidate pairs at once: in the caches of a CPU, in the memory of a GPU
+CHUNK_CPU, CHUNK_GPU = 2**17, 2**24  # candidate pairs at once: in the caches of a CPU, in the memory of a GPU
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def find_pairs(
     for part in _chunks(size[left] * size[right], chunk_size):
         pairs = BinPairs(bins.start, left[part], right[part], image[part], translation[:, part])
         first, second, row = _close_atoms(coordinates, pairs, cutoff)
-        found.append((bins.order[first], bins.order[second], pairs.image.index_select(0, row)))
+        found.append([x.index_select(0, i) for x, i in ((bins.order, first), (bins.order, second), (pairs.image, row))])
     receiver, sender, images = zip(*found, strict=True)
     return torch.cat(receiver), torch.cat(sender), torch.cat(images)
 
