@@ -53,7 +53,10 @@ class ContractionTable(torch.nn.Module):
                 monomials, basis = symmetric_basis(lmax, degree, l_out)
                 rows, m = np.nonzero(np.any(basis != 0.0, axis=2))
                 ones = (self.num_components,) * (3 - degree)
-                terms += [(l_out**2 + b, *monomials[a].tolist(), *ones) for a, b in zip(rows, m, strict=True)]
+                terms += [
+                    (l_out**2 + b, *monomials[a].tolist(), *ones)
+                    for a, b in zip(rows.tolist(), m.tolist(), strict=True)
+                ]
                 paths.append((l_out, degree, basis.shape[2]))
                 matrices.append(torch.from_numpy(basis[rows, m]))
         self.paths = tuple(paths)
@@ -75,19 +78,21 @@ def _group_into_runs(terms: Sequence[tuple[int, ...]]) -> tuple[list[int], list[
     Greedy: the pair of factors that the most remaining terms of an output share makes the next run. Returns the
     positions of the ordered terms among the given ones, and the ordered terms.
     """
-    remaining = set(range(len(terms)))
+    keys = [((o, i, j), (o, i, k), (o, j, k)) for o, i, j, k in terms]
     members: dict[tuple[int, ...], dict[int, int]] = {}  # (output, two factors) -> {term: its third factor}
-    for position, (out, i, j, k) in enumerate(terms):
-        for a, b, third in ((i, j, k), (i, k, j), (j, k, i)):
-            members.setdefault((out, a, b), {})[position] = third
-    grouped = []
-    while remaining:
-        key = max(sorted(members), key=lambda k: len(members[k].keys() & remaining))
-        for position in sorted(members[key].keys() & remaining):
-            grouped.append((position, (*key, members[key][position])))
-            remaining.remove(position)
-    grouped.sort(key=lambda item: item[1])
-    return [position for position, _ in grouped], [term for _, term in grouped]
+    for position, (_, i, j, k) in enumerate(terms):
+        for key, third in zip(keys[position], (k, j, i), strict=True):
+            members.setdefault(key, {})[position] = third
+    members = dict(sorted(members.items()))  # of equally long runs, the first is taken
+    grouped: list[tuple[tuple[int, ...], int]] = []
+    while len(grouped) < len(terms):
+        best = max(members, key=lambda key: len(members[key]))
+        for position, third in list(members[best].items()):
+            grouped.append(((*best, third), position))
+            for key in keys[position]:
+                members[key].pop(position, None)
+    grouped.sort()
+    return [position for _, position in grouped], [term for term, _ in grouped]
 
 
 def coefficients_from_weights(weights: Sequence[Tensor], table: ContractionTable) -> Tensor:
@@ -102,12 +107,19 @@ def contract(features: Tensor, coefficients: Tensor, species: Tensor, table: Con
     """Contract features (N, D, C) with coefficients (S, K, C) of each atom's species (N,) to (N, O, C).
 
     float32 and float64 on a CPU go through compiled kernels, which can be differentiated twice; everything else goes
-    through `contract_reference`. Raises ValueError where a shape does not fit the table or a species has no row.
+    through `contract_reference`. Raises ValueError where shapes or dtypes do not fit or a species has no row.
     """
     _check(features, coefficients, species, table)
-    if features.device.type == "cpu" and features.dtype in (torch.float32, torch.float64):
-        return _Contraction.apply(features, coefficients, species, table)
-    return contract_reference(features, coefficients, species, table)
+    if features.device.type != "cpu" or features.dtype not in (torch.float32, torch.float64):
+        return contract_reference(features, coefficients, species, table)
+    if len(species) and not 0 <= int(species.min()) <= int(species.max()) < len(coefficients):
+        raise ValueError(f"species must lie in 0..{len(coefficients) - 1}, one row of coefficients each")
+    out = _Contraction.apply(features, coefficients, species, table)
+    if coefficients.requires_grad:
+        # Autograd does not tell a function which of its gradients are wanted. A node of its own for the coefficients is
+        # only visited when theirs is, so that forces do not pay for it.
+        out = out + _CoefficientBranch.apply(coefficients, (features,), species, table)
+    return out
 
 
 def contract_reference(features: Tensor, coefficients: Tensor, species: Tensor, table: ContractionTable) -> Tensor:
@@ -133,7 +145,7 @@ def _check(features: Tensor, coefficients: Tensor, species: Tensor, table: Contr
 
 
 class _Contraction(torch.autograd.Function):
-    """Forward kernel; its derivative is `_ContractionGradient`."""
+    """The contraction, differentiated with respect to the features only."""
 
     @staticmethod
     def forward(ctx, features, coefficients, species, table):  # type: ignore[no-untyped-def]
@@ -143,39 +155,64 @@ class _Contraction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output):  # type: ignore[no-untyped-def]
-        with_coefficients = ctx.needs_input_grad[1]
-        grads = _ContractionGradient.apply(grad_output, *ctx.saved_tensors, ctx.table, with_coefficients)
-        return *grads, None, None
+        return _FeatureGradient.apply(grad_output, *ctx.saved_tensors, ctx.table), None, None, None
 
 
-class _ContractionGradient(torch.autograd.Function):
-    """Backward kernel, a function of (grad_output, features, coefficients) whose own derivative is a kernel too.
+class _FeatureGradient(torch.autograd.Function):
+    """Gradient of L = sum(grad_output * out) with respect to the features.
 
-    The gradients of L = sum(grad_output * out) are linear in grad_output and in the coefficients. Hence for cotangents
-    v of grad_features and u of grad_coefficients, <v, dL/dfeatures> is the derivative of L along v, whose gradients
-    are those of L differentiated along v; and <u, dL/dcoefficients> is L itself with u in place of the coefficients.
+    For a cotangent v, sum(v * dL/dfeatures) is the derivative of L along v, so that its gradients are those of L,
+    differentiated along v.
     """
 
     @staticmethod
-    def forward(ctx, grad_output, features, coefficients, species, table, with_coefficients):  # type: ignore[no-untyped-def]
+    def forward(ctx, grad_output, features, coefficients, species, table):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(grad_output, features, coefficients, species)
         ctx.table = table
-        ctx.set_materialize_grads(False)
-        return contraction_cpu.backward(grad_output, features, coefficients, species, table, with_coefficients)
+        return contraction_cpu.backward(grad_output, features, coefficients, species, table)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, v, u):  # type: ignore[no-untyped-def]
+    def backward(ctx, v):  # type: ignore[no-untyped-def]
         grad_output, features, coefficients, species = ctx.saved_tensors
-        table, needed = ctx.table, ctx.needs_input_grad
-        results: list[Tensor | None] = [None, None, None]
-        if v is not None:
-            results = list(
-                contraction_cpu.backward_along(v, grad_output, features, coefficients, species, table, needed[2])
-            )
-        if u is not None:
-            from_u = contraction_cpu.forward(features, u, species, table)
-            from_u_features, _ = contraction_cpu.backward(grad_output, features, u, species, table, False)
-            results[0] = from_u if results[0] is None else results[0] + from_u
-            results[1] = from_u_features if results[1] is None else results[1] + from_u_features
-        return *results, None, None, None
+        grads = contraction_cpu.backward_along(
+            v, grad_output, features, coefficients, species, ctx.table, with_coefficients=ctx.needs_input_grad[2]
+        )
+        return *grads, None, None
+
+
+class _CoefficientBranch(torch.autograd.Function):
+    """Zero, with the derivative of the contraction with respect to the coefficients."""
+
+    @staticmethod
+    def forward(ctx, coefficients, features, species, table):  # type: ignore[no-untyped-def]
+        ctx.features = features[0]  # wrapped in a tuple, so that this node is no way to the features
+        ctx.species, ctx.table, ctx.num_species = species, table, len(coefficients)
+        atoms, _, channels = features[0].shape
+        return coefficients.new_zeros(()).expand(atoms, table.num_outputs, channels)
+
+    @staticmethod
+    def backward(ctx, grad_output):  # type: ignore[no-untyped-def]
+        grad = _CoefficientGradient.apply(grad_output, ctx.features, ctx.species, ctx.table, ctx.num_species)
+        return grad, None, None, None
+
+
+class _CoefficientGradient(torch.autograd.Function):
+    """Gradient of L = sum(grad_output * out) with respect to the coefficients.
+
+    L is linear in them: for a cotangent u, sum(u * dL/dcoefficients) is L with u in their place.
+    """
+
+    @staticmethod
+    def forward(ctx, grad_output, features, species, table, num_species):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(grad_output, features, species)
+        ctx.table = table
+        return contraction_cpu.backward_coefficients(grad_output, features, species, table, num_species)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, u):  # type: ignore[no-untyped-def]
+        grad_output, features, species = ctx.saved_tensors
+        by_output = contraction_cpu.forward(features, u, species, ctx.table)
+        by_features = contraction_cpu.backward(grad_output, features, u, species, ctx.table)
+        return by_output, by_features, None, None, None

@@ -8,6 +8,7 @@ check at run time that they overlap nothing and to vectorise. One thread sums th
 gives equal bits.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numba
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from atomsml.ops.contraction import ContractionTable
 
 # Sums may be reordered and contracted to fused multiply-adds; NaN and infinity keep their meaning.
-_compile = numba.njit(fastmath={"reassoc", "contract", "nsz", "arcp"}, nogil=True, cache=True, error_model="numpy")
+_compile: Callable[[Callable[..., None]], Callable[..., None]] = numba.njit(
+    fastmath={"reassoc", "contract", "nsz", "arcp"}, nogil=True, cache=True, error_model="numpy"
+)
 
 
 def forward(features: Tensor, coefficients: Tensor, species: Tensor, table: "ContractionTable") -> Tensor:
@@ -31,23 +34,21 @@ def forward(features: Tensor, coefficients: Tensor, species: Tensor, table: "Con
 
 
 def backward(
-    grad_output: Tensor,
-    features: Tensor,
-    coefficients: Tensor,
-    species: Tensor,
-    table: "ContractionTable",
-    with_coefficients: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """Gradients of sum(grad_output * output) with respect to features and, where asked for, coefficients."""
-    grad_features = torch.empty_like(features, memory_format=torch.contiguous_format)
-    grad_coefficients = coefficients.new_zeros(coefficients.shape) if with_coefficients else None
-    _backward(
-        *_arrays(features, coefficients, species, grad_output),
-        *_terms(table),
-        grad_features.numpy(),
-        None if grad_coefficients is None else grad_coefficients.numpy(),
-    )
-    return grad_features, grad_coefficients
+    grad_output: Tensor, features: Tensor, coefficients: Tensor, species: Tensor, table: "ContractionTable"
+) -> Tensor:
+    """Gradient of sum(grad_output * output) with respect to the features."""
+    grad = torch.empty_like(features, memory_format=torch.contiguous_format)
+    _backward(*_arrays(grad_output, features, coefficients, species), *_terms(table), grad.numpy())
+    return grad
+
+
+def backward_coefficients(
+    grad_output: Tensor, features: Tensor, species: Tensor, table: "ContractionTable", num_species: int
+) -> Tensor:
+    """Gradient of sum(grad_output * output) with respect to the coefficients."""
+    grad = features.new_zeros((num_species, len(table.index), features.shape[2]))
+    _backward_coefficients(*_arrays(grad_output, features, species), *_terms(table), grad.numpy())
+    return grad
 
 
 def backward_along(
@@ -59,12 +60,15 @@ def backward_along(
     table: "ContractionTable",
     with_coefficients: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Derivatives along a direction of the features (N, D, C) of the output and of what `backward` returns."""
+    """Derivatives along a direction of the features (N, D, C) of the output and of the gradients.
+
+    Returns those of the output, of the features' gradient and, where asked for, of the coefficients' gradient.
+    """
     output = features.new_zeros((features.shape[0], table.num_outputs, features.shape[2]))
     grad_features = torch.empty_like(features, memory_format=torch.contiguous_format)
     grad_coefficients = coefficients.new_zeros(coefficients.shape) if with_coefficients else None
     _backward_along(
-        *_arrays(features, coefficients, species, grad_output, direction),
+        *_arrays(direction, grad_output, features, coefficients, species),
         *_terms(table),
         output.numpy(),
         grad_features.numpy(),
@@ -101,9 +105,7 @@ def _forward(features, coefficients, species, run, run_start, third, out):  # ty
 
 
 @_compile
-def _backward(  # type: ignore[no-untyped-def]
-    features, coefficients, species, grad_output, run, run_start, third, grad_features, grad_coefficients
-):
+def _backward(grad_output, features, coefficients, species, run, run_start, third, grad):  # type: ignore[no-untyped-def]
     atoms, components, channels = features.shape
     x = np.ones((components + 1, channels), features.dtype)
     gx = np.empty((components + 1, channels), features.dtype)
@@ -123,24 +125,38 @@ def _backward(  # type: ignore[no-untyped-def]
                     q[c] += w[t, c] * x[k, c]
                 for c in range(channels):
                     gx[k, c] += w[t, c] * gq[c]
-                if grad_coefficients is not None:
-                    gw = grad_coefficients[species[n]]
-                    for c in range(channels):
-                        gw[t, c] += gq[c] * x[k, c]
             for c in range(channels):
                 gx[i, c] += g[o, c] * x[j, c] * q[c]
             for c in range(channels):
                 gx[j, c] += g[o, c] * x[i, c] * q[c]
-        grad_features[n] = gx[:components]
+        grad[n] = gx[:components]
+
+
+@_compile
+def _backward_coefficients(grad_output, features, species, run, run_start, third, grad):  # type: ignore[no-untyped-def]
+    atoms, components, channels = features.shape
+    x = np.ones((components + 1, channels), features.dtype)
+    gq = np.empty(channels, features.dtype)
+    for n in range(atoms):
+        x[:components] = features[n]
+        g, gw = grad_output[n], grad[species[n]]
+        for r in range(len(run)):
+            o, i, j = run[r, 0], run[r, 1], run[r, 2]
+            for c in range(channels):
+                gq[c] = g[o, c] * x[i, c] * x[j, c]
+            for t in range(run_start[r], run_start[r + 1]):
+                k = third[t]
+                for c in range(channels):
+                    gw[t, c] += gq[c] * x[k, c]
 
 
 @_compile
 def _backward_along(  # type: ignore[no-untyped-def]
+    direction,
+    grad_output,
     features,
     coefficients,
     species,
-    grad_output,
-    direction,
     run,
     run_start,
     third,
