@@ -26,7 +26,7 @@ demo: .venv/.package
 
 # one thread per worker: two workers with threads of their own would only fight for the cores
 test: .venv/.test
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
 
 lint: .venv/.lint
 	$(BIN)/ruff check .

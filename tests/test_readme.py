@@ -1,16 +1,20 @@
-"""The code blocks of the README run as they stand, in an empty folder that holds examples/."""
+"""The code blocks of the README run as they stand, in a folder with examples/ and a small file in MACE's format."""
 
 import os
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from atomsml.modelfile import embedded_models
+
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-BLOCKS = BLOCK.findall((ROOT / "README.md").read_text())
+README = (ROOT / "README.md").read_text()
+BLOCKS = BLOCK.findall(README)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 COMMANDS = [code for language, code in BLOCKS if language == "bash" and code.startswith("atomsml ")]
 
@@ -18,6 +22,10 @@ COMMANDS = [code for language, code in BLOCKS if language == "bash" and code.sta
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    with tarfile.open(ROOT / "tests" / "data" / "mace" / "models.tar.xz") as archive:
+        model = archive.extractfile("off23.model")
+        assert model is not None
+        (tmp_path / "MACE-OFF23_small.model").write_bytes(model.read())
     return tmp_path
 
 
@@ -41,3 +49,15 @@ def test_python_block(code, folder):
 @pytest.mark.parametrize("code", COMMANDS, ids=range(len(COMMANDS)))
 def test_command_block(code, folder):
     run(["bash", "-euc", code], folder)
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text())
+    inside = [link for link in links if "://" not in link]
+    assert [link for link in inside if not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
+def test_the_table_lists_the_embedded_models():
+    table = set(re.findall(r"^\| `([\w-]+)` \|", README, re.MULTILINE))
+    assert table == set(embedded_models())
