@@ -37,7 +37,7 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
         try:
             parameter.process_value(context, text)
         except typer.BadParameter as error:
-            raise ValueError(f"{path}: {option}: {error.message}") from None
+            raise ValueError(f"{path}: {option} cannot be {value!r}: {error.message}") from None
         defaults[str(parameter.name)] = text
     context.default_map = defaults
     return path

@@ -40,7 +40,7 @@ def energy(
 
     if output is not None:
         check_output(output, images=1)
-    job = prepare(inputs, model, device, precision)
+    job = prepare(inputs, model, device.value, precision.value)
     if output is not None:
         check_output(output, len(job.structures))
     records, images = [], []

@@ -63,7 +63,7 @@ def md(
 
     settings = MDSettings(ensemble.value, temperature, timestep, steps, thermostat_time)
     check_trajectory(output)
-    job = prepare(inputs, model, device, precision)
+    job = prepare(inputs, model, device.value, precision.value)
     outputs = _numbered(output, len(job.structures))
     records = []
     for number, (structure, path) in enumerate(zip(job.structures, outputs, strict=True)):
@@ -103,15 +103,15 @@ def _run(
     reason = "finished"
     with trajectory_writer(path) as write_frame, growing_file(path.with_suffix(".csv")) as log:
         states = iterate_md(structure.atoms, settings, rng)
-        try:
-            with naming(structure):
+        with naming(structure):
+            try:
                 for state in follow(states, settings.steps, label(structure), _describe):
                     if state.step % interval == 0:
                         write_frame(structure.atoms)
                         _log(log, state)
                         written.append(state)
-        except UnstableDynamics as error:
-            reason = str(error)
+            except UnstableDynamics as error:
+                reason = str(error)
     if written:
         _plot(path.with_suffix(".png"), written, settings, structure.atoms.get_chemical_formula())
     return {

@@ -62,7 +62,7 @@ def relax(
     check_output(output, images=1)
     if trajectory is not None:
         check_trajectory(trajectory)
-    job = prepare(inputs, model, device, precision)
+    job = prepare(inputs, model, device.value, precision.value)
     check_output(output, len(job.structures))
     for structure in job.structures:
         with naming(structure):

@@ -38,7 +38,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
             correlation=2,
             radial_mlp=(8,),
             readout_channels=4,
-            scale=0.01,  # random forces are large
+            scale=0.1,  # random forces are large
         )
         potential = mace(config).cast(torch.float64)
     path = tmp_path_factory.mktemp("model") / "small.safetensors"

