@@ -217,6 +217,7 @@ def restored():
     Leaking.kept.clear()
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # Lennard-Jones divides by zero where a defect brings it there
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
@@ -249,7 +250,7 @@ def restored():
         (RandomState, r"point 12 \(global state\): calculations changed numpy's random state"),
         (NoJson, r"point 13 \(copies\): todict\(\) is no JSON"),
         (NoPickle, r"point 13 \(copies\): pickle failed"),
-        (Leaking, r"point 14 \(memory\): the number of living tensors grows"),
+        (Leaking, r"point 14 \(memory\): after 6 more steps 6 more tensors are alive"),
     ],
     ids=lambda case: case.__name__ if isinstance(case, type) else "",
 )

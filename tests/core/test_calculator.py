@@ -158,8 +158,8 @@ def test_only_positions_are_converted_in_a_run(calc):
     [
         (ase.Atoms(), "there are no atoms to compute"),
         (ase.Atoms("HOAu"), "does not know O, Au; it was made for H Ar"),
-        (ase.Atoms("H2", [(0, 0, 0), (0, np.nan, 1)]), "positions of atom 1 are not finite"),
-        (ase.Atoms("H", [(np.inf, 0, 0)]), "positions of atom 0 are not finite"),
+        (ase.Atoms("H2", [(0, 0, 0), (0, np.nan, 1)]), r"atom 1 .* not finite"),
+        (ase.Atoms("H", [(np.inf, 0, 0)]), r"atom 0 .* not finite"),
         (ase.Atoms("H", cell=[3, 3, 0], pbc=True), "singular"),
         (ase.Atoms("H", cell=[[3, 0, 0], [0, 3, 0], [3, 3, 0]], pbc=True), "singular"),
         (ase.Atoms("H", cell=[3, 3, np.nan], pbc=True), "cell of system 0 is not finite"),
