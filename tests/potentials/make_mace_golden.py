@@ -2,15 +2,17 @@
 
 Run by hand and by test_mace_checkpoint.py, with the Python of `.venv-peers` (`make peers`):
 
-    TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 .venv-peers/bin/python tests/potentials/make_mace_golden.py tests/data/mace
+    export TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1
+    .venv-peers/bin/python tests/potentials/make_mace_golden.py --archive tests/data/mace
 
-writes models.tar.xz with FAMILY.model for each family, and golden.npz: structures, energies (eV), forces (eV/A), stress (eV/A^3) and
-energies of the atoms, in float64. `--full` takes the sizes of the published models instead of tiny ones. Weights are
-multiples of 1/32, so that the files compress.
+writes golden.npz (structures, energies in eV, forces in eV/A, stress in eV/A^3 and energies of the atoms, in float64) and
+FAMILY.model for each family, packed into models.tar.xz. `--full` takes the sizes of the published models instead of
+tiny ones. Weights are multiples of 1/32, so that the files compress.
 """
 
 import argparse
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import ase
@@ -26,54 +28,94 @@ ELEMENTS = (1, 8, 14)
 RESIDUAL = ("RealAgnosticResidualInteractionBlock", "RealAgnosticResidualInteractionBlock")
 DENSITY = ("RealAgnosticDensityInteractionBlock", "RealAgnosticDensityResidualInteractionBlock")
 FIRST_PLAIN = ("RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock")
+
+
+@dataclass(frozen=True)
+class Family:
+    blocks: tuple[str, str]  # first, later
+    hidden_lmax: int
+    num_bessel: int = 10
+    envelope_power: int = 5
+    heads: tuple[str, ...] = ("Default",)
+    size: tuple[int, int, float] = (128, 89, 6.0)  # channels, elements and cutoff of the published model
+    scaled: bool = True
+    num_layers: int = 2
+    lmax: int = 3
+    correlation: int = 3
+    old: bool = False  # without what came into the files after 2023
+    dtype: torch.dtype = torch.float64  # of the file
+
+
 FAMILIES = {
-    # name: (interaction blocks, largest hidden l, channels of the published model, its elements, Bessel functions, cutoff)
-    "mp0-small": (RESIDUAL, 0, 128, 89, 10, 6.0),
-    "mp0-medium": (RESIDUAL, 1, 128, 89, 10, 6.0),
-    "mp0-large": (RESIDUAL, 2, 128, 89, 10, 6.0),
-    "mpa0": (DENSITY, 1, 128, 89, 10, 6.0),
-    "off23": (FIRST_PLAIN, 1, 128, 15, 8, 5.0),
-    "multihead": (DENSITY, 1, 128, 89, 10, 6.0),
+    "mp0-small": Family(RESIDUAL, 0, old=True),
+    "mp0-medium": Family(RESIDUAL, 1),
+    "mp0-large": Family(RESIDUAL, 2),
+    "mpa0": Family(DENSITY, 1),
+    "off23": Family(FIRST_PLAIN, 1, num_bessel=8, envelope_power=6, size=(128, 15, 5.0)),
+    "multihead": Family(DENSITY, 1, heads=("surface", "bulk")),
+    "deep": Family(RESIDUAL, 2, num_layers=3, lmax=2, correlation=2, scaled=False),
 }
+LIVE_FAMILIES = {**FAMILIES, "float32": Family(RESIDUAL, 1, dtype=torch.float32)}
 
 
-def build(family: str, full: bool) -> torch.nn.Module:
-    blocks, hidden_lmax, channels, num_elements, num_bessel, cutoff = FAMILIES[family]
+def build(name: str, full: bool) -> torch.nn.Module:
+    family = LIVE_FAMILIES[name]
+    channels, num_elements, cutoff = family.size if full else (8, len(ELEMENTS), 4.5)
     numbers = tuple(range(1, num_elements + 1)) if full else ELEMENTS
-    channels, cutoff = (channels, cutoff) if full else (8, 4.5)
-    heads = ["surface", "bulk"] if family == "multihead" else ["Default"]
-    density = blocks is DENSITY
-    rng = np.random.default_rng(sorted(FAMILIES).index(family))
+    heads = len(family.heads)
+    density = family.blocks is DENSITY
+    rng = np.random.default_rng(list(LIVE_FAMILIES).index(name))
     torch.manual_seed(int(rng.integers(1 << 30)))
-    model = modules.ScaleShiftMACE(
+    scale, shift = rng.uniform(0.7, 1.3, heads).squeeze(), rng.uniform(-0.2, 0.2, heads).squeeze()
+    model_class = modules.ScaleShiftMACE if family.scaled else modules.MACE
+    model = model_class(
         r_max=cutoff,
-        num_bessel=num_bessel,
-        num_polynomial_cutoff=5 if family != "off23" else 6,
-        max_ell=3,
-        interaction_cls_first=modules.interaction_classes[blocks[0]],
-        interaction_cls=modules.interaction_classes[blocks[1]],
-        num_interactions=2,
+        num_bessel=family.num_bessel,
+        num_polynomial_cutoff=family.envelope_power,
+        max_ell=family.lmax,
+        interaction_cls_first=modules.interaction_classes[family.blocks[0]],
+        interaction_cls=modules.interaction_classes[family.blocks[1]],
+        num_interactions=family.num_layers,
         num_elements=len(numbers),
-        hidden_irreps=o3.Irreps([(channels, (l, (-1) ** l)) for l in range(hidden_lmax + 1)]),
+        hidden_irreps=o3.Irreps([(channels, (l, (-1) ** l)) for l in range(family.hidden_lmax + 1)]),
         MLP_irreps=o3.Irreps("16x0e"),
-        atomic_energies=rng.uniform(-20, -1, (len(heads), len(numbers)) if len(heads) > 1 else len(numbers)),
+        atomic_energies=rng.uniform(-20, -1, (heads, len(numbers)) if heads > 1 else len(numbers)),
         avg_num_neighbors=float(rng.uniform(4, 8)),
         atomic_numbers=list(numbers),
-        correlation=3,
+        correlation=family.correlation,
         gate=torch.nn.functional.silu,
         radial_MLP=[64, 64, 64] if full else [16, 16, 16],
         distance_transform="Agnesi" if density else "None",
         pair_repulsion=density,
-        heads=heads,
-        atomic_inter_scale=rng.uniform(0.7, 1.3, len(heads)).squeeze(),
-        atomic_inter_shift=rng.uniform(-0.2, 0.2, len(heads)).squeeze(),
+        heads=list(family.heads),
+        **({"atomic_inter_scale": scale, "atomic_inter_shift": shift} if family.scaled else {}),
     )
+    if family.old:
+        make_old(model)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for key, parameter in model.named_parameters():
             # the product basis starts with weights of 1 / paths: too small for its highest order to be felt
-            larger = parameter.shape[1] / 4 if "symmetric_contractions" in name else 1
+            larger = parameter.shape[1] / 4 if "symmetric_contractions" in key else 1
             parameter.copy_(torch.round(parameter * larger * 32) / 32)
-    return model
+    return model.to(family.dtype)
+
+
+def make_old(model: torch.nn.Module) -> None:
+    """Bring a model to the state in which the files of 2023 have it; mace-torch still computes with it."""
+    for name in ("heads", "lammps_mliap", "apply_cutoff", "edge_irreps", "use_reduced_cg", "use_agnostic_product"):
+        del model.__dict__[name]
+    for block in model.interactions:
+        # paths of one l are merged into one irrep
+        block.linear = o3.Linear(block.linear.irreps_in.simplify(), block.linear.irreps_out)
+        del block.edge_irreps
+    for product in model.products:
+        del product.use_agnostic_product
+        for contraction in product.symmetric_contractions.contractions:
+            for name in ("weights_0_zeroed", "weights_1_zeroed", "weights_max_zeroed"):
+                del contraction._buffers[name]
+    del model.readouts[-1].num_heads
+    cutoff = model.radial_embedding.cutoff_fn
+    cutoff.p = cutoff.p.double()
 
 
 def structures() -> dict[str, ase.Atoms]:
@@ -109,7 +151,9 @@ def compute(model: torch.nn.Module, atoms: ase.Atoms, head: int) -> dict[str, np
     numbers = model.atomic_numbers.tolist()
     # matscipy needs a cell even where nothing is periodic
     cell = atoms.cell.array if atoms.pbc.any() else np.eye(3) * 100.0
-    i, j, offsets = neighbour_list("ijS", positions=atoms.positions, cell=cell, pbc=atoms.pbc, cutoff=float(model.r_max))
+    i, j, offsets = neighbour_list(
+        "ijS", positions=atoms.positions, cell=cell, pbc=atoms.pbc, cutoff=float(model.r_max)
+    )
     data = {
         "positions": torch.tensor(atoms.positions, requires_grad=True),
         "cell": torch.tensor(cell),
@@ -132,6 +176,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("families", nargs="*", default=list(FAMILIES))
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--archive", action="store_true")
     arguments = parser.parse_args()
     golden = {}
     for name, atoms in structures().items():
@@ -141,13 +186,12 @@ def main() -> None:
     for family in arguments.families:
         model = build(family, arguments.full)
         torch.save(model, arguments.folder / f"{family}.model")
-        for index, head in enumerate(model.heads):
+        for index, head in enumerate(LIVE_FAMILIES[family].heads):
             for name, atoms in structures().items():
-                for key, value in compute(model, atoms, index).items():
+                for key, value in compute(model.double(), atoms, index).items():
                     golden[f"{name}/{family}/{head}/{key}"] = value
     np.savez_compressed(arguments.folder / "golden.npz", **golden)
-    if not arguments.full:
-        # one archive for all: they share most of their bytes
+    if arguments.archive:  # one for all: they share most of their bytes
         with tarfile.open(arguments.folder / "models.tar.xz", "w:xz", preset=9) as archive:
             for family in arguments.families:
                 file = arguments.folder / f"{family}.model"
