@@ -64,6 +64,9 @@ class MACEConfig:
             raise ValueError(f"elements must be atomic numbers from 1 to 118, got {self.elements}")
         if not 0 <= self.hidden_lmax <= self.lmax:
             raise ValueError(f"hidden_lmax must lie in 0..lmax = {self.lmax}, got {self.hidden_lmax}")
+        for name, largest in (("lmax", 6), ("num_layers", 16)):  # a file must not ask for tables that take hours
+            if getattr(self, name) > largest:
+                raise ValueError(f"{name} must be at most {largest}, got {getattr(self, name)}")
         for name in ("cutoff", "channels", "num_layers", "num_bessel", "readout_channels", "avg_num_neighbors"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")

@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import json
 
 import ase
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from atomsml import AtomsMLCalculator
+from atomsml import AtomsMLCalculator, modelfile
 from atomsml.graph import AtomicGraph
 from atomsml.potential import evaluate
 from atomsml.potentials.mace import MACE, MACEConfig
@@ -85,3 +87,28 @@ def atom_graph(numbers: list[int]) -> AtomicGraph:
 
 def test_ase_contract():
     assert_ase_contract(AtomsMLCalculator(make(TINY), device="cpu"), ("O", "H"))
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"lmax": 60},
+        {"correlation": 30},
+        {"num_layers": 10**6},
+        {"channels": 10**9},
+        {"num_bessel": 10**9},
+        {"radial_mlp": [10**6, 10**6]},
+        {"elements": []},
+        {"elements": [0, 200]},
+        {"cutoff": -1.0},
+    ],
+    ids=str,
+)
+def test_a_hostile_file_is_refused_at_once(absurd, tmp_path):
+    path = tmp_path / "hostile.safetensors"
+    modelfile.save(make(TINY), path, {})
+    description = modelfile.read_metadata(path)
+    description["config"] |= absurd
+    save_file(load_file(path), path, metadata={"atomsml": json.dumps(description)})
+    with pytest.raises(ValueError, match=r"hostile\.safetensors.*(must be|not supported|far larger than its file)"):
+        modelfile.load(path)
