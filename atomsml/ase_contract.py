@@ -1,7 +1,23 @@
 """assert_ase_contract(): what ASE and its users expect of a calculator, checked from outside.
 
-The points are numbered as in the guide "calculators"; point 15 (options that do not exist must be refused) depends on
-a calculator's own options and cannot be seen from outside.
+| point | rule |
+|---|---|
+| 1 implemented_properties | a list of its own, of ASE's names; anything else raises PropertyNotImplementedError |
+| 2 free_energy | there, and equal to energy: filters and optimizers ask for it |
+| 3 stress | (6,) xx yy zz yz xz xy, eV/A^3, (1/V) dE/dstrain, tension positive |
+| 4 no volume | no stress, neither asked for nor in results |
+| 5 pbc | per axis; atoms may lie outside the cell; vectors of open axes do not matter |
+| 6 forces | minus the gradient, whatever the constraints: ASE applies those itself |
+| 7 cache | computed again when, and only when, the structure changed |
+| 8 calculate | works when called directly, keeps nothing of the last structure, leaves its input alone |
+| 9 results | floats and C-contiguous float64 arrays, finite, that a caller cannot spoil |
+| 10 energies | sum to energy |
+| 11 composable | SumCalculator adds it up |
+| 12 global state | types, random states, error handling, environment and folder of the process stay |
+| 13 copies | deepcopy and pickle compute the same, apart from the original; todict() is JSON |
+| 14 memory | a step leaves no tensors behind |
+| 15 strict options | unknown ones are refused: depends on the options, not checked here |
+| 16 extxyz | energy and forces survive a file |
 """
 
 from __future__ import annotations
@@ -32,7 +48,7 @@ _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 
 def assert_ase_contract(calc: Calculator, symbols: Sequence[str] = ("H",), spacing: float = 2.0) -> None:
-    """Check a calculator against fifteen of the sixteen points of ASE's contract.
+    """Check a calculator against the points above, all but the fifteenth.
 
     Small structures of `symbols` (elements that the calculator knows), about `spacing` (A) apart, are computed some
     eighty times. Derivatives are compared with finite differences to 3 %, so that float32 calculators can pass.
