@@ -87,11 +87,12 @@ def _sort_into_bins(positions: Tensor, cell: Tensor, pbc: Tensor, batch: Tensor,
     origin = torch.where(pbc, 0, lowest)
     length = torch.where(pbc, 1, (highest - lowest).clamp(min=cutoff))
     width = length / torch.linalg.vector_norm(reciprocal, dim=1)  # A, between the two faces of the grid
-
-    grid_max = int((MAX_KEY // len(cell)) ** (1 / 3))
-    grid = (width / cutoff).floor().clamp(1, grid_max)
-    around = (cutoff * grid / width).ceil()
+    reach = cutoff * (1 + 1e-6)  # rounded coordinates must not put a neighbour one bin too far
+    grid_max = int((MAX_KEY // len(cell)) ** (1 / 3))  # wider bins only cost time
+    grid = (width / reach).floor().clamp(1, grid_max)
+    around = (reach * grid / width).ceil()
     around = torch.where(pbc, around, around.minimum(grid - 1)).long()
+
     place = ((coordinates - origin[batch]) / length[batch] * grid[batch]).floor().long()
     grid = grid.long()
     place = place.clamp(min=0).minimum(grid[batch] - 1)  # rounding may put an atom just outside

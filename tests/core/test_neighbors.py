@@ -289,6 +289,16 @@ def test_inputs_that_require_gradients(backend: str) -> None:
     assert edge_index.shape[1] > 0
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("backend", ["auto", "torch", "vesin"])
+def test_on_a_gpu(backend: str) -> None:
+    inputs = arguments([*PERIODIC.values(), *OPEN.values(), bulk("Si", cubic=True) * (8, 8, 8)], 4.3)
+    on_gpu = neighbor_list(*(x.cuda() if isinstance(x, Tensor) else x for x in inputs), backend)
+    for a, b in zip(on_gpu, neighbor_list(*inputs), strict=True):
+        assert a.is_cuda
+        assert torch.equal(a.cpu(), b)
+
+
 def test_auto_is_one_of_the_backends() -> None:
     inputs = arguments([PERIODIC["triclinic"], OPEN["molecule"]])
     for a, b in zip(neighbor_list(*inputs), neighbor_list(*inputs, "vesin"), strict=True):
