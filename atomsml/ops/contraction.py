@@ -14,7 +14,6 @@ from itertools import accumulate
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from atomsml.o3.coupling import symmetric_basis
 from atomsml.ops import contraction_cpu
@@ -172,13 +171,20 @@ class _FeatureGradient(torch.autograd.Function):
         return contraction_cpu.backward(grad_output, features, coefficients, species, table)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, v):  # type: ignore[no-untyped-def]
-        grad_output, features, coefficients, species = ctx.saved_tensors
-        grads = contraction_cpu.backward_along(
-            v, grad_output, features, coefficients, species, ctx.table, with_coefficients=ctx.needs_input_grad[2]
-        )
-        return *grads, None, None
+        return *_AlongDirection.apply(v, *ctx.saved_tensors, ctx.table), None, None
+
+
+class _AlongDirection(torch.autograd.Function):
+    """Derivatives along v of the output and of both gradients."""
+
+    @staticmethod
+    def forward(ctx, v, grad_output, features, coefficients, species, table):  # type: ignore[no-untyped-def]
+        return contraction_cpu.backward_along(v, grad_output, features, coefficients, species, table)
+
+    @staticmethod
+    def backward(ctx, *_):  # type: ignore[no-untyped-def]
+        raise NotImplementedError("the kernels of the contraction have no third derivatives; use contract_reference")
 
 
 class _CoefficientBranch(torch.autograd.Function):
@@ -210,9 +216,8 @@ class _CoefficientGradient(torch.autograd.Function):
         return contraction_cpu.backward_coefficients(grad_output, features, species, table, num_species)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, u):  # type: ignore[no-untyped-def]
         grad_output, features, species = ctx.saved_tensors
-        by_output = contraction_cpu.forward(features, u, species, ctx.table)
-        by_features = contraction_cpu.backward(grad_output, features, u, species, ctx.table)
+        by_output = contract(features, u, species, ctx.table)
+        by_features = _FeatureGradient.apply(grad_output, features, u, species, ctx.table)
         return by_output, by_features, None, None, None

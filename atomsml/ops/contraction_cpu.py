@@ -58,22 +58,13 @@ def backward_along(
     coefficients: Tensor,
     species: Tensor,
     table: "ContractionTable",
-    with_coefficients: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Derivatives along a direction of the features (N, D, C) of the output and of the gradients.
-
-    Returns those of the output, of the features' gradient and, where asked for, of the coefficients' gradient.
-    """
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Derivatives along a direction of the features (N, D, C): of output, gradient of features and of coefficients."""
     output = features.new_zeros((features.shape[0], table.num_outputs, features.shape[2]))
     grad_features = torch.empty_like(features, memory_format=torch.contiguous_format)
-    grad_coefficients = coefficients.new_zeros(coefficients.shape) if with_coefficients else None
-    _backward_along(
-        *_arrays(direction, grad_output, features, coefficients, species),
-        *_terms(table),
-        output.numpy(),
-        grad_features.numpy(),
-        None if grad_coefficients is None else grad_coefficients.numpy(),
-    )
+    grad_coefficients = coefficients.new_zeros(coefficients.shape)
+    inputs = _arrays(direction, grad_output, features, coefficients, species)
+    _backward_along(*inputs, *_terms(table), output.numpy(), grad_features.numpy(), grad_coefficients.numpy())
     return output, grad_features, grad_coefficients
 
 
@@ -91,11 +82,14 @@ def _forward(features, coefficients, species, run, run_start, third, out):  # ty
     x = np.ones((components + 1, channels), features.dtype)
     q = np.empty(channels, features.dtype)
     for n in range(atoms):
-        x[:components] = features[n]
+        for i in range(components):
+            for c in range(channels):
+                x[i, c] = features[n, i, c]
         w = coefficients[species[n]]
         for r in range(len(run)):
             o, i, j = run[r, 0], run[r, 1], run[r, 2]
-            q[:] = 0
+            for c in range(channels):
+                q[c] = 0
             for t in range(run_start[r], run_start[r + 1]):
                 k = third[t]
                 for c in range(channels):
@@ -111,8 +105,12 @@ def _backward(grad_output, features, coefficients, species, run, run_start, thir
     gx = np.empty((components + 1, channels), features.dtype)
     q, gq = np.empty((2, channels), features.dtype)
     for n in range(atoms):
-        x[:components] = features[n]
-        gx[:] = 0
+        for i in range(components):
+            for c in range(channels):
+                x[i, c] = features[n, i, c]
+        for i in range(components + 1):
+            for c in range(channels):
+                gx[i, c] = 0
         w, g = coefficients[species[n]], grad_output[n]
         for r in range(len(run)):
             o, i, j = run[r, 0], run[r, 1], run[r, 2]
@@ -129,7 +127,9 @@ def _backward(grad_output, features, coefficients, species, run, run_start, thir
                 gx[i, c] += g[o, c] * x[j, c] * q[c]
             for c in range(channels):
                 gx[j, c] += g[o, c] * x[i, c] * q[c]
-        grad[n] = gx[:components]
+        for i in range(components):
+            for c in range(channels):
+                grad[n, i, c] = gx[i, c]
 
 
 @_compile
@@ -138,7 +138,9 @@ def _backward_coefficients(grad_output, features, species, run, run_start, third
     x = np.ones((components + 1, channels), features.dtype)
     gq = np.empty(channels, features.dtype)
     for n in range(atoms):
-        x[:components] = features[n]
+        for i in range(components):
+            for c in range(channels):
+                x[i, c] = features[n, i, c]
         g, gw = grad_output[n], grad[species[n]]
         for r in range(len(run)):
             o, i, j = run[r, 0], run[r, 1], run[r, 2]
@@ -171,10 +173,16 @@ def _backward_along(  # type: ignore[no-untyped-def]
     gx_v = np.empty((components + 1, channels), features.dtype)
     q, q_v, ab, ab_v, gq, gq_v = np.empty((6, channels), features.dtype)
     for n in range(atoms):
-        x[:components] = features[n]
-        x_v[:components] = direction[n]
-        gx_v[:] = 0
-        w, g = coefficients[species[n]], grad_output[n]
+        for i in range(components):
+            for c in range(channels):
+                x[i, c] = features[n, i, c]
+        for i in range(components):
+            for c in range(channels):
+                x_v[i, c] = direction[n, i, c]
+        for i in range(components + 1):
+            for c in range(channels):
+                gx_v[i, c] = 0
+        w, g, gw_v = coefficients[species[n]], grad_output[n], grad_coefficients[species[n]]
         for r in range(len(run)):
             o, i, j = run[r, 0], run[r, 1], run[r, 2]
             for c in range(channels):
@@ -195,14 +203,14 @@ def _backward_along(  # type: ignore[no-untyped-def]
                     q_v[c] += w[t, c] * x_v[k, c]
                 for c in range(channels):
                     gx_v[k, c] += w[t, c] * gq_v[c]
-                if grad_coefficients is not None:
-                    gw = grad_coefficients[species[n]]
-                    for c in range(channels):
-                        gw[t, c] += gq_v[c] * x[k, c] + gq[c] * x_v[k, c]
+                for c in range(channels):
+                    gw_v[t, c] += gq_v[c] * x[k, c] + gq[c] * x_v[k, c]
             for c in range(channels):
                 out[n, o, c] += ab_v[c] * q[c] + ab[c] * q_v[c]
             for c in range(channels):
                 gx_v[i, c] += g[o, c] * (x_v[j, c] * q[c] + x[j, c] * q_v[c])
             for c in range(channels):
                 gx_v[j, c] += g[o, c] * (x_v[i, c] * q[c] + x[i, c] * q_v[c])
-        grad_features[n] = gx_v[:components]
+        for i in range(components):
+            for c in range(channels):
+                grad_features[n, i, c] = gx_v[i, c]
