@@ -59,13 +59,17 @@ def energy(
 
 def _record(structure: StructureRecord) -> dict[str, Any]:
     """One object of the JSON list: eV, eV/A, and for periodic input eV/A^3 in ASE's Voigt order xx yy zz yz xz xy."""
-    from atomsml.cli.job import identity
+    import numpy as np
+
+    from atomsml.cli.job import identity, label
 
     atoms = structure.atoms
-    forces = atoms.get_forces(apply_constraint=False)
+    energy, forces = float(atoms.get_potential_energy()), atoms.get_forces(apply_constraint=False)
+    if not (np.isfinite(energy) and np.isfinite(forces).all()):
+        raise ValueError(f"{label(structure)}: the model gives no finite energy and forces; do atoms overlap?")
     record = {
         **identity(structure),
-        "energy": float(atoms.get_potential_energy()),
+        "energy": energy,
         "forces": forces.tolist(),
     }
     if "stress" in atoms.calc.results:

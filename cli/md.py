@@ -72,8 +72,8 @@ def md(
         rng = np.random.default_rng([seed, number])
         records.append(_run(structure, settings, rng, interval, path))
     failed = [record for record in records if not record["finished"]]
-    files = [file for path in outputs for file in (path, path.with_suffix(".csv"), path.with_suffix(".png"))]
-    write_summary(output, context, job, [file for file in files if file.exists()], failed)
+    written = [r[key] for r in records for key in ("trajectory", "log", "plot") if r[key] is not None]
+    write_summary(output, context, job, written, failed)
     if as_json:
         print_json(records)
     else:
@@ -99,9 +99,10 @@ def _run(
     from atomsml.cli.output import follow, growing_file, trajectory_writer
     from atomsml.simulate.md import UnstableDynamics, iterate_md
 
+    files = {"trajectory": path, "log": path.with_suffix(".csv"), "plot": path.with_suffix(".png")}
     written: list[MDState] = []
     reason = "finished"
-    with trajectory_writer(path) as write_frame, growing_file(path.with_suffix(".csv")) as log:
+    with trajectory_writer(path) as write_frame, growing_file(files["log"]) as log:
         states = iterate_md(structure.atoms, settings, rng)
         with naming(structure):
             try:
@@ -113,14 +114,14 @@ def _run(
             except UnstableDynamics as error:
                 reason = str(error)
     if written:
-        _plot(path.with_suffix(".png"), written, settings, structure.atoms.get_chemical_formula())
+        _plot(files["plot"], written, settings, structure.atoms.get_chemical_formula())
     return {
         **identity(structure),
         "finished": reason == "finished",
         "reason": reason,
         "steps": written[-1].step if written else 0,
         **_statistics(written, len(structure.atoms), settings),
-        "trajectory": str(path),
+        **{key: str(file) if written else None for key, file in files.items()},
     }
 
 
@@ -178,20 +179,19 @@ def _plot(path: Path, states: list[MDState], settings: MDSettings, formula: str)
 
 
 def _print(records: list[dict[str, Any]]) -> None:
-    from atomsml.cli.output import print_table
+    from atomsml.cli.output import number, print_table
 
     header = ["file", "index", "formula", "finished", "steps", "mean temperature K", "drift meV/atom", "trajectory"]
     rows = []
     for r in records:
-        temperature, drift = r["mean_temperature"], r["drift_meV_per_atom"]
         rows.append(
             [
                 *(str(r[key]) for key in ("file", "index", "formula")),
                 "yes" if r["finished"] else "no",
                 str(r["steps"]),
-                "-" if temperature is None else f"{temperature:.1f}",
-                "-" if drift is None else f"{drift:.4f}",
-                r["trajectory"],
+                number(r["mean_temperature"], 1),
+                number(r["drift_meV_per_atom"], 4),
+                r["trajectory"] or "-",
             ]
         )
     print_table(header, rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -36,6 +37,16 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def _is_number(text: str) -> bool:
     return text.lstrip("-").replace(".", "", 1).isdigit()
+
+
+def finite(value: float) -> float | None:
+    """JSON has no NaN: None instead."""
+    return value if math.isfinite(value) else None
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number for a table, or a dash."""
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def print_json(value: Any) -> None:
@@ -173,7 +184,7 @@ def growing_file(path: Path) -> Iterator[Path]:
 
 
 def write_summary(
-    path: Path, context: typer.Context, job: Job, outputs: Sequence[Path], failed: Sequence[dict[str, Any]]
+    path: Path, context: typer.Context, job: Job, outputs: Sequence[Path | str], failed: Sequence[dict[str, Any]]
 ) -> None:
     """Write `<stem>.summary.json` beside the output `path`: what is needed to repeat the run and to judge it."""
     import platform

@@ -108,20 +108,21 @@ def _describe(state: RelaxState) -> str:
 
 def _record(structure: StructureRecord, first: RelaxState, last: RelaxState) -> dict[str, Any]:
     from atomsml.cli.job import identity
+    from atomsml.cli.output import finite
 
     return {
         **identity(structure),
         "converged": last.converged,
         "reason": last.reason,
         "steps": last.step,
-        "fmax": last.fmax,
-        "energy_before": first.energy,
-        "energy": last.energy,
+        "fmax": finite(last.fmax),
+        "energy_before": finite(first.energy),
+        "energy": finite(last.energy),
     }
 
 
 def _print(records: list[dict[str, Any]]) -> None:
-    from atomsml.cli.output import print_table
+    from atomsml.cli.output import number, print_table
 
     print_table(
         ["file", "index", "formula", "converged", "steps", "max force eV/A", "energy before eV", "energy eV"],
@@ -132,9 +133,9 @@ def _print(records: list[dict[str, Any]]) -> None:
                 r["formula"],
                 "yes" if r["converged"] else f"no: {r['reason']}",
                 str(r["steps"]),
-                f"{r['fmax']:.4f}",
-                f"{r['energy_before']:.6f}",
-                f"{r['energy']:.6f}",
+                number(r["fmax"], 4),
+                number(r["energy_before"], 6),
+                number(r["energy"], 6),
             ]
             for r in records
         ],

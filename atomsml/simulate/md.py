@@ -81,11 +81,11 @@ def iterate_md(atoms: ase.Atoms, settings: MDSettings, rng: np.random.Generator)
         ValueError: a single free atom, which cannot move when its centre of mass is at rest.
         UnstableDynamics: the run exploded; says at which step.
     """
-    constraints = atoms.constraints
-    if not constraints:
-        if len(atoms) == 1:
-            raise ValueError("a single atom cannot move when its centre of mass is at rest; give at least two")
-        atoms.set_constraint(FixCom())
+    given = atoms.constraints
+    if not given and len(atoms) == 1:
+        raise ValueError("a single atom cannot move when its centre of mass is at rest; give at least two")
+    held = given or [FixCom()]
+    atoms.set_constraint(held)
     try:
         draw_velocities(atoms, settings.temperature, rng)
         dynamics = _integrator(atoms, settings, rng)
@@ -97,9 +97,11 @@ def iterate_md(atoms: ase.Atoms, settings: MDSettings, rng: np.random.Generator)
             state = _measure(atoms, results["energy"], dynamics.nsteps, settings.timestep)
             _check_stable(state, results["forces"], atoms.positions - before)
             before = atoms.get_positions()
+            atoms.set_constraint(given)  # the caller sees, and may write, the atoms as they were given
             yield state
+            atoms.set_constraint(held)
     finally:
-        atoms.set_constraint(constraints)
+        atoms.set_constraint(given)
 
 
 def draw_velocities(atoms: ase.Atoms, temperature: float, rng: np.random.Generator) -> None:

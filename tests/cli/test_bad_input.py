@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ase.io
+import numpy as np
 import pytest
 from ase.build import bulk, molecule
 
@@ -120,6 +122,21 @@ def test_a_structure_that_the_format_cannot_hold(run: Run, model: str) -> None:
     assert result.status == 1
     assert "error: cannot write out.vasp in this format" in result.err
     assert list(Path().iterdir()) == []
+
+
+def test_atoms_at_the_same_place(run: Run, model: str) -> None:
+    ase.io.write("twice.xyz", ase.Atoms("H2", np.zeros((2, 3))))
+    _check(run, "energy", "twice.xyz", "-m", model, message="twice.xyz, frame 0: the model gives no finite energy")
+    result = run("relax", "twice.xyz", "-m", model, "--json")
+    record = json.loads(result.out)[0]
+    assert result.status == 1
+    assert (record["reason"], record["energy"]) == ("energy or forces are not finite", None)
+    result = run("md", "twice.xyz", "-m", model, "--json")
+    record = json.loads(result.out)[0]
+    assert result.status == 1
+    assert "error: twice.xyz, frame 0: energy or forces are not finite at step 0" in result.err
+    assert (record["finished"], record["trajectory"]) == (False, None)
+    assert not list(Path().glob("md.[!s]*"))
 
 
 def test_single_atom_md(run: Run, model: str) -> None:

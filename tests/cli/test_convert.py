@@ -1,0 +1,96 @@
+"""`atomsml convert`: from an official file to an energy, and files that it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+
+Run = Callable[..., Any]
+
+# random weights, written by mace-torch 0.3.16 together with what it computes for them
+DATA = Path(__file__).parents[1] / "data" / "mace"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the heads surface and bulk."""
+    folder = tmp_path_factory.mktemp("mace")
+    with tarfile.open(DATA / "models.tar.xz") as archive:
+        archive.extract("multihead.model", folder, filter="data")
+    return folder / "multihead.model"
+
+
+def test_converted_file_gives_what_mace_computes(run: Run, checkpoint: Path) -> None:
+    golden = np.load(DATA / "golden.npz")
+    atoms = ase.Atoms(**{key: golden[f"triclinic/{key}"] for key in ("numbers", "positions", "cell", "pbc")})
+    ase.io.write("crystal.traj", atoms)
+    result = run("convert", checkpoint, "--head", "bulk", "-o", "new/bulk.safetensors")
+    assert (result.status, result.err) == (0, "")
+    assert result.out == "wrote new/bulk.safetensors; `atomsml info new/bulk.safetensors` describes it\n"
+    result = run("energy", "crystal.traj", "-m", "new/bulk.safetensors", "--precision", "float64", "--json")
+    record = json.loads(result.out)[0]
+    assert record["energy"] == pytest.approx(golden["triclinic/multihead/bulk/energy"].item(), rel=1e-9)
+    np.testing.assert_allclose(record["forces"], golden["triclinic/multihead/bulk/forces"], rtol=0, atol=1e-9)
+
+
+def test_output_stands_beside_the_file_by_default(run: Run, checkpoint: Path) -> None:
+    Path("some.model").write_bytes(checkpoint.read_bytes())
+    assert run("convert", "some.model", "--head", "surface").status == 0
+    assert sorted(path.name for path in Path().iterdir()) == ["some.model", "some.safetensors"]
+
+
+@pytest.mark.parametrize("head", [(), ("--head", "molecule")])
+def test_heads_are_listed_where_none_fits(run: Run, checkpoint: Path, head: tuple[str, ...]) -> None:
+    result = run("convert", checkpoint, *head, "-o", "out.safetensors")
+    assert result.status == 1
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert "surface, bulk" in result.err
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "No such file"), (b"", ""), (b"no model", "")])
+def test_bad_files_are_refused(run: Run, content: bytes | None, message: str) -> None:
+    if content is not None:
+        Path("bad.model").write_bytes(content)
+    _check_refused(run, message)
+    assert [path.name for path in Path().iterdir()] == (["bad.model"] if content is not None else [])
+
+
+class Hostile:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("owned",)
+
+
+def test_a_file_that_asks_for_more_than_a_model_runs_nothing(run: Run) -> None:
+    torch.save(Hostile(), "bad.model")
+    _check_refused(run, "mkdir")
+    assert [path.name for path in Path().iterdir()] == ["bad.model"]
+    torch.load("bad.model", weights_only=False)  # what it does to those who trust it
+    assert Path("owned").is_dir()
+
+
+def _check_refused(run: Run, message: str) -> None:
+    result = run("convert", "bad.model")
+    assert result.status == 1
+    assert result.err.startswith("error: ")
+    assert "bad.model" in result.err
+    assert message in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_bad_outputs_are_refused_before_the_file_is_read(run: Run) -> None:
+    assert "must have the suffix .safetensors" in run("convert", "none.model", "-o", "out.pt").err
+    Path("file").write_text("")
+    assert "cannot write file/out.safetensors" in run("convert", "none.model", "-o", "file/out.safetensors").err
