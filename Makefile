@@ -19,7 +19,7 @@ INSTALL := $(BIN)/pip install --no-compile -c constraints.txt
 demo: .venv/.package
 	@mkdir -p demo-output
 	$(BIN)/atomsml relax "CC(=O)Nc1ccc(O)cc1" --model organic-xtb --output demo-output/molecule.extxyz
-	$(BIN)/atomsml relax examples/data/MoNbTaW.cif --cell --model metals-pbe --output demo-output/crystal.cif
+	$(BIN)/atomsml relax examples/data/MoNbTaW.cif --cell --model refractory-pbe --output demo-output/crystal.cif
 	$(BIN)/atomsml md demo-output/molecule.extxyz --ensemble nvt --temperature 300 --timestep 0.5 --steps 2000 \
 	  --model organic-xtb --output demo-output/md.extxyz
 	@echo "demo-output/ holds the relaxed structures, the trajectory md.extxyz and the plot md.png"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import lzma
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ def read_hdf5(path: str | Path, dtype: torch.dtype = torch.float64) -> tuple[lis
         numbers, positions, forces = file["numbers"][:], file["positions"][:], file["forces"][:]
         groups = [s.decode() for s in file["smiles"][:]]
     graphs = []
-    for i, (start, stop) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+    for i, (start, stop) in enumerate(itertools.pairwise(offsets)):
         count = int(stop - start)
         graphs.append(
             AtomicGraph(
@@ -55,7 +56,9 @@ def read_extxyz(path: str | Path, dtype: torch.dtype = torch.float64) -> list[At
     """
     import ase.io
 
-    text = lzma.open(path, "rt").read() if str(path).endswith(".xz") else Path(path).read_text()
+    # ASE seeks while it reads, which is very slow in a compressed file
+    content = Path(path).read_bytes()
+    text = (lzma.decompress(content) if str(path).endswith(".xz") else content).decode()
     graphs = []
     for index, atoms in enumerate(ase.io.read(io.StringIO(text), ":", format="extxyz")):
         if "REF_energy" not in atoms.info or "REF_forces" not in atoms.arrays:

@@ -62,9 +62,8 @@ class AtomicGraph:
         for level, size, data in (("atom", atoms, self.atom_data), ("system", systems, self.system_data)):
             for name, value in data.items():
                 if value.ndim == 0 or len(value) != size:
-                    raise ValueError(
-                        f"{level}_data[{name!r}] must have {size} rows (one per {level}), got shape {tuple(value.shape)}"
-                    )
+                    shape = tuple(value.shape)
+                    raise ValueError(f"{level}_data[{name!r}] must have {size} rows, one per {level}, got {shape}")
 
     @property
     def num_atoms(self) -> int:
@@ -148,7 +147,9 @@ class AtomicGraph:
         for name in ("atom_data", "system_data"):
             keys = {frozenset(getattr(g, name)) for g in graphs}
             if len(keys) > 1:
-                raise ValueError(f"all graphs of a batch must carry the same {name} keys, got {[sorted(k) for k in keys]}")
+                raise ValueError(
+                    f"all graphs of a batch must carry the same {name} keys, got {[sorted(k) for k in keys]}"
+                )
         with_edges = {g.edge_index is not None for g in graphs}
         if len(with_edges) > 1:
             raise ValueError("all graphs of a batch must have neighbour lists, or none; call with_neighbors on each")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -22,9 +23,7 @@ class MLP(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(a, b)) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.weights = nn.ParameterList(nn.Parameter(torch.randn(a, b)) for a, b in itertools.pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         for i, weight in enumerate(self.weights):

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from atomsml.geometry import apply_strain, volume
 from atomsml.graph import AtomicGraph
 
 
@@ -121,11 +122,8 @@ def evaluate(
         strain = torch.zeros_like(graph.cell, requires_grad=True)
         variables = graph.replace(positions=positions)
         if stress:
-            symmetric = 0.5 * (strain + strain.mT)
-            variables = graph.replace(
-                positions=positions + torch.einsum("ni,nij->nj", positions, symmetric[graph.batch]),
-                cell=graph.cell + graph.cell @ symmetric,
-            )
+            strained, cell = apply_strain(positions, graph.cell, 0.5 * (strain + strain.mT), graph.batch)
+            variables = graph.replace(positions=strained, cell=cell)
         atom_energies = potential(variables)
         energy = _sum_by_system(atom_energies, graph)
         wanted = ([positions] if forces else []) + ([strain] if stress else [])
@@ -153,6 +151,5 @@ def _sum_by_system(atom_energies: Tensor, graph: AtomicGraph) -> Tensor:
 
 def _volume(graph: AtomicGraph) -> Tensor:
     """(systems, 1, 1) cell volume; NaN where a cell has none, so that no stress is ever made up."""
-    volume = torch.linalg.det(graph.cell).abs()
-    periodic = graph.pbc.any(dim=1) & (volume > 0)
-    return torch.where(periodic, volume, torch.nan)[:, None, None]
+    found = volume(graph.cell)
+    return torch.where(graph.pbc.any(dim=1) & (found > 0), found, torch.nan)[:, None, None]

@@ -73,9 +73,7 @@ def _schedule(progress: float, warmup: float) -> float:
     return min(progress / warmup + 1e-3, 1.0) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def _step(
-    potential: Potential, optimizer: torch.optim.Optimizer, graph: AtomicGraph, config: TrainingConfig
-) -> float:
+def _step(potential: Potential, optimizer: torch.optim.Optimizer, graph: AtomicGraph, config: TrainingConfig) -> float:
     weights = config.weights
     prediction = evaluate(potential, graph, weights.forces > 0, weights.stress > 0, create_graph=True)
     value = loss(prediction, graph, weights)
@@ -90,8 +88,8 @@ def _step(
 
 @torch.no_grad()
 def _update_average(averaged: Potential, potential: Potential, decay: float) -> None:
-    kept, new = list(averaged.parameters()), list(potential.parameters())
-    torch._foreach_lerp_(kept, new, 1 - decay)
+    for kept, new in zip(averaged.parameters(), potential.parameters(), strict=True):
+        kept.lerp_(new, 1 - decay)
 
 
 def errors(potential: Potential, graphs: Sequence[AtomicGraph], batch_atoms: int = 2000) -> dict[str, float]:

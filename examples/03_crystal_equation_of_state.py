@@ -18,7 +18,7 @@ from atomsml import AtomsMLCalculator
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("element", nargs="?", default="W", help="a metal the model knows; default: W")
-parser.add_argument("--model", default="metals-pbe", help="an embedded name or a file")
+parser.add_argument("--model", default="refractory-pbe", help="an embedded name or a file")
 options = parser.parse_args()
 
 atoms = bulk(options.element, cubic=True)  # starts from the measured lattice constant

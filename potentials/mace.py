@@ -142,6 +142,7 @@ class RadialBasis(nn.Module):
 class AgnesiTransform(nn.Module):
     """agnesi_transform with r0 half the sum of the covalent radii of a pair; q, p, a come with a model."""
 
+    parameters_qpa: Tensor
     covalent_radii: Tensor
 
     def __init__(self) -> None:
@@ -160,6 +161,8 @@ class AgnesiTransform(nn.Module):
 
 class ZBL(nn.Module):
     """zbl_energy summed over the neighbours of each atom; exponent and prefactor come with a model."""
+
+    screening: Tensor
 
     def __init__(self, power: int) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ def spherical_harmonics(lmax: int, vectors: torch.Tensor) -> torch.Tensor:
     for m in range(lmax + 1):
         if m > 1:
             cosine, sine = z * cosine - x * sine, z * sine + x * cosine
-        for l, polar in enumerate(_polar_polynomials(m, lmax, y), start=m):  # noqa: E741 - the field's name
+        for l, polar in enumerate(_polar_polynomials(m, lmax, y), start=m):
             columns[l * l + l + m] = polar * cosine if m > 0 else polar
             if m > 0:
                 columns[l * l + l - m] = polar * sine
@@ -38,7 +38,7 @@ def _polar_polynomials(m: int, lmax: int, y: torch.Tensor) -> list[torch.Tensor]
     """
     sectoral = sqrt(2 * (2 * m + 1) * comb(2 * m, m) / 4**m) if m > 0 else 1.0
     polynomials = [torch.full_like(y, sectoral)]
-    for l in range(m + 1, lmax + 1):  # noqa: E741
+    for l in range(m + 1, lmax + 1):
         following = sqrt((4 * l * l - 1) / (l * l - m * m)) * y * polynomials[-1]
         if l > m + 1:
             weight = sqrt((2 * l + 1) * ((l - 1) ** 2 - m * m) / ((2 * l - 3) * (l * l - m * m)))

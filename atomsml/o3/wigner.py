@@ -20,7 +20,7 @@ def wigner_d(degree: int, rotation: torch.Tensor) -> torch.Tensor:
     if rotation.shape[-2:] != (3, 3):
         raise ValueError(f"rotation has shape {tuple(rotation.shape)}: give matrices of shape (..., 3, 3)")
     result = torch.ones_like(rotation[..., :1, :1])
-    for l in range(1, degree + 1):  # noqa: E741 - the field's name
+    for l in range(1, degree + 1):
         coupling = clebsch_gordan(l - 1, 1, l).to(rotation)
         turned = torch.einsum("ijc,...ik,...jm->...kmc", coupling, result, rotation)
         result = (2 * l + 1) * torch.einsum("...kmc,kmd->...cd", turned, coupling)

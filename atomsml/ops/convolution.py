@@ -75,7 +75,11 @@ def convolution_table(lmax_in: int, lmax: int, lmax_out: int) -> ConvolutionTabl
         for l2 in range(lmax + 1)
         if abs(l1 - l2) <= l3 <= l1 + l2 and (l1 + l2 + l3) % 2 == 0
     ]
-    path_start, pair_o, pair_a, pair_start, term_b, term_value = [0], [], [], [0], [], []
+    path_start, pair_start = [0], [0]
+    pair_o: list[int] = []
+    pair_a: list[int] = []
+    term_b: list[int] = []
+    term_value: list[float] = []
     row = 0
     for l1, l2, l3 in paths:
         coefficients = clebsch_gordan(l1, l2, l3).numpy() * np.sqrt(2 * l3 + 1)
@@ -86,8 +90,8 @@ def convolution_table(lmax_in: int, lmax: int, lmax_out: int) -> ConvolutionTabl
                     continue
                 pair_o.append(row + o)
                 pair_a.append(l1 * l1 + a)
-                term_b.extend(l2 * l2 + nonzero)
-                term_value.extend(coefficients[a, nonzero, o])
+                term_b.extend((l2 * l2 + nonzero).tolist())
+                term_value.extend(coefficients[a, nonzero, o].tolist())
                 pair_start.append(len(term_b))
         path_start.append(len(pair_o))
         row += 2 * l3 + 1
@@ -104,7 +108,9 @@ def convolution_table(lmax_in: int, lmax: int, lmax_out: int) -> ConvolutionTabl
     )
 
 
-def convolve(features: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, table: ConvolutionTable) -> Tensor:
+def convolve(
+    features: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, table: ConvolutionTable
+) -> Tensor:
     """The convolution of the module docstring; `edge_index` (2, edges) must be sorted by receiver (row 1)."""
     if features.device.type == "cpu":
         sender, receiver = edge_index
@@ -167,5 +173,6 @@ class _ConvolveBackward(torch.autograd.Function):
     def backward(ctx: Any, vh: Tensor, vy: Tensor, vr: Tensor) -> tuple[Tensor | None, ...]:
         from atomsml.ops import convolution_cpu
 
-        gradients = convolution_cpu.double_backward(vh, vy, vr, *ctx.saved_tensors, ctx.table)
+        g, h, y, r, sender, row_start = ctx.saved_tensors
+        gradients = convolution_cpu.double_backward(vh, vy, vr, g, h, y, r, sender, row_start, ctx.table)
         return (*gradients, None, None, None)

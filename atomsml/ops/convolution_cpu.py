@@ -1,8 +1,8 @@
 """CPU kernels of the equivariant convolution, compiled by numba: forward, backward and double backward.
 
 All three walk the edges of one receiver after the other, so that no edge tensor larger than `weights` ever exists and
-sums have a fixed order. Notation as in convolution.py: h features, y harmonics, r weights, g the gradient of the output;
-for an edge and a path,
+sums have a fixed order. Notation as in convolution.py: h features, y harmonics, r weights, g the gradient of the
+output; for an edge and a path,
 
     m(o, a) = sum over b of C[a, b, o] * y[b]        the matrix of the product with Y
     x(a)    = h[a] * r                               what the sender sends

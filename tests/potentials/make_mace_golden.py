@@ -5,7 +5,7 @@ Run by hand and by test_mace_checkpoint.py, with the Python of `.venv-peers` (`m
     export TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1
     .venv-peers/bin/python tests/potentials/make_mace_golden.py --archive tests/data/mace
 
-writes golden.npz (structures, energies in eV, forces in eV/A, stress in eV/A^3 and energies of the atoms, in float64) and
+writes golden.npz (structures, energies in eV, forces in eV/A, stress in eV/A^3, energies of the atoms, in float64) and
 FAMILY.model for each family, packed into models.tar.xz. `--full` takes the sizes of the published models instead of
 tiny ones. Weights are multiples of 1/32, so that the files compress.
 """

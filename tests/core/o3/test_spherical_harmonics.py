@@ -27,7 +27,7 @@ def test_equal_to_scipy(directions: torch.Tensor) -> None:
     x, y, z = (directions / directions.norm(dim=-1, keepdim=True)).T.numpy()
     polar, azimuth = np.arccos(y), np.arctan2(x, z)
     values = spherical_harmonics(LMAX, directions).numpy()
-    for l in range(LMAX + 1):  # noqa: E741
+    for l in range(LMAX + 1):
         for m in range(l + 1):
             # scipy carries the Condon-Shortley phase (-1)^m and the norm 1 over the sphere
             expected = (-1) ** m * np.sqrt(4 * np.pi * (2 if m else 1)) * sph_harm_y(l, m, polar, azimuth)
@@ -39,7 +39,7 @@ def test_equal_to_scipy(directions: torch.Tensor) -> None:
 
 def test_component_normalisation(directions: torch.Tensor) -> None:
     values = spherical_harmonics(LMAX, directions)
-    for l in range(LMAX + 1):  # noqa: E741
+    for l in range(LMAX + 1):
         norms = values[:, l * l : (l + 1) ** 2].square().sum(dim=-1)
         torch.testing.assert_close(norms, torch.full_like(norms, 2 * l + 1), rtol=1e-13, atol=0)
 
