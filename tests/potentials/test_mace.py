@@ -56,7 +56,6 @@ class TestMACEOfMaterials(PotentialTests):
                 TINY,
                 elements=(13, 22, 29),
                 correlation=3,
-                lmax=3,
                 channels=2,
                 density_normalization=True,
                 distance_transform="agnesi",
