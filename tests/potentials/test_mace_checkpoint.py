@@ -125,6 +125,13 @@ def edited(source: Path, target: Path, entry: str, old: bytes, new: bytes) -> Pa
     return target
 
 
+def test_the_device_of_the_writer_does_not_matter(models: Path, tmp_path: Path) -> None:
+    path = edited(models / "mpa0.model", tmp_path / "mps.model", "data.pkl", b"\x03\0\0\0cpu", b"\x03\0\0\0mps")
+    expected = convert(models / "mpa0.model")[0].state_dict()
+    for name, value in convert(path)[0].state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
 BLOCKS = b"mace.modules.blocks\n"
 
 
@@ -243,11 +250,11 @@ def test_mace_computes_the_golden_values_again(families: list[str], golden: Gold
 
 @pytest.mark.slow
 def test_a_float32_file_agrees_to_its_own_precision(tmp_path: Path) -> None:
-    """Its couplings and Bessel frequencies are rounded to float32, 6e-8 each, and ours are exact."""
+    """Its couplings and Bessel frequencies are rounded to float32, 6e-8 each; ours are exact. Fifty may add up."""
     golden = remake(tmp_path, "float32")
     potential, metadata = convert(tmp_path / "float32.model")
     assert metadata["source"]["dtype"] == "float32"
-    assert_agrees(potential, golden, "float32/Default", 1e-5)
+    assert_agrees(potential, golden, "float32/Default", 3e-6)
 
 
 @pytest.mark.slow
