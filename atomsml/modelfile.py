@@ -30,7 +30,7 @@ from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch.overrides import TorchFunctionMode
 
 from atomsml.potential import Potential
@@ -67,7 +67,9 @@ def save(potential: Potential, path: str | Path, metadata: dict[str, Any]) -> No
     except (TypeError, ValueError) as error:
         raise ValueError(f"model metadata must be plain JSON without NaN: {error}") from None
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in potential.state_dict().items()}
-    write_atomically(path, lambda beside: save_file(tensors, beside, metadata={"atomsml": text}))
+    # not save_file, which makes files that no other user may read
+    content = serialize(tensors, metadata={"atomsml": text})
+    write_atomically(path, lambda beside: beside.write_bytes(content))
 
 
 def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> Potential:

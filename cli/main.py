@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -48,6 +49,9 @@ def main(arguments: list[str] | None = None) -> None:
     What a user can cause arrives here as ValueError or OSError and leaves as one line on stderr and exit status 1;
     usage errors have status 2. Anything else is a defect and keeps its traceback.
     """
+    # threads that wait must sleep: on a busy machine those that spin slow each other down many times over; read by
+    # OpenMP when torch is imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app(arguments)
     except (ValueError, OSError) as error:

@@ -111,12 +111,12 @@ def convert(path: str | Path, head: str | None = None) -> tuple[MACE, dict[str, 
     return model.eval(), {
         "kind": "converted",
         "references_kind": "given",
+        "head": chosen,
         "source": {
             "file": path.name,
             "sha256": _sha256(path),
             "dtype": str(tree.tensor("node_embedding.linear.weight").dtype).removeprefix("torch."),
             "heads": heads,
-            "head": chosen,
         },
     }
 

@@ -290,3 +290,9 @@ def test_configs_of_the_wrong_type(key, value):
     values = json.loads(json.dumps(asdict(EveryKind((1,), (0.1, "a"), (), "none", None, None, False))))
     with pytest.raises(ValueError, match=f"config key '{key}' must be"):
         modelfile.config_from_json(EveryKind, values | {key: value})
+
+
+def test_a_model_file_has_the_permissions_of_any_other_file(path):
+    other = path.with_name("other")
+    other.write_bytes(b"")
+    assert path.stat().st_mode == other.stat().st_mode
