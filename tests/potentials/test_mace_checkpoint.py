@@ -260,7 +260,7 @@ def test_a_float32_file_agrees_to_its_own_precision(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["mp0-medium", "mpa0", "off23"])
 def test_models_of_the_published_size(family: str, tmp_path: Path) -> None:
-    golden = remake(tmp_path, "--full", family)
+    golden = remake(tmp_path, family, "--full")
     potential, _ = convert(tmp_path / f"{family}.model")
     assert potential.config.channels == 128
     assert_agrees(potential, golden, f"{family}/Default", 1e-9)
