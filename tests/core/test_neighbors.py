@@ -23,7 +23,10 @@ BACKENDS = ["vesin", "torch"]
 OPEN_BACKENDS = [
     *BACKENDS,
     pytest.param(
-        "torch-cluster", marks=pytest.mark.skipif(not has_torch_cluster, reason="torch-cluster not installed")
+        "torch-cluster",
+        marks=pytest.mark.skipif(
+            not has_torch_cluster, reason="torch-cluster is not installed; pip install atomsml[cluster]"
+        ),
     ),
 ]
 
@@ -289,7 +292,7 @@ def test_inputs_that_require_gradients(backend: str) -> None:
     assert edge_index.shape[1] > 0
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
 @pytest.mark.parametrize("backend", ["auto", "torch", "vesin"])
 def test_on_a_gpu(backend: str) -> None:
     inputs = arguments([*PERIODIC.values(), *OPEN.values(), bulk("Si", cubic=True) * (8, 8, 8)], 4.3)
