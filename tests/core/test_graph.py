@@ -171,7 +171,7 @@ def test_data_of_the_wrong_length_is_refused():
     graph = make_graph(molecule("H2O"))
     with pytest.raises(ValueError, match=r"atom_data\['charge'\] must have 3 rows"):
         graph.replace(atom_data={"charge": torch.zeros(2)})
-    with pytest.raises(ValueError, match=r"system_data\['energy'\] must have 1 rows, one per system, got shape \(\)"):
+    with pytest.raises(ValueError, match=r"system_data\['energy'\] must have 1 rows, one per system, got \(\)"):
         graph.replace(system_data={"energy": torch.tensor(1.0)})
 
 
