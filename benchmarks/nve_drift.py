@@ -26,12 +26,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="organic-xtb")
     parser.add_argument("--picoseconds", type=float, default=10.0)
+    parser.add_argument("--timesteps", type=float, nargs="+", default=[0.5, 0.25], help="fs")
     arguments = parser.parse_args()
     start = atoms_from_smiles(SMILES)
     start.calc = AtomsMLCalculator(arguments.model)
     relax(start, RelaxSettings(fmax=0.01))
     print(f"{start.get_chemical_formula()}, {len(start)} atoms, {arguments.picoseconds} ps at 300 K, {arguments.model}")
-    for timestep in (0.5, 0.25):
+    for timestep in arguments.timesteps:
         steps = round(1000 * arguments.picoseconds / timestep)
         settings = MDSettings("nve", temperature=600.0, timestep=timestep, steps=steps)
         atoms = start.copy()
