@@ -171,8 +171,19 @@ class _ConvolveBackward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, vh: Tensor, vy: Tensor, vr: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = _ConvolveDoubleBackward.apply(vh, vy, vr, *ctx.saved_tensors, ctx.table)
+        return (*gradients, None, None, None)
+
+
+class _ConvolveDoubleBackward(torch.autograd.Function):
+    """A function of its own only to refuse third derivatives, which would otherwise be dropped in silence."""
+
+    @staticmethod
+    def forward(ctx: Any, *operands: Any) -> tuple[Tensor, ...]:
         from atomsml.ops import convolution_cpu
 
-        g, h, y, r, sender, row_start = ctx.saved_tensors
-        gradients = convolution_cpu.double_backward(vh, vy, vr, g, h, y, r, sender, row_start, ctx.table)
-        return (*gradients, None, None, None)
+        return convolution_cpu.double_backward(*operands)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
+        raise NotImplementedError("the kernels of the convolution have no third derivatives; use convolve_reference")

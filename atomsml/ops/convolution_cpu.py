@@ -12,7 +12,7 @@ The double backward differentiates sum(vh * grad_h) + sum(vy * grad_y) + sum(vr 
 a leading v marks those cotangents and what follows from them: mv is m of vy, xv = vh * r + h * vr, qv is q of mv.
 
 The source of a kernel is written out for each table of paths, because a compiler vectorises straight-line sums over a
-few rows and does not vectorise loops over index arrays: written out, the double backward is about ten times faster.
+few rows and does not vectorise loops over index arrays.
 Every loop over channels writes to few arrays, or the compiler gives up proving that they do not overlap.
 """
 
@@ -92,6 +92,14 @@ ARGUMENTS = {
 }
 
 
+# rows of scratch space: one per component of the features
+BUFFERS: dict[str, tuple[str, ...]] = {
+    "forward": (),
+    "backward": ("x", "q"),
+    "double_backward": ("x", "xv", "q", "qv"),
+}
+
+
 @lru_cache
 def _kernel(kind: str, table: ConvolutionTable) -> Callable[..., None]:
     """Compile one kernel for one table; numba keeps the machine code on disk for the next process."""
@@ -100,7 +108,7 @@ def _kernel(kind: str, table: ConvolutionTable) -> Callable[..., None]:
     lines = [
         f"def {name}({ARGUMENTS[kind]}):",
         "    channels = h.shape[2]",
-        *(f"    {buffer} = np.empty((h.shape[1], channels), h.dtype)" for buffer in ("x", "xv", "q", "qv")),
+        *(f"    {buffer} = np.empty((h.shape[1], channels), h.dtype)" for buffer in BUFFERS[kind]),
         "    for n in range(len(h)):",
         "        for e in range(row_start[n], row_start[n + 1]):",
         "            s = sender[e]",

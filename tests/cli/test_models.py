@@ -6,8 +6,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from atomsml.modelfile import embedded_models, load, model_hash, read_metadata
 
 Run = Callable[..., Any]
@@ -38,7 +36,6 @@ def test_info_prints_the_metadata_and_the_hash(run: Run, model: str) -> None:
         assert piece in text
 
 
-@pytest.mark.skipif("organic-xtb" not in embedded_models(), reason="organic-xtb is not in this checkout")
 def test_default_model_fits_the_elements_and_is_named(run: Run) -> None:
     result = run("energy", "CCO", "--json")
     assert result.status == 0

@@ -119,3 +119,13 @@ def test_non_contiguous_operands() -> None:
     strided = h.transpose(1, 2).contiguous().transpose(1, 2)
     assert not strided.is_contiguous()
     torch.testing.assert_close(convolve(strided, y, r, EDGES, table), convolve(h, y, r, EDGES, table))
+
+
+def test_third_derivatives_are_refused() -> None:
+    """Dropping them in silence would be wrong without anybody noticing."""
+    table = convolution_table(1, 1, 1)
+    h, y, r = operands(table, 1, 1, 2)
+    (first,) = torch.autograd.grad(convolve(h, y, r, EDGES, table).sin().sum(), h, create_graph=True)
+    (second,) = torch.autograd.grad(first.cos().sum(), h, create_graph=True)
+    with pytest.raises(NotImplementedError, match="third derivatives"):
+        torch.autograd.grad(second.sum(), h)
