@@ -21,10 +21,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import reprlib
-import types
-import typing
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,6 +30,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch.overrides import TorchFunctionMode
 
+from atomsml.config import config_from_json
 from atomsml.potential import Potential
 
 FORMAT = 1
@@ -188,46 +186,6 @@ def _architecture(path: Path, description: dict[str, Any]) -> tuple[type[Potenti
         return model_class, config_from_json(model_class.Config, description["config"])
     except ValueError as error:
         raise ValueError(f"model file {path}: {_first_line(error)}") from None
-
-
-def config_from_json(config_class: type[Any], values: Any) -> Any:
-    """Rebuild a config dataclass from the dict that `dataclasses.asdict` and JSON made of it: lists become tuples.
-
-    Raises:
-        ValueError: an unknown or missing key, a value of the wrong type, or whatever the dataclass itself refuses.
-    """
-    if not isinstance(values, dict):
-        raise ValueError(f"the config must be a JSON object, got {reprlib.repr(values)}")
-    hints = typing.get_type_hints(config_class)
-    names = [field.name for field in dataclasses.fields(config_class)]
-    unknown = sorted(set(values) - set(names))
-    if unknown:
-        raise ValueError(f"unknown config keys {reprlib.repr(unknown)}; {config_class.__qualname__} has {names}")
-    missing = sorted(set(names) - set(values))
-    if missing:
-        raise ValueError(f"the config lacks the keys {missing}")
-    return config_class(**{name: _typed(name, hints[name], values[name]) for name in names})
-
-
-def _typed(name: str, hint: Any, value: Any) -> Any:
-    """`value` from JSON as the type that a config field declares."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple and isinstance(value, list):
-        if arguments[-1] is Ellipsis:
-            return tuple(_typed(name, arguments[0], item) for item in value)
-        if len(arguments) == len(value):
-            return tuple(_typed(name, *pair) for pair in zip(arguments, value, strict=True))
-    elif origin is typing.Literal:
-        if isinstance(value, str) and value in arguments:
-            return value
-    elif origin in (types.UnionType, typing.Union):  # X | None
-        return None if value is None else _typed(name, arguments[0], value)
-    elif hint is float and type(value) in (int, float) and math.isfinite(value):
-        return float(value)
-    elif hint in (bool, int, str) and type(value) is hint:  # type, not isinstance: True is no int here
-        return value
-    wanted = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
-    raise ValueError(f"config key {name!r} must be {wanted}, got {reprlib.repr(value)}")
 
 
 class _Budget(TorchFunctionMode):

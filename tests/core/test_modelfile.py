@@ -3,8 +3,7 @@
 import hashlib
 import json
 import struct
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -254,43 +253,6 @@ def test_absurd_configs_are_refused_before_memory_is_spent(path, monkeypatch, wi
     modelfile.save(Wide(WideConfig()), path, {})
     rewrite(path, config={"elements": [1], "width": width})
     assert message in message_of(path)
-
-
-@dataclass(frozen=True)
-class EveryKind:
-    numbers: tuple[int, ...]
-    pair: tuple[float, str]
-    nested: tuple[tuple[int, int], ...]
-    kind: Literal["none", "agnesi"]
-    maybe: float | None
-    absent: float | None
-    flag: bool
-    name: str = "x"
-
-
-def test_configs_round_trip_through_json():
-    config = EveryKind((1, 2), (0.1, "a"), ((1, 2), (3, 4)), "agnesi", 1.5, None, True)
-    again = modelfile.config_from_json(EveryKind, json.loads(json.dumps(asdict(config))))
-    assert again == config
-    assert type(again.nested[0]) is tuple
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("kind", "cubic"),
-        ("kind", ["none"]),
-        ("pair", [0.1]),
-        ("maybe", "1.5"),
-        ("flag", 1),
-        ("name", None),
-        ("numbers", 3),
-    ],
-)
-def test_configs_of_the_wrong_type(key, value):
-    values = json.loads(json.dumps(asdict(EveryKind((1,), (0.1, "a"), (), "none", None, None, False))))
-    with pytest.raises(ValueError, match=f"config key '{key}' must be"):
-        modelfile.config_from_json(EveryKind, values | {key: value})
 
 
 def test_a_model_file_has_the_permissions_of_any_other_file(path):

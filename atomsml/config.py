@@ -1,0 +1,98 @@
+"""Frozen config dataclasses from plain JSON or YAML values, checked key by key and type by type."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import reprlib
+import types
+import typing
+from typing import Any
+
+
+def config_from_json(config_class: type[Any], values: Any, partial: bool = False, where: str = "") -> Any:
+    """Rebuild a config dataclass from the dict that `dataclasses.asdict` and JSON made of it: lists become tuples.
+
+    With `partial`, keys that have a default may be missing: people write such files. Without it every key must be there:
+    a file that a program wrote, whose meaning must not change with a default.
+
+    Raises:
+        ValueError: an unknown or missing key, a value of the wrong type, or whatever the dataclass itself refuses; names the
+            key with its path, as in `loss.energy`.
+    """
+    if not isinstance(values, dict):
+        kind = "keys with values" if where else "a JSON object"
+        raise ValueError(f"the config {where and repr(where) + ' '}must be {kind}, got {reprlib.repr(values)}")
+    hints = typing.get_type_hints(config_class)
+    fields = {field.name: field for field in dataclasses.fields(config_class)}
+    prefix = f"{where}." if where else ""
+    unknown = [f"{prefix}{key}" for key in sorted(map(str, set(values) - set(fields)))]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0].removeprefix(prefix), fields, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(
+            f"unknown config keys {reprlib.repr(unknown)}; {hint}{config_class.__qualname__} has {list(fields)}"
+        )
+    missing = [prefix + name for name in sorted(set(fields) - set(values)) if not (partial and _optional(fields[name]))]
+    if missing:
+        raise ValueError(f"the config lacks the keys {missing}")
+    typed = {name: _typed(prefix + name, hints[name], value, partial) for name, value in values.items()}
+    return config_class(**typed)
+
+
+def _optional(field: dataclasses.Field[Any]) -> bool:
+    return not (field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING)
+
+
+def _typed(name: str, hint: Any, value: Any, partial: bool) -> Any:
+    """`value` as the type that a config field declares."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return config_from_json(typing.cast(type[Any], hint), value, partial, name)
+    if origin is tuple and isinstance(value, list):
+        if arguments[-1] is Ellipsis:
+            return tuple(_typed(name, arguments[0], item, partial) for item in value)
+        if len(arguments) == len(value):
+            return tuple(_typed(name, *pair, partial) for pair in zip(arguments, value, strict=True))
+    elif origin is dict and isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _typed(f"{name}.{key}", arguments[1], item, partial) for key, item in value.items()}
+    elif origin is typing.Literal:
+        if isinstance(value, str) and value in arguments:
+            return value
+    elif origin in (types.UnionType, typing.Union):
+        return _first_fitting(name, arguments, value, partial)
+    elif hint is Any:
+        return value
+    elif hint is float:
+        number = _number(value, partial)
+        if number is not None:
+            return number
+    elif hint in (bool, int, str, type(None)) and type(value) is hint:  # type, not isinstance: True is no int here
+        return value
+    wanted = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
+    raise ValueError(f"config key {name!r} must be {wanted}, got {reprlib.repr(value)}")
+
+
+def _first_fitting(name: str, alternatives: tuple[Any, ...], value: Any, partial: bool) -> Any:
+    """`value` as the first of several types that takes it; the error is that of the first that is not None."""
+    if value is None and type(None) in alternatives:
+        return None
+    errors = []
+    for alternative in alternatives:
+        if alternative is not type(None):
+            try:
+                return _typed(name, alternative, value, partial)
+            except ValueError as error:
+                errors.append(error)
+    raise errors[0]
+
+
+def _number(value: Any, partial: bool) -> float | None:
+    """A finite number; in what people write also as text, because YAML 1.1 takes 1e-3, without a point, for text."""
+    if partial and type(value) is str:
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    return float(value) if type(value) in (int, float) and math.isfinite(value) else None
