@@ -14,11 +14,11 @@ from typing import Any
 def config_from_json(config_class: type[Any], values: Any, partial: bool = False, where: str = "") -> Any:
     """Rebuild a config dataclass from the dict that `dataclasses.asdict` and JSON made of it: lists become tuples.
 
-    With `partial`, keys that have a default may be missing: people write such files. Without it every key must be there:
-    a file that a program wrote, whose meaning must not change with a default.
+    With `partial`, keys that have a default may be missing: people write such files. Without it every key must be
+    there: the meaning of a file that a program wrote must not change with a default.
 
     Raises:
-        ValueError: an unknown or missing key, a value of the wrong type, or whatever the dataclass itself refuses; names the
+        ValueError: an unknown or missing key, a value of the wrong type, or what the dataclass itself refuses; names the
             key with its path, as in `loss.energy`.
     """
     if not isinstance(values, dict):

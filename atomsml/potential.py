@@ -140,7 +140,7 @@ def evaluate(
         energy=energy,
         atom_energies=atom_energies,
         forces=None if position_gradient is None else -position_gradient,
-        stress=None if strain_gradient is None else strain_gradient / _volume(graph),
+        stress=None if strain_gradient is None else _stress(strain_gradient, graph),
     )
 
 
@@ -149,7 +149,10 @@ def _sum_by_system(atom_energies: Tensor, graph: AtomicGraph) -> Tensor:
     return total.index_add(0, graph.batch, atom_energies)
 
 
-def _volume(graph: AtomicGraph) -> Tensor:
-    """(systems, 1, 1) cell volume; NaN where a cell has none, so that no stress is ever made up."""
+def _stress(strain_gradient: Tensor, graph: AtomicGraph) -> Tensor:
+    """(systems, 3, 3) stress; NaN where a cell has no volume, so that none is ever made up."""
     found = volume(graph.cell)
-    return torch.where(graph.pbc.any(dim=1) & (found > 0), found, torch.nan)[:, None, None]
+    known = graph.pbc.any(dim=1) & (found > 0)
+    # not a division by NaN: its derivative would spoil the other systems of a training batch
+    stress = strain_gradient / torch.where(known, found, 1.0)[:, None, None]
+    return torch.where(known[:, None, None], stress, torch.nan)
