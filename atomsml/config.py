@@ -18,8 +18,8 @@ def config_from_json(config_class: type[Any], values: Any, partial: bool = False
     there: the meaning of a file that a program wrote must not change with a default.
 
     Raises:
-        ValueError: an unknown or missing key, a value of the wrong type, or what the dataclass itself refuses; names the
-            key with its path, as in `loss.energy`.
+        ValueError: an unknown or missing key, a value of the wrong type, or what the dataclass itself refuses; names
+            the key with its path, as in `loss.energy`.
     """
     if not isinstance(values, dict):
         kind = "keys with values" if where else "a JSON object"

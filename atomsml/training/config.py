@@ -1,0 +1,191 @@
+"""What a training run is told: frozen dataclasses that a YAML file fills; unknown keys are errors.
+
+The comment beside a field is its documentation: `starter_config` writes them into the file that a new user edits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from atomsml.config import config_from_json
+from atomsml.dataset import LabelKeys
+from atomsml.losses import LossConfig
+from atomsml.training.optimizers import OptimizerConfig
+from atomsml.training.schedules import ScheduleConfig
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """A file of labelled structures."""
+
+    file: str  # extended XYZ (also .gz, .xz), HDF5, ASE db, or pymatgen JSON
+    weight: float = 1.0  # multiplies the loss of its structures
+    keys: LabelKeys = field(default_factory=LabelKeys)  # what the labels are called; null: found among the usual names
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which structures are trained on, and by which the model is chosen and judged."""
+
+    train: tuple[SourceConfig, ...] = ()  # files
+    valid: tuple[SourceConfig, ...] | float = 0.05  # files; or held out of train: a fraction, or from 1 on a number
+    test: tuple[SourceConfig, ...] | float = ()  # the same; never seen before the end
+    split_by: Literal["content", "group"] = "content"  # group: frames of one trajectory or molecule stay together
+    workers: int = 0  # processes that read structures and find neighbours; 0 does both here and keeps them in memory
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """How many structures make one step; whichever bound is reached first ends a batch."""
+
+    structures: int | None = 8
+    atoms: int | None = None
+    edges: int | None = None
+
+    def __post_init__(self) -> None:
+        bounds = [bound for bound in (self.structures, self.atoms, self.edges) if bound is not None]
+        if not bounds or min(bounds) < 1:
+            raise ValueError("batch needs at least one positive bound: structures, atoms or edges")
+
+
+@dataclass(frozen=True)
+class StageTwoConfig:
+    """A last part of the run with other weights of the loss, as a rule in favour of the energy."""
+
+    start: float | None = None  # fraction of the run after which it begins; null: there is none
+    energy: float = 10.0  # loss.energy from then on
+    forces: float = 1.0  # loss.forces from then on
+    stress: float = 10.0  # loss.stress from then on
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """A trained model to start from instead of random weights."""
+
+    model: str | None = None  # embedded name or model file; null: train from scratch
+    method: Literal["naive", "freeze", "lora"] = "naive"  # train all weights, some, or low-rank changes
+    trainable: tuple[str, ...] = ("readouts.*",)  # for freeze: patterns of the weights that are trained
+    lora_rank: int = 8
+    lora_alpha: float = 8.0  # the change of a matrix is lora_alpha / lora_rank times its two factors
+    replay: tuple[SourceConfig, ...] = ()  # structures of the model's own training set, against forgetting
+    replay_weight: float = 1.0  # total weight of the replayed structures over that of the new ones
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A whole run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: str = "mace"  # architecture
+    size: str = "small"  # one of the architecture's sizes, which fill its options
+    model_options: dict[str, Any] = field(default_factory=dict)  # single options, such as {channels: 32, cutoff: 4.5}
+    references: Literal["auto", "isolated atoms", "least squares", "model", "given", "zero"] = "auto"  # energies of atoms
+    reference_energies: dict[str, float] = field(default_factory=dict)  # eV, for references: given
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    stage_two: StageTwoConfig = field(default_factory=StageTwoConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    clip: float = 10.0  # largest norm of the gradient
+    ema_decay: float = 0.999  # of the averaged weights, which are evaluated and kept
+    max_minutes: float | None = None  # the run ends at the first limit; the learning rate follows what is used up
+    max_epochs: int | None = None
+    max_steps: int | None = None
+    evaluate_epochs: int | None = None  # between evaluations; null: at least 100 steps
+    checkpoint_minutes: float = 5.0  # longest time between two checkpoints
+    precision: Literal["float32", "float64", "bfloat16"] = "float32"  # of the network; geometry and energies are float64
+    device: str = "auto"  # cpu, cuda, cuda:1, ...
+    loggers: tuple[Literal["tensorboard", "wandb"], ...] = ()  # beside metrics.jsonl and metrics.csv
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        limits = [limit for limit in (self.max_minutes, self.max_epochs, self.max_steps) if limit is not None]
+        if any(limit <= 0 for limit in limits):
+            raise ValueError("max_minutes, max_epochs and max_steps must be positive")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in 0 .. 1, got {self.ema_decay}")
+
+
+def read_config(path: str | Path) -> TrainingConfig:
+    """A config from a YAML file; file names in it are relative to the folder from which the program runs.
+
+    Raises:
+        ValueError: not YAML, an unknown key, or an impossible value; names file and key.
+        OSError: the file cannot be read.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from None
+    try:
+        return config_from_values(values or {})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def config_from_values(values: dict[str, Any]) -> TrainingConfig:
+    """A config from nested plain values; a source may be a bare file name, and one source need not be a list."""
+    if isinstance(values, dict) and isinstance(values.get("data"), dict):
+        values = {**values, "data": {key: _sources(key, value) for key, value in values["data"].items()}}
+    if isinstance(values, dict) and isinstance(values.get("finetune"), dict):
+        values = {**values, "finetune": {key: _sources(key, value) for key, value in values["finetune"].items()}}
+    config: TrainingConfig = config_from_json(TrainingConfig, values, partial=True)
+    return config
+
+
+def _sources(key: str, value: Any) -> Any:
+    if key not in ("train", "valid", "test", "replay") or isinstance(value, int | float):
+        return value
+    items = value if isinstance(value, list) else [value]
+    return [{"file": item} if isinstance(item, str) else item for item in items]
+
+
+def write_config(config: TrainingConfig) -> str:
+    """YAML that `read_config` reads back."""
+    import yaml
+
+    plain = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples become lists
+    text: str = yaml.safe_dump(plain, sort_keys=False)
+    return text
+
+
+def starter_config() -> str:
+    """A YAML file with every key, its default and its comment, for a new user to edit."""
+    example = DataConfig(train=(SourceConfig("train.extxyz"),))
+    lines = ["# Configuration of `atomsml train`; every key may be left out.", ""]
+    lines += _commented(TrainingConfig(data=example, max_minutes=60.0))
+    return "\n".join(lines) + "\n"
+
+
+def _commented(config: Any, indent: str = "") -> list[str]:
+    comments = _field_comments(type(config))
+    lines = []
+    for each in dataclasses.fields(config):
+        value = getattr(config, each.name)
+        note = f"  # {comments[each.name]}" if each.name in comments else ""
+        if dataclasses.is_dataclass(value):
+            about = (type(value).__doc__ or "").partition("\n")[0].rstrip(".")
+            lines += [f"{indent}{each.name}:  # {comments.get(each.name, about)}", *_commented(value, indent + "  ")]
+        elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+            lines.append(f"{indent}{each.name}:{note}")
+            for item in value:
+                inner = _commented(item, indent + "    ")
+                lines += [f"{indent}  - {inner[0].lstrip()}", *inner[1:]]
+        else:
+            lines.append(f"{indent}{each.name}: {json.dumps(value)}{note}")
+    return lines
+
+
+def _field_comments(config_class: type[Any]) -> dict[str, str]:
+    """The comment behind each field in the source of a dataclass."""
+    found = re.finditer(r"^    (\w+): .*?  # (.+)$", inspect.getsource(config_class), flags=re.MULTILINE)
+    return {match[1]: match[2] for match in found}
