@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from atomsml.dataset import least_squares_references, read_extxyz, read_hdf5, split_of
+from atomsml.dataset.old import least_squares_references, read_extxyz, read_hdf5, split_of
 from atomsml.graph import AtomicGraph
 from atomsml.losses import LossWeights
 from atomsml.modelfile import save

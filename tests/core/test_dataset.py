@@ -13,7 +13,7 @@ import pytest
 import torch
 from ase.build import bulk, molecule
 
-from atomsml.dataset import batches, least_squares_references, read_extxyz, read_hdf5, split_of
+from atomsml.dataset.old import batches, least_squares_references, read_extxyz, read_hdf5, split_of
 from atomsml.graph import AtomicGraph
 
 

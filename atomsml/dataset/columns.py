@@ -1,0 +1,127 @@
+"""Columns: labelled structures as flat arrays, the form in which they are read, stored and joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """n structures in memory; the atoms of each follow those of the one before. A label that is missing is NaN.
+
+    | field | shape | meaning |
+    |---|---|---|
+    | num_atoms | (n,) | atoms of each structure, int64 |
+    | numbers | (atoms,) | atomic numbers, uint8 |
+    | positions | (atoms, 3) | A, float64 |
+    | forces | (atoms, 3) | eV/A, float64 |
+    | cell, pbc | (n, 3, 3), (n, 3) | rows are lattice vectors, A; periodic or not |
+    | energy | (n,) | eV |
+    | stress | (n, 3, 3) | eV/A^3, tension positive |
+    | config_types, groups | (n,) | str, "" where none |
+    """
+
+    num_atoms: np.ndarray
+    numbers: np.ndarray
+    positions: np.ndarray
+    forces: np.ndarray
+    cell: np.ndarray
+    pbc: np.ndarray
+    energy: np.ndarray
+    stress: np.ndarray
+    config_types: np.ndarray
+    groups: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.num_atoms)
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """(n + 1,) first atom of each structure, and the number of atoms at the end."""
+        return np.concatenate([[0], np.cumsum(self.num_atoms)]).astype(np.int64)
+
+    @cached_property
+    def structure_of(self) -> np.ndarray:
+        """(atoms,) structure of each atom."""
+        return np.repeat(np.arange(len(self)), self.num_atoms)
+
+    @cached_property
+    def has_forces(self) -> np.ndarray:
+        """(n,) whether any atom of a structure has a force."""
+        labelled = ~np.isnan(self.forces).all(axis=1)
+        return np.bincount(self.structure_of[labelled], minlength=len(self)) > 0
+
+    @cached_property
+    def has_stress(self) -> np.ndarray:
+        """(n,) whether any component of the stress is there."""
+        return ~np.isnan(self.stress).all(axis=(1, 2))
+
+    def numbers_of(self, rows: np.ndarray) -> np.ndarray:
+        """(atoms of these rows,) atomic numbers alone."""
+        return self.numbers[atoms_of(self.offsets, rows)]
+
+    def take(self, rows: np.ndarray) -> Columns:
+        """Copies of the structures `rows`, in that order."""
+        atoms = atoms_of(self.offsets, rows)
+        return Columns(
+            num_atoms=self.num_atoms[rows],
+            numbers=self.numbers[atoms],
+            positions=self.positions[atoms],
+            forces=self.forces[atoms],
+            cell=self.cell[rows],
+            pbc=self.pbc[rows],
+            energy=self.energy[rows],
+            stress=self.stress[rows],
+            config_types=self.config_types[rows],
+            groups=self.groups[rows],
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[Columns]) -> Columns:
+        if len(parts) == 1:
+            return parts[0]
+        return Columns(*(np.concatenate([getattr(part, name) for part in parts]) for name in Columns.__annotations__))
+
+
+def atoms_of(offsets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Indices of the atoms of structures `rows`, structure after structure."""
+    counts = offsets[rows + 1] - offsets[rows]
+    ends = np.cumsum(counts)
+    return np.repeat(offsets[rows] - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)
+
+
+def check_columns(columns: Columns, where: str, start: int = 0) -> None:
+    """Refuse structures that no model can use; `start` is the number of the first one in the file `where`.
+
+    Raises:
+        ValueError: no atoms, no known element, a position, cell or label that is infinite (a position or cell that is
+            NaN as well), or periodic axes without independent cell vectors.
+    """
+    lengths = np.linalg.norm(columns.cell, axis=2, keepdims=True)
+    # open axes count as orthogonal to the rest; the determinant of a Gram matrix is the squared sine of an angle
+    with np.errstate(invalid="ignore", divide="ignore"):
+        unit = np.nan_to_num(columns.cell / lengths) * columns.pbc[:, :, None]
+    gram = np.einsum("nij,nkj->nik", unit, unit)
+    gram[:, range(3), range(3)] += ~columns.pbc
+    per_atom = {
+        "an atom of no known element": (columns.numbers < 1) | (columns.numbers > 118),
+        "a position that is not finite": ~np.isfinite(columns.positions).all(axis=1),
+        "an infinite force": np.isinf(columns.forces).any(axis=1),
+    }
+    per_structure = {
+        "no atoms": columns.num_atoms == 0,
+        "a cell that is not finite": ~np.isfinite(columns.cell).all(axis=(1, 2)),
+        "an infinite energy": np.isinf(columns.energy),
+        "an infinite stress": np.isinf(columns.stress).any(axis=(1, 2)),
+        "periodic axes but a singular cell": np.linalg.det(gram) < 1e-12,
+    }
+    for what, broken in per_atom.items():
+        per_structure[what] = np.bincount(columns.structure_of[broken], minlength=len(columns)) > 0
+    for what, bad in per_structure.items():
+        if bad.any():
+            first = start + int(np.flatnonzero(bad)[0])
+            raise ValueError(f"{where}: structure {first} (counted from 0) has {what}; correct or remove it")

@@ -1,0 +1,168 @@
+"""Labels by name: which key of a file is the energy, and what its value must look like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+# a label is found under prefix + stem; what a calculator of ASE wrote has no prefix
+PREFIXES = ("REF_", "ref_", "DFT_", "dft_", "")
+STEMS = {
+    "energy": ("energy", "Energy", "total_energy", "U0"),
+    "forces": ("forces", "force", "Forces"),
+    "stress": ("stress", "Stress"),
+    "virial": ("virial", "virials", "Virial"),
+}
+# names of a structure's kind and origin; the first that is there counts
+NAMES = {
+    "config_type": ("config_type", "configtype", "config", "tag"),
+    "group": ("group", "smiles", "SMILES", "trajectory", "trajectory_id", "traj_id", "mol_id", "molecule", "mp_id"),
+}
+
+
+@dataclass(frozen=True)
+class LabelKeys:
+    """Names of the labels in a file. None: found among the usual names; "": not to be read."""
+
+    energy: str | None = None
+    forces: str | None = None
+    stress: str | None = None
+    virial: str | None = None  # eV; stress = -virial / volume
+    config_type: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a file holds, and under which keys its labels were found."""
+
+    path: str
+    format: str
+    structures: int
+    fields: dict[str, int]  # every key: how many structures carry it
+    keys: LabelKeys  # None where nothing was found
+
+    def lines(self) -> list[str]:
+        """The same for people, one line for each label."""
+        lines = [f"{self.path}: {self.structures} structures ({self.format})"]
+        for field in fields(LabelKeys):
+            key = getattr(self.keys, field.name)
+            if key:
+                lines.append(f"  {field.name} = {key}, on {self.fields[key]} of {self.structures}")
+        missing = [name for name in ("energy", "forces", "stress") if not getattr(self.keys, name)]
+        if self.keys.virial and "stress" in missing:
+            missing.remove("stress")
+        if missing:
+            lines.append(f"  without {', '.join(missing)}")
+        return lines
+
+
+def find_keys(present: Mapping[str, int], structures: int, keys: LabelKeys, path: str) -> LabelKeys:
+    """Which key holds which label, where `present` says how many structures carry each key.
+
+    A key that was given is taken. Otherwise the energy is looked for among the usual names: one that starts with REF_
+    wins, and several others are refused. Forces and stress must then start like the energy, so that labels of two
+    methods are never mixed. A stress wins over a virial.
+
+    Raises:
+        ValueError: a given key that no structure has, no energy, or several candidates.
+    """
+    there = ", ".join(f"{name} ({count})" for name, count in sorted(present.items())) or "none"
+    listing = f"keys of its {structures} structures: {there}"
+    for field in fields(LabelKeys):
+        given = getattr(keys, field.name)
+        if given and given not in present:
+            raise ValueError(f"{path}: no structure has the {field.name} key {given!r}; {listing}")
+    energy = keys.energy if keys.energy is not None else _find("energy", present, None, path)
+    if not energy:
+        raise ValueError(f"{path}: no energy under a usual name; give its key with --energy-key; {listing}")
+    prefix = next((p for p in PREFIXES if energy in {p + stem for stem in STEMS["energy"]}), None)
+
+    def found(label: str) -> str | None:
+        given = getattr(keys, label)
+        return given if given is not None else _find(label, present, prefix, path)
+
+    if keys.virial and keys.stress:
+        raise ValueError(f"{path}: give the key of the stress or of the virial, not both")
+    stress = None if keys.virial else found("stress")
+    virial = None if stress or keys.stress == "" else found("virial")
+    return LabelKeys(
+        energy=energy,
+        forces=found("forces") or None,
+        stress=stress or None,
+        virial=virial or None,
+        config_type=_first("config_type", keys.config_type, present),
+        group=_first("group", keys.group, present),
+    )
+
+
+def _find(label: str, present: Mapping[str, int], prefix: str | None, path: str) -> str | None:
+    """The key of a label among the usual names, where the energy starts with `prefix` (None: with nothing usual)."""
+    named = {p: [p + stem for stem in STEMS[label] if p + stem in present] for p in PREFIXES}
+    candidates = [name for names in named.values() for name in names]
+    if prefix is None:
+        wanted = named["REF_"] or candidates
+    else:
+        wanted = named[prefix]
+        if candidates and not wanted:
+            raise ValueError(
+                f"{path}: the energy starts with {prefix!r} but the only {label} is {' or '.join(candidates)}; say "
+                f"whether it belongs to it: --{label}-key {candidates[0]}, or --{label}-key '' to leave it out"
+            )
+    if len(wanted) > 1:
+        raise ValueError(f"{path}: {' and '.join(wanted)} could all be the {label}; choose one with --{label}-key")
+    return wanted[0] if wanted else None
+
+
+def _first(name: str, given: str | None, present: Mapping[str, int]) -> str | None:
+    if given is not None:
+        return given or None
+    return next((key for key in NAMES[name] if key in present), None)
+
+
+def as_energy(value: Any, where: str) -> float:
+    """One number, eV.
+
+    Raises:
+        ValueError: anything else, as for the functions below.
+    """
+    array = _numbers(value, where)
+    if array.size != 1:
+        raise ValueError(f"{where}: an energy must be one number, got shape {array.shape}")
+    return float(array.reshape(()))
+
+
+def as_forces(value: Any, atoms: int, where: str) -> np.ndarray:
+    """(atoms, 3) eV/A."""
+    array = _numbers(value, where)
+    if array.shape != (atoms, 3):
+        raise ValueError(f"{where}: forces of {atoms} atoms must have shape ({atoms}, 3), got {array.shape}")
+    return array
+
+
+def as_matrix(value: Any, where: str) -> np.ndarray:
+    """(..., 3, 3) from that shape, from 9 numbers row by row, or from 6 in the order xx yy zz yz xz xy."""
+    array = _numbers(value, where)
+    if array.shape[-2:] == (3, 3):
+        return array
+    if array.ndim and array.shape[-1] == 6:
+        array = array[..., [0, 5, 4, 5, 1, 3, 4, 3, 2]]
+    if array.ndim == 0 or array.shape[-1] != 9:
+        raise ValueError(f"{where}: a stress or virial must have 3 x 3, 9 or 6 numbers, got shape {array.shape}")
+    return array.reshape(*array.shape[:-1], 3, 3)
+
+
+def stress_of_virial(virial: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """stress = -virial / volume, of shape (..., 3, 3); NaN where the cell has no volume."""
+    volume = np.abs(np.linalg.det(cell))[..., None, None]
+    return np.where(volume > 0, -virial / np.where(volume > 0, volume, 1.0), np.nan)
+
+
+def _numbers(value: Any, where: str) -> np.ndarray:
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (ValueError, TypeError) as error:  # text, or rows of different lengths
+        raise ValueError(f"{where}: must hold numbers, got {str(value)[:40]!r}") from error

@@ -1,0 +1,129 @@
+"""Read labelled structures from any of the formats in which people keep them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from atomsml.dataset.columns import Columns, check_columns
+from atomsml.dataset.dataset import Dataset
+from atomsml.dataset.frames import Frame, database_frames, extxyz_fields, extxyz_frames, json_frames
+from atomsml.dataset.hdf5 import plain_blocks, plain_fields
+from atomsml.dataset.labels import Found, LabelKeys, as_energy, as_forces, as_matrix, find_keys, stress_of_virial
+
+BLOCK = 1000  # structures that are converted at a time
+COMPRESSED = (".xz", ".gz")
+FRAMES: dict[str, tuple[str, Callable[[Path], Iterator[Frame]]]] = {
+    ".xyz": ("extxyz", extxyz_frames),
+    ".extxyz": ("extxyz", extxyz_frames),
+    ".db": ("ASE database", database_frames),
+    ".json": ("pymatgen JSON", json_frames),
+}
+
+
+def read_dataset(path: str | Path, keys: LabelKeys = LabelKeys()) -> Dataset:  # noqa: B008 (frozen)
+    """Labelled structures of a file: extxyz, ASE database (.db), pymatgen JSON, or HDF5; text also as .gz or .xz.
+
+    `Dataset.found` says which keys the labels come from. See `find_keys` for how they are found.
+
+    Raises:
+        OSError: no such file.
+        ValueError: an unknown format, a file that cannot be read or holds no structure, a key that no structure has,
+            no energy at all, or a structure that no model can use.
+    """
+    found, blocks = open_blocks(path, keys)
+    return Dataset([Columns.concatenate(list(blocks))], [found])
+
+
+def open_blocks(path: str | Path, keys: LabelKeys) -> tuple[Found, Iterator[Columns]]:
+    """What a file holds, and its structures some at a time; errors as for `read_dataset`."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; check the path")
+    suffixes = [s for s in path.suffixes if s not in COMPRESSED]
+    suffix = suffixes[-1] if suffixes else ""
+    if suffix in (".h5", ".hdf5"):
+        present, structures = plain_fields(path)
+        name = "HDF5"
+    elif suffix in FRAMES:
+        name, frames = FRAMES[suffix]
+        present, structures = extxyz_fields(path) if frames is extxyz_frames else _count(frames(path))
+    else:
+        raise ValueError(
+            f"{path}: {suffix or 'no suffix'} is no format of a dataset; use .xyz, .extxyz, .db, .json or .h5"
+        )
+    if structures == 0:
+        raise ValueError(f"{path}: holds no structure; check that it is complete")
+    found = Found(str(path), name, structures, dict(present), find_keys(present, structures, keys, str(path)))
+    blocks = plain_blocks(path, found.keys) if name == "HDF5" else _blocks(frames(path), found)
+    return found, _checked(blocks, str(path))
+
+
+def _count(frames: Iterator[Frame]) -> tuple[Counter[str], int]:
+    """How many structures carry each key, and how many there are."""
+    present: Counter[str] = Counter()
+    structures = 0
+    for frame in frames:
+        present.update(key for key, value in frame.fields.items() if value is not None)
+        structures += 1
+    return present, structures
+
+
+def _checked(blocks: Iterator[Columns], path: str) -> Iterator[Columns]:
+    start = 0
+    for columns in blocks:
+        check_columns(columns, path, start)
+        yield columns
+        start += len(columns)
+
+
+def _blocks(frames: Iterator[Frame], found: Found) -> Iterator[Columns]:
+    block: list[Frame] = []
+    start = 0
+    for frame in frames:
+        block.append(frame)
+        if len(block) == BLOCK:
+            yield _columns(block, found, start)
+            start += BLOCK
+            block = []
+    if block:
+        yield _columns(block, found, start)
+
+
+def _columns(frames: list[Frame], found: Found, start: int) -> Columns:
+    keys = found.keys
+    energy, forces, stress = [], [], []
+    for i, frame in enumerate(frames, start):
+        where, atoms, fields = f"{found.path}: structure {i} (counted from 0)", len(frame.numbers), frame.fields
+        value = fields.get(keys.energy or "")
+        energy.append(np.nan if value is None else as_energy(value, f"{where}, {keys.energy}"))
+        value = fields.get(keys.forces or "")
+        missing = np.full((atoms, 3), np.nan)
+        forces.append(missing if value is None else as_forces(value, atoms, f"{where}, {keys.forces}"))
+        key = keys.stress or keys.virial or ""
+        value = fields.get(key)
+        matrix = np.full((3, 3), np.nan) if value is None else as_matrix(value, f"{where}, {key}").reshape(3, 3)
+        stress.append(stress_of_virial(matrix, frame.cell) if keys.virial else matrix)
+    return Columns(
+        num_atoms=np.array([len(frame.numbers) for frame in frames], dtype=np.int64),
+        numbers=np.concatenate([frame.numbers for frame in frames]).astype(np.uint8),
+        positions=np.concatenate([frame.positions for frame in frames]).astype(np.float64),
+        forces=np.concatenate(forces),
+        cell=np.array([frame.cell for frame in frames], dtype=np.float64),
+        pbc=np.array([frame.pbc for frame in frames], dtype=bool),
+        energy=np.array(energy),
+        stress=np.array(stress),
+        config_types=_texts(frames, keys.config_type),
+        groups=_texts(frames, keys.group),
+    )
+
+
+def _texts(frames: list[Frame], key: str | None) -> np.ndarray:
+    texts = np.empty(len(frames), dtype=object)
+    for i, frame in enumerate(frames):
+        value = frame.fields.get(key or "")
+        texts[i] = "" if value is None else str(value)
+    return texts
