@@ -1,0 +1,205 @@
+"""Fine-tune a trained potential: which of its parameters move, by how much, and what it must not forget.
+
+| method | what is trained |
+|---|---|
+| naive | every parameter |
+| freeze | the parameters that a pattern names; the others keep their values |
+| lora | a low-rank update of every matrix (Hu et al., arXiv:2106.09685), which is folded into the matrix at the end |
+
+A replay set, usually a part of what the base model was trained on, keeps the model from forgetting.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from atomsml.dataset import Dataset, least_squares_references, plan_batches
+from atomsml.graph import AtomicGraph
+from atomsml.potential import Potential, check_elements, evaluate
+from atomsml.training.config import FinetuneConfig
+
+
+def prepare(potential: Potential, config: FinetuneConfig, generator: torch.Generator) -> Potential:
+    """The potential to train: the given one, with what is frozen marked as such, or low-rank updates around it.
+
+    Only parameters with `requires_grad` are to be trained. `merge` turns the result into a plain model again.
+    """
+    if config.method == "lora":
+        return LowRankAdapted(potential, config.lora_rank, config.lora_alpha, generator)
+    freeze_all_but(potential, config.trainable if config.method == "freeze" else ("*",))
+    return potential
+
+
+def merge(potential: Potential) -> Potential:
+    """A plain model, with plain parameter names, of what `prepare` returned; it can be saved like any other."""
+    return potential.merged() if isinstance(potential, LowRankAdapted) else potential
+
+
+def freeze_all_but(potential: Potential, patterns: Sequence[str]) -> None:
+    """Let only parameters train whose name matches one of the patterns (`*` and `?` as in file names).
+
+    Raises:
+        ValueError: a pattern that matches no parameter; lists the names.
+    """
+    names = [name for name, _ in potential.named_parameters()]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(
+                f"finetune.trainable: no parameter matches {pattern!r}; the parameters are {', '.join(names)}"
+            )
+    for name, parameter in potential.named_parameters():
+        parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
+
+
+class LowRankAdapted(Potential):
+    """A frozen potential with a trainable low-rank update of each of its matrices.
+
+        W' = W + (alpha / r) B A         (Hu et al., arXiv:2106.09685, eq. 3)
+
+    with B (rows, r) = 0 and A (r, columns) ~ N(0, 1 / r) at the start, so that training starts at the base model and a
+    step of an entry of B changes W' by as much as a step of W would. Parameters with leading axes (elements, paths)
+    are batches of matrices and get one B and A for each; r is at most the smaller side of a matrix. Vectors and scalars
+    stay as they are.
+
+    Raises:
+        ValueError: the base model has no matrix.
+    """
+
+    def __init__(self, base: Potential, rank: int, alpha: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.config, self.cutoff, self.elements = base.config, base.cutoff, base.elements
+        self.scale = alpha / rank
+        self.down, self.up = nn.ParameterDict(), nn.ParameterDict()  # A and B
+        for name, weight in base.named_parameters():
+            if weight.ndim < 2:
+                continue
+            *batch, rows, columns = weight.shape
+            r = min(rank, rows, columns)
+            down = torch.randn(*batch, r, columns, generator=generator, dtype=torch.float64) / math.sqrt(r)
+            self.down[_key(name)] = nn.Parameter(down.to(weight))
+            self.up[_key(name)] = nn.Parameter(weight.new_zeros(*batch, rows, r))
+        if not self.up:
+            raise ValueError("finetune.method lora: no parameter of the model is a matrix; take naive or freeze")
+
+    @property
+    def references(self) -> Tensor:  # type: ignore[override]
+        return self.base.references
+
+    def cast(self, dtype: torch.dtype) -> Self:
+        self.base.cast(dtype)
+        self.down.to(dtype)
+        self.up.to(dtype)
+        return self
+
+    def forward(self, graph: AtomicGraph) -> Tensor:
+        energies: Tensor = torch.func.functional_call(self.base, self._weights(), (graph,))
+        return energies
+
+    @torch.no_grad()
+    def merged(self) -> Potential:
+        """A copy of the base model with the updates folded into its matrices, all of them trainable."""
+        plain = copy.deepcopy(self.base)
+        for name, weight in self._weights().items():
+            plain.get_parameter(name).copy_(weight)
+        return plain.requires_grad_(True)
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {
+            name: weight + self.scale * (self.up[_key(name)] @ self.down[_key(name)])
+            for name, weight in self.base.named_parameters()
+            if _key(name) in self.up
+        }
+
+
+def _key(name: str) -> str:
+    """Names of parameters must not contain dots."""
+    return name.replace(".", "/")
+
+
+def check_fits(potential: Potential, dataset: Dataset) -> None:
+    """Refuse data with elements that the base model was not made for.
+
+    Raises:
+        ValueError: names the elements.
+    """
+    try:
+        check_elements(list(dataset.elements), potential.elements)
+    except ValueError as error:
+        raise ValueError(
+            f"fine-tuning data: {error}; leave these structures out, or train a model of its own on them"
+        ) from None
+
+
+def refit_references(potential: Potential, dataset: Dataset, batch_atoms: int = 2000) -> Tensor:
+    """Move the reference energies of a base model to the level of theory of new data; returns by how much.
+
+        d = argmin sum_i [(E_i - E_base,i - sum_Z n_iZ d_Z) / n_i]^2        d (elements,), eV; the shortest one of many
+
+    n_iZ counts the atoms of element Z among the n_i atoms of structure i. Two levels of theory, or total energies and
+    binding energies, differ by up to thousands of eV per atom, nearly all of it a constant of each element, which
+    gradient steps would take forever to learn. Take it whenever the labels may come from another code, functional,
+    basis or pseudopotential than those of the base model; where they do not, d is as small as the base model's errors.
+    The base model's own references are better where both levels are the same and energies of isolated atoms matter.
+
+    Compositions that do not tell the elements apart, such as those of one molecule, leave d undetermined. The shortest
+    d moves the references as little as possible, and those of absent elements not at all.
+
+    Raises:
+        ValueError: no structure has an energy.
+    """
+    known = np.flatnonzero(~np.isnan(dataset.energy))
+    predicted = np.zeros(len(dataset))
+    for indices in plan_batches(known, dataset.num_atoms, None, None, batch_atoms, None):
+        graph = dataset.batch(indices).to(potential.references.device)
+        predicted[indices] = evaluate(potential, graph, forces=False).energy.cpu().numpy()
+    moved = least_squares_references(_with_energies(dataset, dataset.energy - predicted), potential.elements)
+    potential.references.add_(moved.to(potential.references))
+    return moved
+
+
+def shift_energies(dataset: Dataset, elements: Sequence[int], by: Tensor) -> Dataset:
+    """The same structures, in memory, with energies moved by so many eV per atom of each element.
+
+    A replay set is labelled as the training set of the base model was. When the references move to another level of
+    theory, its energies must move with them, so that the energies relative to the references stay what they were.
+    """
+    counts = np.concatenate([block[:, list(elements)] for _, block in dataset.compositions()])
+    return _with_energies(dataset, dataset.energy + counts @ by.numpy())
+
+
+def _with_energies(dataset: Dataset, energies: np.ndarray) -> Dataset:
+    everything = np.arange(len(dataset))
+    weights = dataset.batch(everything).system_data["weight"].numpy()
+    columns = dataclasses.replace(dataset.columns(everything), energy=energies)
+    return Dataset([columns], dataset.found, weights=weights)
+
+
+def mixed_order(num_new: int, num_replay: int, replay_weight: float, rng: np.random.Generator) -> np.ndarray:
+    """Indices of one epoch on new data followed by replay data, in random order.
+
+    An epoch is every new structure once and `replay_weight * num_new` structures of the replay, drawn anew each time:
+    the replay weighs `replay_weight` times as much in the loss as the new data, whatever the sizes of the two sets.
+    The weight is how often a structure is seen and not a factor on its loss: a factor cancels where a loss is divided
+    by the weights of a batch or a gradient is clipped, and it spends most of the time on a replay set that is large
+    but hardly counts.
+
+    Returns:
+        (epoch,) int64: 0 .. num_new - 1 new, num_new .. num_new + num_replay - 1 replay.
+    """
+    if num_replay == 0:
+        return rng.permutation(num_new)
+    wanted = replay_weight * num_new
+    count = int(wanted + rng.random())  # a fraction of a structure is drawn as often as it says
+    rounds = -(-count // num_replay)
+    drawn = np.concatenate([rng.permutation(num_replay) for _ in range(rounds)] or [np.arange(0)])[:count]
+    return rng.permutation(np.concatenate([np.arange(num_new), num_new + drawn]))
