@@ -21,13 +21,18 @@ from typing import Any
 import ase
 import numpy as np
 import torch
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes, all_properties
+from ase.outputs import Properties
 from numpy.typing import NDArray
 from torch import Tensor
 
 from atomsml.graph import AtomicGraph
+from atomsml.last_layer import LastLayerUncertainty, is_uncertainty, model_of
 from atomsml.modelfile import embedded_models, find_model, load, read_metadata
 from atomsml.potential import Potential, Prediction, check_elements, evaluate
+from atomsml.uncertainty import Committee, UncertainPrediction, committee_files
+
+Model = Potential | Committee | LastLayerUncertainty
 
 # precision -> (of the graph, of the network)
 PRECISIONS = {
@@ -46,6 +51,11 @@ class AtomsMLCalculator(Calculator):
     it further does not change what the calculator computes. "auto" takes CUDA where there is one, then Apple's MPS if
     the precision is float32 (it has no float64), then the CPU. A multi-head file names its heads; others have one.
 
+    Standard deviations come with the results of a committee, which is a list of models or a folder of
+    member-*/model.safetensors, and of a file that `atomsml uncertainty` wrote. ASE has no names for them, so they are
+    found in `atoms.calc.results` only: "energy_std" (eV), and of a committee, with forces and stress, "forces_std"
+    (atoms, 3) and "stress_std" (6,).
+
     Options are fixed once the calculator is made. Copies share the weights; pickles carry them, and choose their
     device where they are unpickled.
 
@@ -58,7 +68,7 @@ class AtomsMLCalculator(Calculator):
 
     def __init__(
         self,
-        model: str | Path | Potential,
+        model: str | Path | Model | Sequence[str | Path | Potential],
         device: str = "auto",
         precision: str = "mixed",
         head: str | None = None,
@@ -67,13 +77,7 @@ class AtomsMLCalculator(Calculator):
         if precision not in PRECISIONS:
             raise ValueError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
         torch_device = select_device(device, precision)
-        if isinstance(model, Potential):
-            source, only_head, potential = type(model).__name__, "default", copy.deepcopy(model)
-        else:
-            source = str(model) if str(model) in embedded_models() else str(find_model(model).resolve())
-            only_head, potential = read_metadata(model).get("head", "default"), load(model)
-        if head not in (None, only_head):
-            raise ValueError(f"unknown head {head!r}; {source} has one head: {only_head!r}")
+        source, potential = _open(model, head)
         self.potential = _prepare(potential, torch_device, precision)
         self.parameters.update(model=source, device=device, precision=precision, head=head)
         self._fixed: AtomicGraph | None = None  # everything but the positions, of the last call
@@ -97,13 +101,20 @@ class AtomsMLCalculator(Calculator):
         graph = self._graph(self.atoms)
         derivatives = "forces" in properties or "stress" in properties
         stress = derivatives and _has_volume(self.atoms)
-        self.results = _results(evaluate(self.potential, graph, forces=derivatives, stress=stress))
+        if isinstance(self.potential, Potential):
+            self.results = _results(evaluate(self.potential, graph, derivatives, stress))
+        else:
+            self.results = _results(self.potential(graph, derivatives, stress))
 
     def set(self, **options: Any) -> dict[str, Any]:
         """Refused, where there is anything to set: the weights were prepared for the options of __init__."""
         if options:
             raise ValueError(f"cannot set {', '.join(options)}: make a new AtomsMLCalculator with the options you want")
         return {}
+
+    def export_properties(self) -> Properties:
+        """What ASE has names for: it would stumble over the standard deviations."""
+        return Properties({name: value for name, value in self.results.items() if name in all_properties})
 
     def _graph(self, atoms: ase.Atoms) -> AtomicGraph:
         """The atoms as a graph; in a run where only positions change, only positions are converted."""
@@ -132,7 +143,7 @@ class AtomsMLCalculator(Calculator):
 
     @property
     def _device(self) -> torch.device:
-        return self.potential.references.device
+        return next(self.potential.parameters()).device
 
     def __deepcopy__(self, memo: dict[int, Any]) -> AtomsMLCalculator:
         memo[id(self.potential)] = self.potential  # never written to: copies share it
@@ -173,12 +184,35 @@ def select_device(device: str, precision: str) -> torch.device:
     return torch.device(device)
 
 
-def _prepare(potential: Potential, device: torch.device, precision: str) -> Potential:
+def _open(model: Any, head: str | None) -> tuple[str | list[Any], Model]:
+    """Where a model comes from, as `AtomsMLCalculator.parameters` say it, and a copy for the calculator alone."""
+    if isinstance(model, list | tuple):
+        opened: list[tuple[Any, Any]] = [_open(member, head) for member in model]
+        return [source for source, _ in opened], Committee([member for _, member in opened])
+    source, known = str(model), "default"
+    potential: Model
+    if isinstance(model, Model):
+        source, potential = type(model).__name__, copy.deepcopy(model)
+    elif source in embedded_models():
+        known, potential = read_metadata(source).get("head", "default"), load(source)
+    elif Path(model).is_dir():
+        return str(Path(model).resolve()), _open(committee_files(model), head)[1]
+    else:
+        source = str(find_model(model).resolve())
+        last_layer = is_uncertainty(source)
+        known = read_metadata(model_of(source) if last_layer else source).get("head", "default")
+        potential = LastLayerUncertainty.load(source) if last_layer else load(source)
+    if head not in (None, known):
+        raise ValueError(f"unknown head {head!r}; {source} has one head: {known!r}")
+    return source, potential
+
+
+def _prepare(potential: Model, device: torch.device, precision: str) -> Model:
     """Make a potential that belongs to the calculator ready: precision, device, no gradients of weights."""
     _, dtype = PRECISIONS[precision]
     potential.cast(dtype)
     if device.type == "mps":
-        potential.references = potential.references.float()
+        potential.float()  # the references as well, which cast leaves in float64
     return potential.requires_grad_(False).eval().to(device)
 
 
@@ -198,6 +232,12 @@ def _results(prediction: Prediction) -> dict[str, Any]:
         results["forces"] = _array(prediction.forces)
     if prediction.stress is not None:
         results["stress"] = _array(prediction.stress[0])[_VOIGT]
+    if isinstance(prediction, UncertainPrediction):
+        results["energy_std"] = float(prediction.energy_std)
+        if prediction.forces_std is not None:
+            results["forces_std"] = _array(prediction.forces_std)
+        if prediction.stress_std is not None:
+            results["stress_std"] = _array(prediction.stress_std[0])[_VOIGT]
     return results
 
 

@@ -36,11 +36,13 @@ Predict = Callable[[AtomicGraph], Prediction]
 class Potential(nn.Module, ABC):
     """An interatomic potential: a graph goes in, one energy per atom comes out.
 
-    A subclass has a frozen dataclass `Config` whose field `elements` lists the atomic numbers it knows, is built by
-    `Model(config)`, and keeps its isolated-atom energies in the float64 buffer `references` (elements,), eV.
+    A subclass has a frozen dataclass `Config` whose field `elements` lists the atomic numbers it knows and `cutoff` its
+    reach in A, is built by `Model(config)`, and keeps its isolated-atom energies in the float64 buffer `references`
+    (elements,), eV. Config fields called `avg_num_neighbors` and `scale` are measured when a training set is at hand.
     """
 
     Config: ClassVar[type[Any]]
+    sizes: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}  # name -> config fields, from quick to accurate
     config: Any
     cutoff: float  # A: the neighbour list it asks for
     elements: tuple[int, ...]  # atomic numbers, ascending
@@ -64,6 +66,19 @@ class Potential(nn.Module, ABC):
         self.to(dtype)
         self.references = references.to(self.references.device)
         return self
+
+    def last_layer(self) -> list[nn.Parameter]:
+        """Weights w in which the energy is linear: E = E0 + w . f, where neither E0 nor f depends on w.
+
+        The last-layer uncertainty of `atomsml.uncertainty` needs them; an architecture that has some says which.
+
+        Raises:
+            ValueError: this architecture says nothing.
+        """
+        raise ValueError(
+            f"{type(self).__name__} does not say in which weights its energy is linear, which the last-layer "
+            "uncertainty needs; train a committee instead"
+        )
 
     def species(self, numbers: Tensor) -> Tensor:
         """(atoms,) index of each atomic number in `self.elements`.

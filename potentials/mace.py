@@ -19,7 +19,7 @@ normalised by a learned density, Agnesi-transformed distances and a ZBL core (MA
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +79,11 @@ class MACE(Potential):
 
     Config = MACEConfig
     config: MACEConfig
+    sizes: ClassVar[dict[str, dict[str, Any]]] = {
+        "small": {"channels": 64, "lmax": 2, "radial_mlp": (32, 32)},
+        "medium": {"channels": 64},
+        "large": {},  # that of the published models
+    }
 
     def __init__(self, config: MACEConfig) -> None:
         super().__init__()
@@ -122,6 +127,10 @@ class MACE(Potential):
             energies = energies + readout(features[:, 0]).squeeze(1)
         energies = self.config.scale * energies + self.config.shift
         return energies.to(graph.dtype) + self.references.to(graph.dtype)[species]
+
+    def last_layer(self) -> list[nn.Parameter]:
+        """The last matrix of every readout."""
+        return [list(readout.parameters())[-1] for readout in self.readouts]
 
 
 class RadialBasis(nn.Module):

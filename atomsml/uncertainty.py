@@ -1,0 +1,108 @@
+"""Standard deviations of predictions: what they look like, and the committee that predicts them.
+
+A committee predicts the mean of its K members; the uncertainty of energies, forces and stress is their spread,
+s^2 = sum_k (x_k - mean)^2 / (K - 1).
+The uncertainty of a single potential is in last_layer.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from atomsml.graph import AtomicGraph
+from atomsml.potential import Potential, Prediction, evaluate
+
+
+@dataclass(frozen=True, kw_only=True)
+class UncertainPrediction(Prediction):
+    """A prediction with the standard deviations of its numbers; None where they are not known."""
+
+    energy_std: Tensor  # (systems,) eV
+    forces_std: Tensor | None = None  # (atoms, 3) eV/A, of each Cartesian component
+    stress_std: Tensor | None = None  # (systems, 3, 3) eV/A^3
+
+
+class Committee(nn.Module):
+    """Several potentials as one: their mean and their spread. `Committee(...)(graph)` is a `Predict`.
+
+    The members may differ in architecture, cutoff and elements; the committee knows the elements that all know.
+
+    Raises:
+        ValueError: fewer than two members, a member that is no potential, or no element in common.
+    """
+
+    def __init__(self, members: Sequence[Potential]) -> None:
+        super().__init__()
+        if len(members) < 2:
+            raise ValueError(f"a committee has a spread only from two members on, got {len(members)}")
+        for member in members:
+            if not isinstance(member, Potential):
+                raise ValueError(f"the members of a committee must be single potentials, got a {type(member).__name__}")
+        self.members: Sequence[Potential] = nn.ModuleList(members)  # type: ignore[assignment]
+        self.cutoff = max(member.cutoff for member in members)
+        self.elements = tuple(sorted(set.intersection(*(set(member.elements) for member in members))))
+        if not self.elements:
+            raise ValueError("the members of a committee have no element in common")
+
+    def cast(self, dtype: torch.dtype) -> Self:
+        for member in self.members:
+            member.cast(dtype)
+        return self
+
+    def forward(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> UncertainPrediction:
+        """Mean and sample standard deviation over the members.
+
+        A graph without a neighbour list gets one at `self.cutoff`; each member sees the part within its own cutoff.
+        """
+        if graph.edge_index is None:
+            graph = graph.with_neighbors(self.cutoff)
+        found = []
+        for member in self.members:
+            near = _within(graph, member.cutoff) if member.cutoff < self.cutoff else graph
+            found.append(evaluate(member, near, forces, stress))
+        energy = torch.stack([prediction.energy for prediction in found])
+        mean_forces, forces_std = _mean_and_std([prediction.forces for prediction in found])
+        mean_stress, stress_std = _mean_and_std([prediction.stress for prediction in found])
+        return UncertainPrediction(
+            energy=energy.mean(dim=0),
+            atom_energies=torch.stack([prediction.atom_energies for prediction in found]).mean(dim=0),
+            forces=mean_forces,
+            stress=mean_stress,
+            energy_std=energy.std(dim=0),
+            forces_std=forces_std,
+            stress_std=stress_std,
+        )
+
+
+def _within(graph: AtomicGraph, cutoff: float) -> AtomicGraph:
+    """The graph with only the edges that are shorter than `cutoff`."""
+    near = torch.linalg.vector_norm(graph.edge_vectors(), dim=1) < cutoff
+    assert graph.edge_index is not None  # edge_vectors() has raised otherwise
+    assert graph.cell_offsets is not None
+    return graph.replace(edge_index=graph.edge_index[:, near], cell_offsets=graph.cell_offsets[near])
+
+
+def _mean_and_std(values: list[Tensor | None]) -> tuple[Tensor | None, Tensor | None]:
+    known = [value for value in values if value is not None]
+    if not known:
+        return None, None
+    together = torch.stack(known)
+    return together.mean(dim=0), together.std(dim=0)
+
+
+def committee_files(folder: str | Path) -> list[Path]:
+    """The model files member-0/model.safetensors, member-1/..., of a folder that `atomsml train --committee` wrote.
+
+    Raises:
+        ValueError: there are none.
+    """
+    files = list(Path(folder).glob("member-*/model.safetensors"))
+    if not files:
+        raise ValueError(f"{folder} is a folder without member-*/model.safetensors; name a model file, or a committee")
+    return sorted(files, key=lambda file: (len(file.parent.name), file.parent.name))  # 10 comes after 9
