@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from atomsml.dataset import Dataset, least_squares_references, plan_batches
 from atomsml.graph import AtomicGraph
+from atomsml.modelfile import load
 from atomsml.potential import Potential, check_elements, evaluate
 from atomsml.training.config import FinetuneConfig
 
@@ -136,7 +137,7 @@ def check_fits(potential: Potential, dataset: Dataset) -> None:
         check_elements(list(dataset.elements), potential.elements)
     except ValueError as error:
         raise ValueError(
-            f"fine-tuning data: {error}; leave these structures out, or train a model of its own on them"
+            f"data for fine-tuning: {error}; leave these structures out, or train a model of its own on them"
         ) from None
 
 
@@ -167,14 +168,19 @@ def refit_references(potential: Potential, dataset: Dataset, batch_atoms: int = 
     return moved
 
 
-def shift_energies(dataset: Dataset, elements: Sequence[int], by: Tensor) -> Dataset:
-    """The same structures, in memory, with energies moved by so many eV per atom of each element.
+def replay_for(potential: Potential, base: str, replay: Dataset) -> Dataset:
+    """A replay set, in memory, as `potential` is to be trained on it that started from the model `base`.
 
-    A replay set is labelled as the training set of the base model was. When the references move to another level of
-    theory, its energies must move with them, so that the energies relative to the references stay what they were.
+    A replay set is labelled like the training set of the base model. Where the references have moved to another level
+    of theory, its energies must move with them, so that the energies relative to the references stay what they were.
+
+    Raises:
+        ValueError: elements that the model does not know.
     """
-    counts = np.concatenate([block[:, list(elements)] for _, block in dataset.compositions()])
-    return _with_energies(dataset, dataset.energy + counts @ by.numpy())
+    check_fits(potential, replay)
+    moved = (potential.references.cpu() - load(base).references).numpy()
+    counts = np.concatenate([block[:, list(potential.elements)] for _, block in replay.compositions()])
+    return _with_energies(replay, replay.energy + counts @ moved)
 
 
 def _with_energies(dataset: Dataset, energies: np.ndarray) -> Dataset:
