@@ -1,8 +1,29 @@
-"""Losses of energies, forces and stress against their labels."""
+"""Losses of energies, forces and stress against their labels.
+
+A loss is a weighted sum of three terms, each the mean of an error over all labels of a batch; a missing label is NaN
+and counts nowhere.
+
+| term | error | unit of the error |
+|---|---|---|
+| energy | energy per atom | eV/atom |
+| forces | every component, or with "norm" the length of the error of an atom | eV/A |
+| stress | every component | eV/A^3 |
+
+| kind | mean of |
+|---|---|
+| mae | abs(error) |
+| mse | error^2 |
+| huber | error^2 / 2 up to `huber_delta`, then delta (abs(error) - delta / 2) |
+| norm | abs(error vector) |
+
+Huber: Ann. Math. Stat. 35, 73 (1964). The norm is rotation invariant, and not ruled by a few strained frames
+(Chanussot et al., ACS Catal. 11, 6059 (2021), section 4).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,34 +31,76 @@ from torch import Tensor
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Prediction
 
+LossKind = Literal["mae", "mse", "huber"]
+
 
 @dataclass(frozen=True)
-class LossWeights:
-    """What an error of each quantity costs; the loss is the weighted sum of mean absolute errors."""
+class LossConfig:
+    """What an error of each quantity costs; a weight of 0 leaves a quantity out."""
 
-    energy: float = 1.0  # per eV/atom
-    forces: float = 1.0  # per eV/A
-    stress: float = 0.0  # per eV/A^3
+    energy: float = 1.0  # weight of the energy term
+    forces: float = 1.0  # weight of the force term
+    stress: float = 10.0  # weight of the stress term, where stresses are labelled
+    energy_kind: LossKind = "mae"
+    forces_kind: LossKind | Literal["norm"] = "norm"
+    stress_kind: LossKind = "mae"
+    huber_delta: float = 0.01  # error at which "huber" turns from a square to a straight line
+
+    def __post_init__(self) -> None:
+        for name in ("energy", "forces", "stress"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"loss.{name} is a weight and must not be negative, got {getattr(self, name)}")
+        if self.energy + self.forces + self.stress == 0:
+            raise ValueError("all weights of the loss are zero; give at least one of energy, forces and stress")
+        if self.huber_delta <= 0:
+            raise ValueError(f"loss.huber_delta must be positive, got {self.huber_delta}")
 
 
-def loss(prediction: Prediction, graph: AtomicGraph, weights: LossWeights) -> Tensor:
-    """Weighted mean absolute error of energy per atom, length of the force error, and stress components.
+def loss_sums(prediction: Prediction, graph: AtomicGraph, config: LossConfig) -> tuple[Tensor, Tensor]:
+    """Sums of the three terms, each error times its structure's system_data["weight"], and how many labels they hold.
 
-    The mean length |F - F_label| is rotation invariant and, unlike the mean square, is not ruled by a few strained
-    frames (Chanussot et al., ACS Catal. 11, 6059 (2021), section 4). Labels: system_data["energy"] (eV) and
-    atom_data["forces"] (eV/A); system_data["stress"] (eV/A^3), NaN where a structure has none.
+    Sums and counts of the parts of a batch add up, so that several processes reach the mean of the whole.
+
+    Returns:
+        sums (3,), differentiable, times the weights of the terms; counts (3,), in the order energy, forces, stress.
     """
-    per_atom = (prediction.energy - graph.system_data["energy"]) / graph.atoms_per_system
-    total = weights.energy * per_atom.abs().mean()
-    if weights.forces > 0:
-        assert prediction.forces is not None
+    zero = prediction.energy.new_zeros(())
+    weight = graph.system_data["weight"].to(prediction.energy)
+    labels = graph.system_data["energy"]
+    terms = [_term((prediction.energy - labels) / graph.atoms_per_system, weight, config.energy_kind, config)]
+    if prediction.forces is None or config.forces == 0:
+        terms.append((zero, zero))
+    else:
         error = prediction.forces - graph.atom_data["forces"]
+        terms.append(_term(error, weight[graph.batch], config.forces_kind, config))
+    if prediction.stress is None or config.stress == 0:
+        terms.append((zero, zero))
+    else:
+        error = (prediction.stress - graph.system_data["stress"]).flatten(1)
+        terms.append(_term(error, weight, config.stress_kind, config))
+    scale = zero.new_tensor([config.energy, config.forces, config.stress])
+    sums, counts = zip(*terms, strict=True)
+    return torch.stack(sums) * scale, torch.stack(counts)
+
+
+def loss(prediction: Prediction, graph: AtomicGraph, config: LossConfig) -> Tensor:
+    """The weighted sum of the means of one batch; a term without labels is zero."""
+    sums, counts = loss_sums(prediction, graph, config)
+    return (sums / counts.clamp(min=1)).sum()
+
+
+def _term(error: Tensor, weight: Tensor, kind: LossKind | Literal["norm"], config: LossConfig) -> tuple[Tensor, Tensor]:
+    """Sum over the rows that have a label of the (structures or atoms, components) errors, and its number of items."""
+    rows = error.flatten(1) if error.ndim > 1 else error[:, None]
+    known = ~torch.isnan(rows.detach()).any(dim=1)
+    rows, weight = rows[known], weight[known]
+    if kind == "norm":
         # the tiny constant keeps the gradient finite where an error vanishes
-        total = total + weights.forces * torch.sqrt((error**2).sum(dim=1) + 1e-12).mean()
-    if weights.stress > 0:
-        assert prediction.stress is not None
-        label = graph.system_data["stress"]
-        known = ~(torch.isnan(label).any(dim=(1, 2)) | torch.isnan(prediction.stress.detach()).any(dim=(1, 2)))
-        if known.any():
-            total = total + weights.stress * (prediction.stress[known] - label[known]).abs().mean()
-    return total
+        each = torch.sqrt(rows.square().sum(dim=1, keepdim=True) + 1e-12)
+    elif kind == "mae":
+        each = rows.abs()
+    elif kind == "mse":
+        each = rows.square()
+    else:
+        each = torch.nn.functional.huber_loss(rows, torch.zeros_like(rows), reduction="none", delta=config.huber_delta)
+    return (each * weight[:, None]).sum(), each.new_tensor(each.numel())

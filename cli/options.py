@@ -30,7 +30,9 @@ Inputs = Annotated[
 ModelOption = Annotated[
     str | None,
     typer.Option(
-        "--model", "-m", help="Name of an embedded model, or a file. [default: the one made for such structures]"
+        "--model",
+        "-m",
+        help="Name of an embedded model, a file, or the folder of a committee. [default: what such structures need]",
     ),
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU if there is one.")]
@@ -45,3 +47,11 @@ ConfigOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+EnergyKeyOption = Annotated[
+    str | None, typer.Option(help="Key of the energy, eV. [default, as for the other keys: found among usual names]")
+]
+ForcesKeyOption = Annotated[str | None, typer.Option(help="Key of the forces, eV/A; '' leaves them out.")]
+StressKeyOption = Annotated[str | None, typer.Option(help="Key of the stress, eV/A^3; '' leaves it out.")]
+VirialKeyOption = Annotated[str | None, typer.Option(help="Key of the virial, eV, instead of a stress.")]
+ConfigTypeKeyOption = Annotated[str | None, typer.Option(help="Key of the kind of structure, a table row for each.")]
+GroupKeyOption = Annotated[str | None, typer.Option(help="Key of the trajectory or molecule that a frame is of.")]

@@ -1,5 +1,1 @@
-"""Train potentials on labelled structures."""
-
-from atomsml.training.loop import Step, TrainingConfig, errors, fit
-
-__all__ = ["Step", "TrainingConfig", "errors", "fit"]
+"""Train potentials on labelled structures: configs, the loop, checkpoints, metrics, and runs that put them together."""

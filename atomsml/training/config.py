@@ -85,7 +85,9 @@ class TrainingConfig:
     model: str = "mace"  # architecture
     size: str = "small"  # one of the architecture's sizes, which fill its options
     model_options: dict[str, Any] = field(default_factory=dict)  # single options, such as {channels: 32, cutoff: 4.5}
-    references: Literal["auto", "isolated atoms", "least squares", "model", "given", "zero"] = "auto"  # energies of atoms
+    references: Literal["auto", "isolated atoms", "least squares", "model", "given", "zero"] = (
+        "auto"  # energies of atoms
+    )
     reference_energies: dict[str, float] = field(default_factory=dict)  # eV, for references: given
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -100,7 +102,9 @@ class TrainingConfig:
     max_steps: int | None = None
     evaluate_epochs: int | None = None  # between evaluations; null: at least 100 steps
     checkpoint_minutes: float = 5.0  # longest time between two checkpoints
-    precision: Literal["float32", "float64", "bfloat16"] = "float32"  # of the network; geometry and energies are float64
+    precision: Literal["float32", "float64", "bfloat16"] = (
+        "float32"  # of the network; geometry and energies are float64
+    )
     device: str = "auto"  # cpu, cuda, cuda:1, ...
     loggers: tuple[Literal["tensorboard", "wandb"], ...] = ()  # beside metrics.jsonl and metrics.csv
     seed: int = 0
@@ -113,11 +117,11 @@ class TrainingConfig:
             raise ValueError(f"ema_decay must lie in 0 .. 1, got {self.ema_decay}")
 
 
-def read_config(path: str | Path) -> TrainingConfig:
-    """A config from a YAML file; file names in it are relative to the folder from which the program runs.
+def read_values(path: str | Path) -> dict[str, Any]:
+    """The keys and values of a YAML file, for `config_from_values`.
 
     Raises:
-        ValueError: not YAML, an unknown key, or an impossible value; names file and key.
+        ValueError: not a YAML file of keys and values.
         OSError: the file cannot be read.
     """
     import yaml
@@ -126,31 +130,37 @@ def read_config(path: str | Path) -> TrainingConfig:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from None
-    try:
-        return config_from_values(values or {})
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must consist of `key: value` lines; `atomsml train --init` prints an example")
+    return values
 
 
-def config_from_values(values: dict[str, Any]) -> TrainingConfig:
-    """A config from nested plain values; a source may be a bare file name, and one source need not be a list."""
-    if isinstance(values, dict) and isinstance(values.get("data"), dict):
-        values = {**values, "data": {key: _sources(key, value) for key, value in values["data"].items()}}
-    if isinstance(values, dict) and isinstance(values.get("finetune"), dict):
-        values = {**values, "finetune": {key: _sources(key, value) for key, value in values["finetune"].items()}}
+def config_from_values(values: dict[str, Any], keys: dict[str, str] | None = None) -> TrainingConfig:
+    """A config from nested plain values; a source may be a bare file name, and one source need not be a list.
+
+    File names are relative to the folder from which the program runs. `keys` are those of sources without their own.
+
+    Raises:
+        ValueError: an unknown key, or an impossible value; names it.
+    """
+    values = dict(values)
+    for section in ("data", "finetune"):
+        if isinstance(values.get(section), dict):
+            values[section] = {name: _sources(name, value, keys) for name, value in values[section].items()}
     config: TrainingConfig = config_from_json(TrainingConfig, values, partial=True)
     return config
 
 
-def _sources(key: str, value: Any) -> Any:
-    if key not in ("train", "valid", "test", "replay") or isinstance(value, int | float):
+def _sources(name: str, value: Any, keys: dict[str, str] | None) -> Any:
+    if name not in ("train", "valid", "test", "replay") or isinstance(value, int | float):
         return value
     items = value if isinstance(value, list) else [value]
-    return [{"file": item} if isinstance(item, str) else item for item in items]
+    sources = [{"file": item} if isinstance(item, str) else item for item in items]
+    return [{"keys": keys, **source} if keys and isinstance(source, dict) else source for source in sources]
 
 
 def write_config(config: TrainingConfig) -> str:
-    """YAML that `read_config` reads back."""
+    """YAML that `read_values` reads back."""
     import yaml
 
     plain = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples become lists

@@ -1,113 +1,189 @@
-"""A plain training loop that yields every step: the caller logs, evaluates, and saves."""
+"""The training loop: it yields after every step, so that the caller evaluates, logs, and saves.
+
+All that a run is made of is in TrainingState; a run that is stopped and restored from it takes the same steps, bit for
+bit on a CPU, as long as its limits are steps or epochs. Where a limit in minutes is given, the learning rate follows
+the clock.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 
-from atomsml.dataset import batches
 from atomsml.graph import AtomicGraph
-from atomsml.losses import LossWeights, loss
-from atomsml.potential import Potential, evaluate
+from atomsml.losses import LossConfig, loss_sums
+from atomsml.potential import Potential, Prediction, evaluate
+from atomsml.training.config import TrainingConfig
+from atomsml.training.distributed import World
+from atomsml.training.loader import Loader
+from atomsml.training.optimizers import build_optimizer
+from atomsml.training.schedules import Plateau, learning_rate_factor
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How to train; the learning rate falls along half a cosine over `minutes` of wall time."""
+@dataclass
+class TrainingState:
+    """Everything that changes while a run goes on."""
 
-    minutes: float
-    learning_rate: float = 0.01
-    warmup: float = 0.02  # fraction of the time over which the learning rate rises
-    batch_atoms: int = 600
-    weights: LossWeights = field(default_factory=LossWeights)
-    clip: float = 10.0  # largest norm of the gradient
-    ema_decay: float = 0.999  # of the averaged weights, which are the ones to keep
-    seed: int = 0
+    potential: Potential
+    averaged: Potential  # exponential moving average of the weights: the ones to keep
+    optimizer: torch.optim.Optimizer
+    plateau: Plateau
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0  # batches of this epoch that are done
+    minutes: float = 0.0  # since the start, pauses between a stop and a resumption left out
+    best_loss: float = math.inf  # of the averaged weights on the validation set
+    loss_sum: float = 0.0  # of the steps since the last evaluation
+    loss_steps: int = 0  # how many those are
+
+    @staticmethod
+    def start(potential: Potential, config: TrainingConfig) -> TrainingState:
+        averaged = copy.deepcopy(potential).requires_grad_(False)
+        optimizer = build_optimizer(
+            [(name, p) for name, p in potential.named_parameters() if p.requires_grad], config.optimizer
+        )
+        return TrainingState(potential, averaged, optimizer, Plateau(config.schedule))
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step."""
+    """One step of the optimiser."""
 
-    number: int
-    epoch: int
-    minutes: float
+    number: int  # from 1
+    epoch: int  # from 0
     learning_rate: float
-    loss: float
-    averaged: Potential  # exponential moving average of the weights; the same object at every step
+    loss: float  # of the batch
+    stage: int  # 1 or 2
+    ends_epoch: bool
 
 
-def fit(potential: Potential, graphs: Sequence[AtomicGraph], config: TrainingConfig) -> Iterator[Step]:
-    """Train `potential` in place on labelled graphs (see losses.loss) until the time is up.
+class NonFiniteLoss(ValueError):
+    """The loss or its gradient became NaN or infinite; `graph` is the batch at which it happened."""
 
-    The graphs must have their neighbour lists. Stops by itself; the caller may stop earlier.
+    def __init__(self, message: str, graph: AtomicGraph | None) -> None:
+        super().__init__(message)
+        self.graph = graph
+
+
+def fit(
+    state: TrainingState, loader: Loader, config: TrainingConfig, stress: bool = False, world: World | None = None
+) -> Iterator[Step]:
+    """Train `state.potential` in place, from where `state` stands, until a limit of the config is reached.
+
+    `stress` says whether any structure has a stress label, which otherwise would be computed for nothing.
 
     Raises:
-        ValueError: the loss became NaN or infinite.
+        NonFiniteLoss: the state is that after the last good step.
     """
-    optimizer = torch.optim.Adam(potential.parameters(), lr=config.learning_rate, amsgrad=True)
-    averaged = copy.deepcopy(potential).requires_grad_(False)
-    generator = torch.Generator().manual_seed(config.seed)
-    start, number, epoch = time.monotonic(), 0, 0
+    world = world or World()
+    began = time.monotonic() - 60 * state.minutes
     while True:
-        for graph in batches(graphs, config.batch_atoms, generator):
-            elapsed = (time.monotonic() - start) / 60
-            if elapsed >= config.minutes:
+        batches = len(loader.plan(state.epoch))
+        for graph in loader.epoch(state.epoch, state.batch):
+            state.minutes = world.same((time.monotonic() - began) / 60)
+            done = progress(state, config, batches)
+            if done >= 1:
                 return
-            rate = config.learning_rate * _schedule(elapsed / config.minutes, config.warmup)
-            for group in optimizer.param_groups:
+            stage = stage_at(done, config)
+            rate = learning_rate_factor(config.schedule, done) * state.plateau.factor * config.optimizer.learning_rate
+            for group in state.optimizer.param_groups:
                 group["lr"] = rate
-            value = _step(potential, optimizer, graph, config)
-            _update_average(averaged, potential, min(config.ema_decay, (1 + number) / (10 + number)))
-            number += 1
-            yield Step(number, epoch, elapsed, rate, value, averaged)
-        epoch += 1
+            value = _step(state, graph, loss_at(stage, config), config, stress, world)
+            state.step += 1
+            state.batch += 1
+            state.loss_sum += value
+            state.loss_steps += 1
+            _update_average(state, config.ema_decay)
+            number, epoch, ends = state.step, state.epoch, state.batch == batches
+            if ends:  # before the yield, so that a checkpoint taken there goes on with the next epoch
+                state.epoch, state.batch = epoch + 1, 0
+            yield Step(number, epoch, rate, value, stage, ends)
 
 
-def _schedule(progress: float, warmup: float) -> float:
-    return min(progress / warmup + 1e-3, 1.0) * 0.5 * (1 + math.cos(math.pi * progress))
+def progress(state: TrainingState, config: TrainingConfig, batches: int) -> float:
+    """How much of the run is used up, from 0 to 1, by the limit that is nearest.
+
+    Raises:
+        ValueError: the config sets no limit.
+    """
+    parts = [
+        used / limit
+        for used, limit in (
+            (state.minutes, config.max_minutes),
+            (state.epoch + state.batch / batches, config.max_epochs),
+            (state.step, config.max_steps),
+        )
+        if limit is not None
+    ]
+    if not parts:
+        raise ValueError("a training run needs a limit; give max_minutes, max_epochs or max_steps")
+    return max(parts)
 
 
-def _step(potential: Potential, optimizer: torch.optim.Optimizer, graph: AtomicGraph, config: TrainingConfig) -> float:
-    weights = config.weights
-    prediction = evaluate(potential, graph, weights.forces > 0, weights.stress > 0, create_graph=True)
-    value = loss(prediction, graph, weights)
-    if not torch.isfinite(value):
-        raise ValueError(f"the loss became {value.item()}; lower the learning rate or look for wrong labels")
-    optimizer.zero_grad()
-    value.backward()
-    torch.nn.utils.clip_grad_norm_(potential.parameters(), config.clip)
-    optimizer.step()
-    return value.item()
+def stage_at(done: float, config: TrainingConfig) -> int:
+    start = config.stage_two.start
+    return 2 if start is not None and done >= start else 1
+
+
+def loss_at(stage: int, config: TrainingConfig) -> LossConfig:
+    """The loss of the first stage, or with the weights of the second."""
+    if stage == 1:
+        return config.loss
+    two = config.stage_two
+    return replace(config.loss, energy=two.energy, forces=two.forces, stress=two.stress)
+
+
+def predict_for_loss(
+    potential: Potential, graph: AtomicGraph, loss: LossConfig, stress: bool, precision: str, create_graph: bool
+) -> Prediction:
+    """What the loss asks for, under the precision of the run."""
+    policy: AbstractContextManager[object] = nullcontext()
+    if precision == "bfloat16":  # matrix products in bfloat16, weights and everything else as they are
+        policy = torch.autocast(graph.device.type, torch.bfloat16)
+    with policy:
+        return evaluate(potential, graph, loss.forces > 0, stress and loss.stress > 0, create_graph)
+
+
+def _step(
+    state: TrainingState,
+    graph: AtomicGraph | None,
+    loss: LossConfig,
+    config: TrainingConfig,
+    stress: bool,
+    world: World,
+) -> float:
+    """Forward, backward, and one step of the optimiser; the loss is that of the whole batch of all processes."""
+    device = state.potential.references.device
+    state.optimizer.zero_grad()
+    if graph is None:
+        sums = counts = torch.zeros(3, dtype=torch.float64, device=device)
+    else:
+        graph = graph.to(device)
+        prediction = predict_for_loss(state.potential, graph, loss, stress, config.precision, create_graph=True)
+        sums, counts = loss_sums(prediction, graph, loss)
+    counts = world.add(counts.clone())
+    total = (sums / counts.clamp(min=1)).sum()
+    if graph is not None:
+        total.backward()
+    world.add_gradients(state.potential.parameters())
+    value = world.add(total.detach().clone()).item()
+    trained = [p for p in state.potential.parameters() if p.grad is not None]
+    norm = torch.nn.utils.clip_grad_norm_(trained, config.clip).item()
+    if not (math.isfinite(value) and math.isfinite(norm)):
+        raise NonFiniteLoss(f"the loss became {value} and its gradient {norm} at step {state.step + 1}", graph)
+    state.optimizer.step()
+    return value
 
 
 @torch.no_grad()
-def _update_average(averaged: Potential, potential: Potential, decay: float) -> None:
-    for kept, new in zip(averaged.parameters(), potential.parameters(), strict=True):
+def _update_average(state: TrainingState, decay: float) -> None:
+    """Young averages forget faster: the first weights are random."""
+    decay = min(decay, (1 + state.step) / (10 + state.step))
+    for kept, new in zip(state.averaged.parameters(), state.potential.parameters(), strict=True):
         kept.lerp_(new, 1 - decay)
-
-
-def errors(potential: Potential, graphs: Sequence[AtomicGraph], batch_atoms: int = 2000) -> dict[str, float]:
-    """Mean absolute and root mean square errors: energy (meV/atom), forces (meV/A), stress (meV/A^3) where labelled."""
-    collected: dict[str, list[torch.Tensor]] = {"energy": [], "forces": [], "stress": []}
-    for graph in batches(graphs, batch_atoms):
-        with_stress = "stress" in graph.system_data
-        prediction = evaluate(potential, graph, stress=with_stress)
-        assert prediction.forces is not None
-        collected["energy"].append((prediction.energy - graph.system_data["energy"]) / graph.atoms_per_system)
-        collected["forces"].append((prediction.forces - graph.atom_data["forces"]).flatten())
-        if prediction.stress is not None:
-            difference = (prediction.stress - graph.system_data["stress"]).flatten()
-            collected["stress"].append(difference[~torch.isnan(difference)])
-    table = {}
-    for name, parts in collected.items():
-        if parts and sum(map(len, parts)):
-            error = 1000 * torch.cat(parts)
-            table[f"{name}_mae"] = error.abs().mean().item()
-            table[f"{name}_rmse"] = error.square().mean().sqrt().item()
-    return table

@@ -1,0 +1,140 @@
+"""The model of a run: an architecture fitted to what its training set is like, or a trained one to go on from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atomsml.config import config_from_json
+from atomsml.dataset import Dataset, isolated_atom_references, least_squares_references
+from atomsml.modelfile import load
+from atomsml.potential import Potential, check_elements
+from atomsml.training.config import TrainingConfig
+from atomsml.training.finetune import check_fits, prepare, refit_references
+from atomsml.training.loader import Graphs
+
+SAMPLED = 1000  # structures from which the statistics are taken
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a model is scaled by; its fields are those of the architectures' configs that carry the same names."""
+
+    avg_num_neighbors: float
+    scale: float  # root mean square force component, eV/A; 1 without forces
+
+
+def statistics(dataset: Dataset, graphs: Graphs, elements: Sequence[int], references: Tensor) -> Statistics:
+    """Mean number of neighbours and size of the forces, from at most SAMPLED structures spread over the set.
+
+    Without forces the scale is the spread of the energies per atom around the references, eV.
+    """
+    chosen = torch.linspace(0, len(dataset) - 1, min(len(dataset), SAMPLED), dtype=torch.float64).round().long()
+    sample = [graphs[i] for i in chosen.unique().tolist()]
+    atoms = sum(g.num_atoms for g in sample)
+    forces = torch.cat([g.atom_data["forces"].flatten() for g in sample])
+    forces = forces[~torch.isnan(forces)]
+    if len(forces):
+        scale = forces.square().mean().sqrt().item()
+    else:
+        known = torch.tensor(elements)
+        rest = [
+            (g.system_data["energy"] - references[torch.searchsorted(known, g.numbers)].sum()) / g.num_atoms
+            for g in sample
+        ]
+        spread = torch.cat(rest)
+        scale = spread[~torch.isnan(spread)].std(correction=0).item()
+    return Statistics(
+        avg_num_neighbors=max(sum(g.num_edges for g in sample) / atoms, 1.0),
+        scale=scale if scale > 1e-3 else 1.0,  # a set of a single geometry has no spread
+    )
+
+
+def start_model(config: TrainingConfig, dataset: Dataset) -> tuple[Potential, str]:
+    """The model with which a run begins, new or to be fine-tuned, and of which kind its references are.
+
+    Raises:
+        ValueError: a model, option, or kind of references that do not fit the data.
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    if config.finetune.model is None:
+        return new_model(config, dataset)
+    potential = load(config.finetune.model)
+    check_fits(potential, dataset)
+    kind = "least squares" if config.references == "auto" else config.references
+    if kind == "least squares":  # around those of the model
+        refit_references(potential, dataset)
+    elif kind != "model":
+        potential.references = references_of_kind(kind, dataset, potential.elements, config.reference_energies)
+    return prepare(potential, config.finetune, generator), kind
+
+
+def new_model(config: TrainingConfig, dataset: Dataset) -> tuple[Potential, str]:
+    """A model with random weights by the config's seed, and the kind of its references.
+
+    Options of the architecture that describe the data (the fields of Statistics) are measured unless they are given.
+    References that are "auto" are isolated atoms where the training set has one of every element, else least squares.
+
+    Raises:
+        ValueError: an unknown architecture, size or option; lists the known ones.
+    """
+    from atomsml.potentials import POTENTIALS
+
+    if config.model not in POTENTIALS:
+        raise ValueError(f"unknown model {config.model!r}; there are {', '.join(POTENTIALS)}")
+    model_class = POTENTIALS[config.model]
+    if config.size not in model_class.sizes:
+        raise ValueError(f"unknown size {config.size!r}; {config.model} has {', '.join(model_class.sizes)}")
+    options = {"elements": dataset.elements, **model_class.sizes[config.size], **config.model_options}
+    trial = _configure(model_class, options)  # because only the model knows its cutoff and elements
+    check_elements(list(dataset.elements), trial.elements)
+    kind: str = config.references
+    if kind == "auto":
+        try:
+            kind, references = "isolated atoms", isolated_atom_references(dataset, trial.elements)
+        except ValueError:
+            kind, references = "least squares", least_squares_references(dataset, trial.elements)
+    else:
+        references = references_of_kind(kind, dataset, trial.elements, config.reference_energies)
+    graphs = Graphs(dataset, trial.cutoff, keep=False)
+    measured = dataclasses.asdict(statistics(dataset, graphs, trial.elements, references))
+    known = {field.name for field in dataclasses.fields(model_class.Config)}
+    options = {**{name: value for name, value in measured.items() if name in known}, **options}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        potential = model_class(_configure(model_class, options))
+    potential.references = references
+    return potential, kind
+
+
+def references_of_kind(kind: str, dataset: Dataset, elements: Sequence[int], given: dict[str, float]) -> Tensor:
+    """(elements,) energies in eV.
+
+    Raises:
+        ValueError: energies that the data or the config do not provide; names the elements that lack.
+    """
+    from ase.data import chemical_symbols
+
+    if kind == "model":
+        raise ValueError("references: model needs finetune.model, whose references it takes")
+    if kind == "zero":
+        return torch.zeros(len(elements), dtype=torch.float64)
+    if kind == "least squares":
+        return least_squares_references(dataset, elements)
+    if kind == "isolated atoms":
+        return isolated_atom_references(dataset, elements)
+    missing = [chemical_symbols[z] for z in elements if chemical_symbols[z] not in given]
+    if missing:
+        raise ValueError(f"references: given lacks {' '.join(missing)}; add them to reference_energies")
+    return torch.tensor([given[chemical_symbols[z]] for z in elements], dtype=torch.float64)
+
+
+def _configure(model_class: type[Potential], options: dict[str, Any]) -> Any:
+    plain = json.loads(json.dumps(options))  # tuples become lists, as in a file
+    return config_from_json(model_class.Config, plain, partial=True, where="model_options")
