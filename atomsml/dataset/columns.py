@@ -8,6 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
+from atomsml.dataset.content import geometry_hashes
+
 
 @dataclass(frozen=True, eq=False)
 class Columns:
@@ -59,6 +61,11 @@ class Columns:
     def has_stress(self) -> np.ndarray:
         """(n,) whether any component of the stress is there."""
         return ~np.isnan(self.stress).all(axis=(1, 2))
+
+    @cached_property
+    def content(self) -> np.ndarray:
+        """(n,) uint64 hash of each geometry."""
+        return geometry_hashes(self.offsets, self.numbers, self.positions, self.cell, self.pbc)
 
     def numbers_of(self, rows: np.ndarray) -> np.ndarray:
         """(atoms of these rows,) atomic numbers alone."""

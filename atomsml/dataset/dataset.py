@@ -28,6 +28,8 @@ class Source(Protocol):
     def has_forces(self) -> np.ndarray: ...  # (n,) bool
     @property
     def has_stress(self) -> np.ndarray: ...  # (n,) bool
+    @property
+    def content(self) -> np.ndarray: ...  # (n,) uint64
     def numbers_of(self, rows: np.ndarray) -> np.ndarray: ...
     def take(self, rows: np.ndarray) -> Columns: ...
 
@@ -127,6 +129,11 @@ class Dataset:
     def energy(self) -> np.ndarray:
         """(n,) eV, NaN where missing."""
         return self._gather([source.energy for source in self.sources])
+
+    @property
+    def content(self) -> np.ndarray:
+        """(n,) uint64 hash of each geometry, see `geometry_hashes`; labels do not count."""
+        return self._gather([source.content for source in self.sources])
 
     @property
     def elements(self) -> tuple[int, ...]:

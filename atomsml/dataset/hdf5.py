@@ -59,9 +59,11 @@ def plain_blocks(path: Path, keys: LabelKeys) -> Iterator[Columns]:
     with open_hdf5(path) as file:
         offsets = file["offsets"][()].astype(np.int64)
         atoms, structures = int(offsets[-1]), len(offsets) - 1
-        shapes = {keys.energy: [(structures,), (structures, 1)], keys.forces: [(atoms, 3)]}
-        shapes[keys.stress or keys.virial] = [(structures, 3, 3), (structures, 9), (structures, 6)]
-        for key, allowed in shapes.items():
+        for key, allowed in (
+            (keys.energy, [(structures,), (structures, 1)]),
+            (keys.forces, [(atoms, 3)]),
+            (keys.stress or keys.virial, [(structures, 3, 3), (structures, 9), (structures, 6)]),
+        ):
             if key and file[key].shape not in allowed:
                 raise ValueError(f"{path}: {key} must have shape {allowed[0]}, got {file[key].shape}")
         block_of = offsets[1:] // BLOCK_ATOMS

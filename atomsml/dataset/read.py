@@ -13,9 +13,11 @@ from atomsml.dataset.dataset import Dataset
 from atomsml.dataset.frames import Frame, database_frames, extxyz_fields, extxyz_frames, json_frames
 from atomsml.dataset.hdf5 import plain_blocks, plain_fields
 from atomsml.dataset.labels import Found, LabelKeys, as_energy, as_forces, as_matrix, find_keys, stress_of_virial
+from atomsml.dataset.storage import StoredColumns, is_stored, stored_keys
 
 BLOCK = 1000  # structures that are converted at a time
 COMPRESSED = (".xz", ".gz")
+HDF5 = (".h5", ".hdf5")
 FRAMES: dict[str, tuple[str, Callable[[Path], Iterator[Frame]]]] = {
     ".xyz": ("extxyz", extxyz_frames),
     ".extxyz": ("extxyz", extxyz_frames),
@@ -34,6 +36,10 @@ def read_dataset(path: str | Path, keys: LabelKeys = LabelKeys()) -> Dataset:  #
         ValueError: an unknown format, a file that cannot be read or holds no structure, a key that no structure has,
             no energy at all, or a structure that no model can use.
     """
+    path = Path(path)
+    if _suffix(path) in HDF5 and path.is_file() and is_stored(path):
+        stored = StoredColumns(path)
+        return Dataset([stored], [stored_keys(stored, keys)])
     found, blocks = open_blocks(path, keys)
     return Dataset([Columns.concatenate(list(blocks))], [found])
 
@@ -43,9 +49,12 @@ def open_blocks(path: str | Path, keys: LabelKeys) -> tuple[Found, Iterator[Colu
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; check the path")
-    suffixes = [s for s in path.suffixes if s not in COMPRESSED]
-    suffix = suffixes[-1] if suffixes else ""
-    if suffix in (".h5", ".hdf5"):
+    suffix = _suffix(path)
+    if suffix in HDF5 and is_stored(path):
+        stored = StoredColumns(path)
+        dataset = Dataset([stored])
+        return stored_keys(stored, keys), (columns for _, columns in dataset.blocks())
+    if suffix in HDF5:
         present, structures = plain_fields(path)
         name = "HDF5"
     elif suffix in FRAMES:
@@ -60,6 +69,12 @@ def open_blocks(path: str | Path, keys: LabelKeys) -> tuple[Found, Iterator[Colu
     found = Found(str(path), name, structures, dict(present), find_keys(present, structures, keys, str(path)))
     blocks = plain_blocks(path, found.keys) if name == "HDF5" else _blocks(frames(path), found)
     return found, _checked(blocks, str(path))
+
+
+def _suffix(path: Path) -> str:
+    """What the name says of the format, compressed or not."""
+    suffixes = [suffix for suffix in path.suffixes if suffix not in COMPRESSED]
+    return suffixes[-1].lower() if suffixes else ""
 
 
 def _count(frames: Iterator[Frame]) -> tuple[Counter[str], int]:
