@@ -50,7 +50,7 @@ def energy(
         images.append(snapshot(structure.atoms))
     if output is not None:
         write_structures(output, images)
-        write_summary(output, context, job, [output], failed=[])
+        write_summary(output, context, job.facts(), [output], failed=[])
     if as_json:
         print_json(records)
     else:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from atomsml.cli.output import Facts
+
 if TYPE_CHECKING:
     from atomsml.calculator import AtomsMLCalculator
     from atomsml.io import StructureRecord
@@ -23,6 +25,11 @@ class Job:
     calculator: AtomsMLCalculator
     model: str  # embedded name or path
     started: float  # time.perf_counter() before anything was read
+
+    def facts(self) -> Facts:
+        """For the summary."""
+        device = next(self.calculator.potential.parameters()).device
+        return Facts(self.model, str(device), len(self.structures), self.started)
 
 
 def prepare(inputs: Sequence[str], model: str | None, device: str, precision: str) -> Job:

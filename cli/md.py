@@ -73,7 +73,7 @@ def md(
         records.append(_run(structure, settings, rng, interval, path))
     failed = [record for record in records if not record["finished"]]
     written = [r[key] for r in records for key in ("trajectory", "log", "plot") if r[key] is not None]
-    write_summary(output, context, job, written, failed)
+    write_summary(output, context, job.facts(), written, failed)
     if as_json:
         print_json(records)
     else:

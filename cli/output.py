@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,8 +17,6 @@ import typer
 
 if TYPE_CHECKING:
     import ase
-
-    from atomsml.cli.job import Job
 
 State = TypeVar("State")
 
@@ -36,7 +35,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _is_number(text: str) -> bool:
-    return text.lstrip("-").replace(".", "", 1).isdigit()
+    return text in ("-", "nan") or text.lstrip("-").replace(".", "", 1).isdigit()
 
 
 def finite(value: float) -> float | None:
@@ -99,6 +98,13 @@ def check_trajectory(path: Path) -> None:
     check_writable(path)
     if path.suffix not in (".extxyz", ".xyz", ".traj"):
         raise ValueError(f"cannot write a trajectory to {path}; use the suffix .extxyz, .xyz or .traj")
+
+
+def check_picture(path: Path) -> None:
+    """Refuse an output file of a plot, as `check_output` does."""
+    check_writable(path)
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        raise ValueError(f"cannot draw {path}; use the suffix .png, .pdf or .svg")
 
 
 def check_writable(path: Path) -> None:
@@ -183,8 +189,19 @@ def growing_file(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What the summary of a run says beyond its command line."""
+
+    model: str  # embedded name or path
+    device: str
+    structures: int
+    started: float  # time.perf_counter() before anything was read
+    results: dict[str, Any] = field(default_factory=dict)  # further entries
+
+
 def write_summary(
-    path: Path, context: typer.Context, job: Job, outputs: Sequence[Path | str], failed: Sequence[dict[str, Any]]
+    path: Path, context: typer.Context, facts: Facts, outputs: Sequence[Path | str], failed: Sequence[dict[str, Any]]
 ) -> None:
     """Write `<stem>.summary.json` beside the output `path`: what is needed to repeat the run and to judge it."""
     import platform
@@ -201,9 +218,9 @@ def write_summary(
     summary = {
         "command": context.info_name,
         "inputs": context.params["inputs"],
-        "options": {**options, "model": job.model},
-        "model": {"name": job.model, "sha256": model_hash(job.model)},
-        "device": str(job.calculator.potential.references.device),
+        "options": {**options, "model": facts.model},
+        "model": {"name": facts.model, "sha256": model_hash(facts.model)},
+        "device": facts.device,
         "seed": context.params.get("seed"),
         "versions": {
             "atomsml": __version__,
@@ -212,10 +229,11 @@ def write_summary(
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
-        "structures": len(job.structures),
+        "structures": facts.structures,
         "failed": list(failed),
         "outputs": [str(output) for output in outputs],
-        "wall_time_s": round(time.perf_counter() - job.started, 3),
+        "wall_time_s": round(time.perf_counter() - facts.started, 3),
+        **facts.results,
     }
     text = json.dumps(summary, indent=1, default=str)
     write_atomically(summary_path(path), lambda beside: Path(beside).write_text(text + "\n", encoding="utf-8"))

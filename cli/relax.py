@@ -70,7 +70,7 @@ def relax(
     records, images = _relax_all(job, settings, trajectory)
     write_structures(output, images)
     failed = [record for record in records if not record["converged"]]
-    write_summary(output, context, job, [output, *([trajectory] if trajectory else [])], failed)
+    write_summary(output, context, job.facts(), [output, *([trajectory] if trajectory else [])], failed)
     if as_json:
         print_json(records)
     else:

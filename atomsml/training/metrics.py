@@ -224,3 +224,25 @@ def _array(values: Tensor | None, shape: tuple[int, ...]) -> NDArray[np.float64]
 def collect(predict: Predict, batches: Batches) -> Collected:
     """Labels and predictions over batches of labelled graphs, kept instead of summed."""
     return Collected.concatenate([Collected.from_batch(predict(graph), graph, types) for graph, types in batches])
+
+
+def rmse_without_shifts(errors: NDArray[np.float64], composition: NDArray[np.int64]) -> float | None:
+    """RMSE of energy errors per atom once the best constant for each element is taken off: what is left if the model
+    and the labels only count energies from different reference levels.
+
+    errors_i = sum_z x_iz shift_z + residual_i, x_iz being the fraction of element z; sqrt(|residual|^2 / (n - rank)).
+
+    Args:
+        errors: (structures,) predicted - label in energy per atom; NaN where unknown. The result is in its unit.
+        composition: (structures, elements) atoms of each element.
+
+    Returns:
+        None for fewer than three structures to each constant: so few are fitted whatever they are.
+    """
+    known = np.isfinite(errors)
+    fractions = composition[known] / composition[known].sum(axis=1, keepdims=True)
+    shifts, _, rank, _ = np.linalg.lstsq(fractions, errors[known], rcond=1e-10)
+    if known.sum() < 3 * max(int(rank), 1):
+        return None
+    residual = errors[known] - fractions @ shifts
+    return float(np.sqrt(np.sum(residual**2) / (known.sum() - rank)))

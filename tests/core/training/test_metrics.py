@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Prediction
-from atomsml.training.metrics import Collected, ErrorTable, collect, format_table, measure
+from atomsml.training.metrics import Collected, ErrorTable, collect, format_table, measure, rmse_without_shifts
 
 TYPES = ("bulk", "slab", "molecule")
 ELEMENTS = (1, 6, 8)
@@ -227,3 +227,27 @@ def test_collected_labels_that_are_absent_are_nan(batches: list[Batch]) -> None:
     np.testing.assert_array_equal(collected.energy_label, np.full(5, np.nan))
     np.testing.assert_array_equal(collected.forces_label, np.full((graph.num_atoms, 3), np.nan))
     assert np.isfinite(collected.energy_predicted).all()
+
+
+def test_rmse_without_shifts_of_the_references() -> None:
+    rng = np.random.default_rng(0)
+    composition = rng.integers(0, 5, size=(400, 3))
+    composition[:, 0] += 1
+    noise = rng.normal(scale=0.01, size=400)
+    shift = composition @ np.array([-13.0, -1000.0, -2000.0]) / composition.sum(axis=1)
+    # chi-squared of 397 degrees of freedom: its root has a relative standard deviation of 3.5 %
+    assert rmse_without_shifts(shift + noise, composition) == pytest.approx(0.01, rel=0.15)
+    labelled = np.where(np.arange(400) < 200, shift + noise, np.nan)
+    assert rmse_without_shifts(labelled, composition) == rmse_without_shifts((shift + noise)[:200], composition[:200])
+
+
+def test_rmse_without_shifts_of_one_composition_is_the_standard_deviation() -> None:
+    errors = np.random.default_rng(0).normal(5.0, 0.1, size=50)
+    composition = np.tile([9, 8, 4], (50, 1))
+    assert rmse_without_shifts(errors, composition) == pytest.approx(np.std(errors, ddof=1), rel=1e-12)
+
+
+def test_rmse_without_shifts_of_few_structures_is_unknown() -> None:
+    composition = np.array([[1, 0], [0, 1], [1, 1], [1, 2], [1, 3]])
+    assert rmse_without_shifts(np.arange(5.0), composition) is None
+    assert rmse_without_shifts(np.full(5, np.nan), composition) is None
