@@ -213,7 +213,7 @@ def calibrate(gram: Tensor, features: Tensor, errors: Tensor) -> tuple[float, fl
 def covariance_factor(gram: Tensor, alpha: float, zeta: float) -> Tensor:
     """L with L L^T = alpha^2 (F^T F + zeta^2 I)^-1."""
     eigenvalues, vectors = torch.linalg.eigh(gram)
-    return alpha * vectors * (eigenvalues.clamp(min=0) + zeta**2).rsqrt()
+    return (alpha * vectors * (eigenvalues.clamp(min=0) + zeta**2).rsqrt()).contiguous()  # as files hold it
 
 
 def _with_energy(dataset: Dataset, name: str, device: torch.device) -> Iterator[AtomicGraph]:

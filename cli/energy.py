@@ -58,7 +58,10 @@ def energy(
 
 
 def _record(structure: StructureRecord) -> dict[str, Any]:
-    """One object of the JSON list: eV, eV/A, and for periodic input eV/A^3 in ASE's Voigt order xx yy zz yz xz xy."""
+    """One object of the JSON list: eV, eV/A, and for periodic input eV/A^3 in ASE's Voigt order xx yy zz yz xz xy.
+
+    Standard deviations are there where the model knows them.
+    """
     import numpy as np
 
     from atomsml.cli.job import identity, label
@@ -74,6 +77,10 @@ def _record(structure: StructureRecord) -> dict[str, Any]:
     }
     if "stress" in atoms.calc.results:
         record["stress"] = atoms.calc.results["stress"].tolist()
+    if "energy_std" in atoms.calc.results:
+        record["energy_std"] = atoms.calc.results["energy_std"]
+    if "forces_std" in atoms.calc.results:
+        record["forces_std"] = atoms.calc.results["forces_std"].tolist()
     return record
 
 
@@ -82,15 +89,21 @@ def _print(records: list[dict[str, Any]]) -> None:
 
     from atomsml.cli.output import print_table
 
-    stress = any("stress" in record for record in records)
+    known = {key for record in records for key in record}  # stress and standard deviations may be missing
     header = ["file", "index", "formula", "energy eV", "eV/atom", "max force eV/A"]
+    header += ["energy std eV"] if "energy_std" in known else []
+    header += ["max force std eV/A"] if "forces_std" in known else []
+    header += ["stress xx yy zz yz xz xy eV/A^3"] if "stress" in known else []
     rows = []
     for record in records:
-        forces = np.array(record["forces"])
         row = [record["file"], str(record["index"]), record["formula"]]
-        row += [f"{record['energy']:.6f}", f"{record['energy'] / len(forces):.6f}"]
-        row += [f"{np.linalg.norm(forces, axis=1).max():.4f}"]
-        if stress:
+        row += [f"{record['energy']:.6f}", f"{record['energy'] / len(record['forces']):.6f}"]
+        row += [f"{np.linalg.norm(record['forces'], axis=1).max():.4f}"]
+        if "energy_std" in known:
+            row += [f"{record['energy_std']:.6f}"]
+        if "forces_std" in known:
+            row += [f"{np.linalg.norm(record['forces_std'], axis=1).max():.4f}"]
+        if "stress" in known:
             row += [" ".join(f"{x:.5f}" for x in record["stress"]) if "stress" in record else "-"]
         rows.append(row)
-    print_table([*header, *(["stress xx yy zz yz xz xy eV/A^3"] if stress else [])], rows)
+    print_table(header, rows)

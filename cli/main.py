@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from atomsml import __version__
-from atomsml.cli import convert, energy, evaluate, info, md, models, relax
+from atomsml.cli import convert, energy, evaluate, info, md, models, relax, train, uncertainty
 
 # plain help: rich would double the time that --help takes
 app = typer.Typer(
@@ -23,7 +23,9 @@ app = typer.Typer(
 app.command("energy")(energy.energy)
 app.command("relax")(relax.relax)
 app.command("md")(md.md)
+app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("uncertainty")(uncertainty.uncertainty)
 app.command("convert")(convert.convert)
 app.command("models")(models.models)
 app.command("info")(info.info)

@@ -123,11 +123,17 @@ def check_writable(path: Path) -> None:
 
 
 def snapshot(atoms: ase.Atoms) -> ase.Atoms:
-    """A copy that carries the computed energy, forces and stress as plain numbers."""
+    """A copy that carries the computed energy, forces and stress as plain numbers, and how uncertain they are."""
     from ase.calculators.singlepoint import SinglePointCalculator
 
-    results = {key: atoms.calc.results[key] for key in ("energy", "forces", "stress") if key in atoms.calc.results}
+    computed = atoms.calc.results
+    results = {key: computed[key] for key in ("energy", "forces", "stress") if key in computed}
     copy = atoms.copy()
+    # among the results of a calculator ASE has no names for these
+    for key, kept in (("energy_std", copy.info), ("stress_std", copy.info), ("forces_std", copy.arrays)):
+        kept.pop(key, None)  # an input file may hold those of another model
+        if key in computed:
+            kept[key] = computed[key]
     copy.calc = SinglePointCalculator(copy, **results)
     return copy
 
@@ -212,14 +218,13 @@ def write_summary(
 
     from atomsml import __version__
     from atomsml.io import write_atomically
-    from atomsml.modelfile import model_hash
 
     options = {key: value for key, value in context.params.items() if key not in ("inputs", "config")}
     summary = {
         "command": context.info_name,
         "inputs": context.params["inputs"],
         "options": {**options, "model": facts.model},
-        "model": {"name": facts.model, "sha256": model_hash(facts.model)},
+        "model": {"name": facts.model, "sha256": _model_hash(facts.model)},
         "device": facts.device,
         "seed": context.params.get("seed"),
         "versions": {
@@ -237,6 +242,16 @@ def write_summary(
     }
     text = json.dumps(summary, indent=1, default=str)
     write_atomically(summary_path(path), lambda beside: Path(beside).write_text(text + "\n", encoding="utf-8"))
+
+
+def _model_hash(model: str) -> str | list[str]:
+    """Of a committee, that of every member."""
+    from atomsml.modelfile import embedded_models, model_hash
+    from atomsml.uncertainty import committee_files
+
+    if model not in embedded_models() and Path(model).is_dir():
+        return [model_hash(file) for file in committee_files(model)]
+    return model_hash(model)
 
 
 def summary_path(path: Path) -> Path:
