@@ -58,11 +58,11 @@ def build_optimizer(
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether a parameter maps features to features, leading axes being a batch of such maps.
+    """Whether a parameter, its last axis against all others, is a matrix that mixes features.
 
-    Embeddings and single rows or columns are no matrices: each of their numbers is seen by itself.
+    Biases, single rows and columns, and embeddings are none: each of their numbers is seen by itself.
     """
-    return parameter.ndim >= 2 and min(parameter.shape[-2:]) > 1 and "embedding" not in name
+    return parameter.ndim >= 2 and parameter.shape[-1] > 1 and parameter[..., 0].numel() > 1 and "embedding" not in name
 
 
 class Muon(torch.optim.Optimizer):
@@ -71,18 +71,17 @@ class Muon(torch.optim.Optimizer):
     For a matrix W of m rows and n columns with gradient G, at learning rate r, weight decay d, momentum b:
 
         M <- b M + (1 - b) G
-        W <- (1 - r d) W - r STEP sqrt(max(m, n)) orthogonalize(b M + (1 - b) G)
+        W <- (1 - r d) W - r sqrt(max(m, n)) orthogonalize(b M + (1 - b) G)
 
     All singular values of the step are about equal: directions that Adam, number by number, would neglect are learned
-    as well. Its root mean square number is about STEP r, as that of AdamW is (Liu et al., arXiv:2502.16982, eq. 4), so
-    one learning rate suits both. Leading axes count several matrices.
+    as well. The root mean square of its numbers is about r, whatever the shape (Liu et al., arXiv:2502.16982, lemma 1,
+    who make it 0.2 r); our weights start with a mean square of 1. A weight (elements, m, n) is one matrix of
+    elements * m rows: taken one by one, an element that the batch lacks would make as large a step as the others.
 
     Args:
         groups: with "orthogonal", which says whether Muon or AdamW takes care of a group, and "weight_decay".
         learning_rate, betas, momentum: of OptimizerConfig.
     """
-
-    STEP = 0.2
 
     def __init__(
         self, groups: list[dict[str, Any]], learning_rate: float, betas: tuple[float, float], momentum: float
@@ -101,22 +100,21 @@ class Muon(torch.optim.Optimizer):
                 self._step_adam(used, group)
 
     def _step_muon(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        by_shape: dict[tuple[int, int], list[Tensor]] = {}
+        by_shape: dict[torch.Size, list[Tensor]] = {}
         for p in parameters:
-            by_shape.setdefault((p.shape[-2], p.shape[-1]), []).append(p)
-        for (rows, columns), matrices in by_shape.items():  # one batch of products instead of many small ones
-            directions = [self._nesterov(p, group["momentum"]).view(-1, rows, columns) for p in matrices]
-            steps = orthogonalize(torch.cat(directions)).split([len(d) for d in directions])
-            for p, step in zip(matrices, steps, strict=True):
-                p.add_(step.view_as(p), alpha=-group["lr"] * self.STEP * math.sqrt(max(rows, columns)))
+            by_shape.setdefault(p.flatten(0, -2).shape, []).append(p)
+        for shape, same in by_shape.items():  # one batch of products instead of many small ones
+            steps = orthogonalize(torch.stack([self._nesterov(p, group["momentum"]).flatten(0, -2) for p in same]))
+            for p, step in zip(same, steps, strict=True):
+                p.add_(step.view_as(p), alpha=-group["lr"] * math.sqrt(max(shape)))
 
     def _nesterov(self, p: Tensor, momentum: float) -> Tensor:
         assert p.grad is not None
         state = self.state[p]
         if not state:
-            state["average"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
+            state["average"] = torch.zeros_like(p)
         state["average"].lerp_(p.grad, 1 - momentum)
-        return p.grad.lerp(state["average"], momentum).contiguous()
+        return p.grad.lerp(state["average"], momentum)
 
     def _step_adam(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """AdamW (Loshchilov and Hutter, arXiv:1711.05101, algorithm 2); the decay has been done."""
