@@ -7,7 +7,7 @@ layer's scalars add up to the energy of an atom (eq. 13).
 | symbol | name | shape |
 |---|---|---|
 | h | features | (atoms, (hidden_lmax + 1)^2, channels) |
-| R | radial weights | (edges, paths, channels) |
+| R | radial weights | (pairs, paths, channels): the same in both directions of a pair of atoms |
 | Y | harmonics | (edges, (lmax + 1)^2) |
 | A | message | (atoms, (lmax + 1)^2, channels) |
 | B | product | (atoms, (hidden_lmax + 1)^2, channels) |
@@ -28,7 +28,7 @@ from atomsml.graph import AtomicGraph
 from atomsml.layers import MLP, ElementLinear, IrrepLinear, irrep_blocks
 from atomsml.o3 import spherical_harmonics
 from atomsml.ops.contraction import ContractionTable, coefficients_from_weights, contract
-from atomsml.ops.convolution import convolution_table, convolve
+from atomsml.ops.convolution import Edges, convolution_table, convolve, edge_pairs
 from atomsml.potential import Potential
 from atomsml.potentials.zbl import zbl_energy
 from atomsml.radial import agnesi_transform, bessel_basis, polynomial_envelope
@@ -113,17 +113,19 @@ class MACE(Potential):
     def forward(self, graph: AtomicGraph) -> Tensor:
         species = self.species(graph.numbers)
         vectors = graph.edge_vectors()
-        lengths = torch.linalg.vector_norm(vectors, dim=1).to(self.dtype)
         harmonics = spherical_harmonics(self.config.lmax, vectors.to(self.dtype))
         assert graph.edge_index is not None  # edge_vectors() has raised otherwise
-        edge_index = graph.edge_index
-        basis = self.radial_basis(lengths, graph.numbers[edge_index[0]], graph.numbers[edge_index[1]])
+        assert graph.cell_offsets is not None
+        pair, first = edge_pairs(graph.edge_index, graph.cell_offsets)
+        edges = Edges.from_index(graph.edge_index, graph.num_atoms, pair)
+        lengths = torch.linalg.vector_norm(vectors[first], dim=1).to(self.dtype)
+        basis = self.radial_basis(lengths, *graph.numbers[graph.edge_index[:, first]])
         features = self.embedding[species][:, None, :]
         energies = features.new_zeros(len(species))
         if self.config.zbl:
-            energies = energies + self.zbl(lengths, graph.numbers, edge_index)
+            energies = energies + self.zbl(lengths[pair], graph.numbers, edges)
         for layer, readout in zip(self.layers, self.readouts, strict=True):
-            features = layer(features, species, harmonics, basis, edge_index)
+            features = layer(features, species, harmonics, basis, edges)
             energies = energies + readout(features[:, 0]).squeeze(1)
         energies = self.config.scale * energies + self.config.shift
         return energies.to(graph.dtype) + self.references.to(graph.dtype)[species]
@@ -142,7 +144,7 @@ class RadialBasis(nn.Module):
         self.agnesi = AgnesiTransform() if config.distance_transform == "agnesi" else None
 
     def forward(self, lengths: Tensor, z_sender: Tensor, z_receiver: Tensor) -> Tensor:
-        """(edges,) lengths in A -> (edges, num_bessel)."""
+        """(pairs,) lengths in A -> (pairs, num_bessel)."""
         x = lengths if self.agnesi is None else self.agnesi(lengths, z_sender, z_receiver)
         envelope = polynomial_envelope(lengths, self.cutoff, self.power)
         return bessel_basis(x, self.cutoff, self.num_bessel) * envelope[:, None]
@@ -178,12 +180,13 @@ class ZBL(nn.Module):
         self.power = power
         self.register_buffer("screening", torch.tensor([0.300, 0.4543], dtype=torch.float64))
 
-    def forward(self, lengths: Tensor, numbers: Tensor, edge_index: Tensor) -> Tensor:
+    def forward(self, lengths: Tensor, numbers: Tensor, edges: Edges) -> Tensor:
         """(edges,) lengths -> (atoms,) energies in eV."""
-        sender, receiver = edge_index
         exponent, prefactor = self.screening.to(lengths)
-        edge_energies = zbl_energy(lengths, numbers[sender], numbers[receiver], self.power, exponent, prefactor)
-        return lengths.new_zeros(len(numbers)).index_add(0, receiver, edge_energies)
+        edge_energies = zbl_energy(
+            lengths, numbers[edges.sender], numbers[edges.receiver], self.power, exponent, prefactor
+        )
+        return lengths.new_zeros(len(numbers)).index_add(0, edges.receiver, edge_energies)
 
 
 class MACELayer(nn.Module):
@@ -196,7 +199,7 @@ class MACELayer(nn.Module):
         self.table = convolution_table(lmax_in, config.lmax, config.lmax)
         self.linear_up = IrrepLinear([c] * (lmax_in + 1), c)
         self.radial = MLP((config.num_bessel, *config.radial_mlp, len(self.table.paths) * c))
-        self.linear = IrrepLinear([self.table.paths_to(l) * c for l in range(config.lmax + 1)], c)
+        self.linear = IrrepLinear([len(paths) * c for paths in self.table.by_degree.values()], c)
         self.density = MLP((config.num_bessel, 1)) if config.density_normalization else None
         self.skip = ElementLinear(num_elements, c, min(lmax_in, lmax_out) if residual else config.lmax)
         self.contraction = ContractionTable(config.lmax, config.correlation, lmax_out)
@@ -206,10 +209,8 @@ class MACELayer(nn.Module):
         self.linear_out = IrrepLinear([c] * (lmax_out + 1), c)
         self.lmax_out = lmax_out
 
-    def forward(
-        self, features: Tensor, species: Tensor, harmonics: Tensor, basis: Tensor, edge_index: Tensor
-    ) -> Tensor:
-        message = self._message(features, harmonics, basis, edge_index)
+    def forward(self, features: Tensor, species: Tensor, harmonics: Tensor, basis: Tensor, edges: Edges) -> Tensor:
+        message = self._message(features, harmonics, basis, edges)
         if not self.residual:
             message = self.skip(message, species)
         coefficients = coefficients_from_weights(list(self.product), self.contraction)
@@ -221,19 +222,13 @@ class MACELayer(nn.Module):
         missing = updated.shape[1] - residual.shape[1]  # the first layer's features are scalars only
         return updated + nn.functional.pad(residual, (0, 0, 0, missing))
 
-    def _message(self, features: Tensor, harmonics: Tensor, basis: Tensor, edge_index: Tensor) -> Tensor:
+    def _message(self, features: Tensor, harmonics: Tensor, basis: Tensor, edges: Edges) -> Tensor:
         """A: (atoms, (lmax + 1)^2, channels)."""
         up = self.linear_up(irrep_blocks(features, self.lmax_in))
         weights = self.radial(basis).view(len(basis), len(self.table.paths), self.config.channels)
-        gathered = convolve(up, harmonics, weights, edge_index, self.table)
-        atoms, _, channels = gathered.shape
-        blocks = [
-            gathered[:, rows].view(atoms, self.table.paths_to(l), 2 * l + 1, channels).transpose(1, 2).flatten(2)
-            for l, rows in self.table.irrep_slices().items()
-        ]
-        message: Tensor = self.linear(blocks)
+        message: Tensor = self.linear(convolve(up, harmonics, weights, edges, self.table))
         if self.density is None:
             return message / self.config.avg_num_neighbors
         edge_density = torch.tanh(self.density(basis).squeeze(1) ** 2)
-        density = edge_density.new_zeros(atoms).index_add(0, edge_index[1], edge_density)
+        density = edge_density.new_zeros(len(features)).index_add(0, edges.receiver, edge_density[edges.weight_row])
         return message / (density + 1)[:, None, None]

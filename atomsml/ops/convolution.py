@@ -1,7 +1,7 @@
 """Gather, tensor product, scatter: the equivariant convolution over receiver-sorted edges.
 
-    out[r, o, c] = sum over edges e into r, paths p, a, b of
-                   C_p[a, b, o] * features[sender(e), a, c] * harmonics[e, b] * weights[e, p, c]
+    out[r, o, p, c] = sum over edges e into r and components a, b of
+                      C_p[a, b, o] * features[sender(e), a, c] * harmonics[e, b] * weights[weight_row(e), p, c]
 
 (MACE: Batatia et al., arXiv:2206.07697, eq. 8; the same operation carries NequIP and SevenNet.) C_p holds the
 Clebsch-Gordan coefficients of path p = (l1, l2, l3), times sqrt(2 l3 + 1) so that components keep unit variance.
@@ -10,8 +10,8 @@ Clebsch-Gordan coefficients of path p = (l1, l2, l3), times sqrt(2 l3 + 1) so th
 |---|---|---|
 | h | features | (atoms, (lmax_in + 1)^2, channels) |
 | Y | harmonics | (edges, (lmax + 1)^2) |
-| R | weights | (edges, paths, channels) |
-| out | | (atoms, sum over paths of 2 l3 + 1, channels): l3 ascending, then paths in order, then m |
+| R | weights | (rows, paths, channels); edges may share a row, as the two directions of a pair do |
+| out | | for each l3, ascending: (atoms, 2 l3 + 1, paths to l3 * channels) |
 
 `convolve` runs compiled kernels on CPU and the plain-torch reference elsewhere. Both are differentiable to second
 order, as training on forces needs.
@@ -20,7 +20,7 @@ order, as training on forces needs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,37 +32,38 @@ from atomsml.o3 import clebsch_gordan
 Path = tuple[int, int, int]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class ConvolutionTable:
-    """The paths of one convolution and their nonzero coefficients.
+    """The paths (l1, l2, l3) of one convolution, in the order of the weights."""
 
-    A pair is one (o, a) with at least one nonzero coefficient; its terms are the rows
-    `pair_start[i]:pair_start[i + 1]` of `term_b`, `term_value`. Pairs of a path are the rows
-    `path_start[p]:path_start[p + 1]` of `pair_o`, `pair_a`.
-    """
-
-    name: str
+    lmax_in: int
+    lmax: int
     paths: tuple[Path, ...]
-    path_start: np.ndarray  # (paths + 1,)
-    pair_o: np.ndarray
-    pair_a: np.ndarray
-    pair_start: np.ndarray  # (pairs + 1,)
-    term_b: np.ndarray
-    term_value: np.ndarray
-    dim_out: int
 
-    def irrep_slices(self) -> dict[int, slice]:
-        """l3 -> the rows of the output that carry it: paths of one l3 stand side by side."""
-        slices: dict[int, slice] = {}
-        start = 0
-        for l3 in sorted({p[2] for p in self.paths}):
-            size = sum(2 * l3 + 1 for p in self.paths if p[2] == l3)
-            slices[l3] = slice(start, start + size)
-            start += size
-        return slices
+    @property
+    def dim_in(self) -> int:
+        return (self.lmax_in + 1) ** 2
 
-    def paths_to(self, l3: int) -> int:
-        return sum(p[2] == l3 for p in self.paths)
+    @property
+    def dim_harmonics(self) -> int:
+        return (self.lmax + 1) ** 2
+
+    @cached_property
+    def by_degree(self) -> dict[int, list[int]]:
+        """l3 -> numbers of the paths that lead to it."""
+        degrees = sorted({path[2] for path in self.paths})
+        return {l3: [p for p, path in enumerate(self.paths) if path[2] == l3] for l3 in degrees}
+
+    @property
+    def by_harmonic(self) -> list[int]:
+        """Numbers of the paths, ordered by l2."""
+        return sorted(range(len(self.paths)), key=lambda p: self.paths[p][1])
+
+    def coefficients(self, p: int) -> np.ndarray:
+        """(2 l1 + 1, 2 l2 + 1, 2 l3 + 1) of one path; what is zero but for rounding is zero."""
+        l1, l2, l3 = self.paths[p]
+        dense = clebsch_gordan(l1, l2, l3).numpy() * np.sqrt(2 * l3 + 1)
+        return np.where(np.abs(dense) > 1e-12, dense, 0.0)
 
 
 @lru_cache
@@ -75,114 +76,120 @@ def convolution_table(lmax_in: int, lmax: int, lmax_out: int) -> ConvolutionTabl
         for l2 in range(lmax + 1)
         if abs(l1 - l2) <= l3 <= l1 + l2 and (l1 + l2 + l3) % 2 == 0
     ]
-    path_start, pair_start = [0], [0]
-    pair_o: list[int] = []
-    pair_a: list[int] = []
-    term_b: list[int] = []
-    term_value: list[float] = []
-    row = 0
-    for l1, l2, l3 in paths:
-        coefficients = clebsch_gordan(l1, l2, l3).numpy() * np.sqrt(2 * l3 + 1)
-        for o in range(2 * l3 + 1):
-            for a in range(2 * l1 + 1):
-                (nonzero,) = np.nonzero(np.abs(coefficients[a, :, o]) > 1e-12)
-                if len(nonzero) == 0:
-                    continue
-                pair_o.append(row + o)
-                pair_a.append(l1 * l1 + a)
-                term_b.extend((l2 * l2 + nonzero).tolist())
-                term_value.extend(coefficients[a, nonzero, o].tolist())
-                pair_start.append(len(term_b))
-        path_start.append(len(pair_o))
-        row += 2 * l3 + 1
-    return ConvolutionTable(
-        name=f"{lmax_in}_{lmax}_{lmax_out}",
-        paths=tuple(paths),
-        path_start=np.array(path_start),
-        pair_o=np.array(pair_o),
-        pair_a=np.array(pair_a),
-        pair_start=np.array(pair_start),
-        term_b=np.array(term_b),
-        term_value=np.array(term_value, dtype=np.float64),
-        dim_out=row,
-    )
+    return ConvolutionTable(lmax_in, lmax, tuple(paths))
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The edges of a graph as the convolution takes them: sorted by receiver."""
+
+    sender: Tensor  # (edges,)
+    receiver: Tensor  # (edges,)
+    row_start: Tensor  # (atoms + 1,): edges into atom n are row_start[n] .. row_start[n + 1] - 1
+    weight_row: Tensor  # (edges,)
+
+    @staticmethod
+    def from_index(edge_index: Tensor, num_atoms: int, weight_row: Tensor | None = None) -> Edges:
+        """Without `weight_row` every edge has weights of its own."""
+        sender, receiver = edge_index.contiguous()
+        counts = torch.bincount(receiver, minlength=num_atoms)
+        row_start = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        own = torch.arange(len(sender), device=sender.device) if weight_row is None else weight_row.contiguous()
+        return Edges(sender, receiver, row_start, own)
+
+
+def edge_pairs(edge_index: Tensor, cell_offsets: Tensor) -> tuple[Tensor, Tensor]:
+    """Number of the pair that each edge belongs to (edges,), and the first edge of each pair (pairs,).
+
+    Sender to receiver and receiver to sender, through the same images, are the two directions of one pair: what
+    depends on the distance alone is computed once for both. An edge whose opposite is missing is a pair of its own.
+    """
+    sender, receiver = edge_index
+    offsets = cell_offsets.long()
+    # every edge is turned to one of the two directions; between images of one atom the sign of the offset decides
+    image = (offsets.sign() * offsets.new_tensor([4, 2, 1])).sum(dim=1)
+    offsets = offsets * torch.where(sender == receiver, image, sender - receiver).sign()[:, None]
+    key = torch.minimum(sender, receiver)
+    for column in (torch.maximum(sender, receiver), *offsets.unbind(dim=1)):
+        low, high = column.aminmax() if len(column) else (0, 0)
+        key = key * (high - low + 1) + (column - low)
+    pairs, number = torch.unique(key, return_inverse=True)
+    edges = torch.arange(len(key), device=key.device)
+    return number, torch.full_like(pairs, len(key)).scatter_reduce_(0, number, edges, "amin")
 
 
 def convolve(
-    features: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, table: ConvolutionTable
-) -> Tensor:
-    """The convolution of the module docstring; `edge_index` (2, edges) must be sorted by receiver (row 1)."""
-    if features.device.type == "cpu":
-        sender, receiver = edge_index
-        counts = torch.bincount(receiver, minlength=len(features))
-        row_start = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        result: Tensor = _Convolve.apply(features, harmonics, weights, sender, row_start, table)
-        return result
-    return convolve_reference(features, harmonics, weights, edge_index, table)
+    features: Tensor, harmonics: Tensor, weights: Tensor, edges: Edges, table: ConvolutionTable
+) -> list[Tensor]:
+    """The convolution of the module docstring, one tensor for each l3."""
+    if features.device.type != "cpu":
+        return convolve_reference(features, harmonics, weights, edges, table)
+    return [out.flatten(2) for out in _Convolve.apply(features, harmonics, weights, edges, table)]
 
 
 def convolve_reference(
-    features: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, table: ConvolutionTable
-) -> Tensor:
+    features: Tensor, harmonics: Tensor, weights: Tensor, edges: Edges, table: ConvolutionTable
+) -> list[Tensor]:
     """The same in plain torch: right to any order of differentiation, and the oracle of every kernel."""
-    sender, receiver = edge_index
-    gathered = features[sender]
-    messages = []
-    for p, (l1, l2, l3) in enumerate(table.paths):
-        coefficients = (clebsch_gordan(l1, l2, l3) * (2 * l3 + 1) ** 0.5).to(features)
-        product = torch.einsum(
-            "eac,eb,abo->eoc",
-            gathered[:, l1 * l1 : (l1 + 1) ** 2],
-            harmonics[:, l2 * l2 : (l2 + 1) ** 2],
-            coefficients,
-        )
-        messages.append(product * weights[:, p, None, :])
-    out = features.new_zeros(len(features), table.dim_out, features.shape[2])
-    return out.index_add(0, receiver, torch.cat(messages, dim=1))
+    gathered, gathered_weights = features[edges.sender], weights[edges.weight_row]
+    results = []
+    for l3, paths in table.by_degree.items():
+        messages = []
+        for p in paths:
+            l1, l2, _ = table.paths[p]
+            product = torch.einsum(
+                "eac,eb,abo->eoc",
+                gathered[:, l1 * l1 : (l1 + 1) ** 2],
+                harmonics[:, l2 * l2 : (l2 + 1) ** 2],
+                torch.from_numpy(table.coefficients(p)).to(features),
+            )
+            messages.append(product * gathered_weights[:, p, None, :])
+        out = features.new_zeros(len(features), 2 * l3 + 1, len(paths) * features.shape[2])
+        results.append(out.index_add(0, edges.receiver, torch.cat(messages, dim=2)))
+    return results
 
 
 class _Convolve(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, h: Tensor, y: Tensor, r: Tensor, sender: Tensor, row_start: Tensor, table: ConvolutionTable
-    ) -> Tensor:
+    def forward(ctx: Any, h: Tensor, y: Tensor, r: Tensor, edges: Edges, table: ConvolutionTable) -> tuple[Tensor, ...]:
         from atomsml.ops import convolution_cpu
 
-        ctx.save_for_backward(h, y, r, sender, row_start)
-        ctx.table = table
-        return convolution_cpu.forward(h, y, r, sender, row_start, table)
+        ctx.save_for_backward(h, y, r)
+        ctx.edges, ctx.table = edges, table
+        return tuple(convolution_cpu.forward(h, y, r, edges, table))
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = _ConvolveBackward.apply(g, *ctx.saved_tensors, ctx.table)
-        return (*gradients, None, None, None)
+    def backward(ctx: Any, *g: Tensor) -> tuple[Tensor | None, ...]:
+        return (*_ConvolveBackward.apply(*ctx.saved_tensors, ctx.edges, ctx.table, *g), None, None)
 
 
 class _ConvolveBackward(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, g: Tensor, h: Tensor, y: Tensor, r: Tensor, sender: Tensor, row_start: Tensor, table: ConvolutionTable
+        ctx: Any, h: Tensor, y: Tensor, r: Tensor, edges: Edges, table: ConvolutionTable, *g: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         from atomsml.ops import convolution_cpu
 
-        ctx.save_for_backward(g, h, y, r, sender, row_start)
-        ctx.table = table
-        return convolution_cpu.backward(g, h, y, r, sender, row_start, table)
+        ctx.save_for_backward(h, y, r, *g)
+        ctx.edges, ctx.table = edges, table
+        return convolution_cpu.backward(g, h, y, r, edges, table)
 
     @staticmethod
-    def backward(ctx: Any, vh: Tensor, vy: Tensor, vr: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = _ConvolveDoubleBackward.apply(vh, vy, vr, *ctx.saved_tensors, ctx.table)
-        return (*gradients, None, None, None)
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        grads = _ConvolveDoubleBackward.apply(ctx.edges, ctx.table, *cotangents, *ctx.saved_tensors)
+        return (*grads[:3], None, None, *grads[3:])
 
 
 class _ConvolveDoubleBackward(torch.autograd.Function):
     """A function of its own only to refuse third derivatives, which would otherwise be dropped in silence."""
 
     @staticmethod
-    def forward(ctx: Any, *operands: Any) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, edges: Edges, table: ConvolutionTable, *operands: Tensor) -> tuple[Tensor, ...]:
         from atomsml.ops import convolution_cpu
 
-        return convolution_cpu.double_backward(*operands)
+        vh, vy, vr, h, y, r, *g = operands
+        grad_g, *grads = convolution_cpu.double_backward(vh, vy, vr, g, h, y, r, edges, table)
+        return (*grads, *grad_g)
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:

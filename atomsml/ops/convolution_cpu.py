@@ -1,205 +1,322 @@
-"""CPU kernels of the equivariant convolution, compiled by numba: forward, backward and double backward.
+"""CPU kernels of the equivariant convolution: forward, backward and double backward.
 
-All three walk the edges of one receiver after the other, so that no edge tensor larger than `weights` ever exists and
-sums have a fixed order. Notation as in convolution.py: h features, y harmonics, r weights, g the gradient of the
-output; for an edge and a path,
+Notation as in convolution.py: h features, y harmonics, r weights, g the gradient of the output. Edges are sorted by
+receiver, and the coefficients C know nothing of edges: they act once per receiver, after or before the loop over edges.
 
-    m(o, a) = sum over b of C[a, b, o] * y[b]        the matrix of the product with Y
-    x(a)    = h[a] * r                               what the sender sends
-    q(a)    = sum over o of m(o, a) * g[o]           the gradient pulled back to the sender's side
+    forward     M(a, b) = sum over edges of h(a) r y(b)       out(o) = sum over a, b of C[a, b, o] M(a, b)
+    backward    U(a, b) = sum over o of C[a, b, o] g(o)       q(a) = sum over b of U(a, b) y(b)
+                grad_h(a) = r q(a)    grad_r = sum over a of h(a) q(a)    grad_y(b) = sum over a, c of h(a) r U(a, b)
 
-The double backward differentiates sum(vh * grad_h) + sum(vy * grad_y) + sum(vr * grad_r) with respect to g, h, y, r;
-a leading v marks those cotangents and what follows from them: mv is m of vy, xv = vh * r + h * vr, qv is q of mv.
+The double backward differentiates sum(vh * grad_h) + sum(vy * grad_y) + sum(vr * grad_r) with respect to g, h, y, r.
+A leading v marks these cotangents and what follows from them: qv is q with vy for y, xv = vh r + h vr.
 
-The source of a kernel is written out for each table of paths, because a compiler vectorises straight-line sums over a
-few rows and does not vectorise loops over index arrays.
-Every loop over channels writes to few arrays, or the compiler gives up proving that they do not overlap.
+    grad_g      as forward, with M(a, b) = sum over edges of xv(a) y(b) + h(a) r vy(b)
+    the rest    grad_h(a) = r qv(a) + vr q(a)                 grad_r = sum over a of h(a) qv(a) + vh(a) q(a)
+                grad_y(b) = sum over a, c of xv(a) U(a, b)
+
+A kernel takes one receiver after the other, and for each of them one vector of channels after the other. Sums have a
+fixed order: equal input gives equal bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
 
-import numpy as np
 import torch
-from numba import njit
+from llvmlite.ir import Value
 from torch import Tensor
+from torch.nn.functional import pad
 
-from atomsml.ops.convolution import ConvolutionTable
+from atomsml.ops.convolution import ConvolutionTable, Edges
+from atomsml.ops.vector_code import I64, Code, Kernel, lanes
 
-# reassociation lets sums over channels vectorise; NaN and infinity keep their meaning
-FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
+EDGES_AHEAD = 3
+Block = Callable[["_Receiver"], None]
 
 
-def forward(h: Tensor, y: Tensor, r: Tensor, sender: Tensor, row_start: Tensor, table: ConvolutionTable) -> Tensor:
-    out = h.new_zeros(len(h), table.dim_out, h.shape[2])
-    _kernel("forward", table)(*_arrays(h, y, r, sender, row_start), _values(table, h.dtype), out.numpy())
-    return out
+def forward(h: Tensor, y: Tensor, r: Tensor, edges: Edges, table: ConvolutionTable) -> list[Tensor]:
+    channels = h.shape[2]
+    h, y, r = _whole_vectors(h), y.contiguous(), _whole_vectors(r)
+    out = [h.new_empty(len(h), 2 * l + 1, len(paths), h.shape[2]) for l, paths in table.by_degree.items()]
+    _kernel("forward", table, h.shape[2], h.dtype)([*_indices(edges), h, y, r, *out], len(h))
+    return [x[..., :channels] for x in out]
 
 
 def backward(
-    g: Tensor, h: Tensor, y: Tensor, r: Tensor, sender: Tensor, row_start: Tensor, table: ConvolutionTable
+    g: Sequence[Tensor], h: Tensor, y: Tensor, r: Tensor, edges: Edges, table: ConvolutionTable
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of sum(g * out) with respect to h, y and r."""
-    grads = [_zeros(h), _zeros(y), _uninitialised(r)]
-    arrays = _arrays(g, h, y, r, sender, row_start)
-    _kernel("backward", table)(*arrays, _values(table, h.dtype), *(x.numpy() for x in grads))
-    return grads[0], grads[1], grads[2]
+    channels = h.shape[2]
+    g, h, y, r = [_whole_vectors(x) for x in g], _whole_vectors(h), y.contiguous(), _whole_vectors(r)
+    grads = [torch.zeros_like(x) for x in (h, y, r)]
+    arrays = [*_indices(edges), *g, h, y, r, _scratch(table, h.dtype), *grads]
+    _kernel("backward", table, h.shape[2], h.dtype)(arrays, len(h))
+    return grads[0][..., :channels], grads[1], grads[2][..., :channels]
 
 
 def double_backward(
     vh: Tensor,
     vy: Tensor,
     vr: Tensor,
-    g: Tensor,
+    g: Sequence[Tensor],
     h: Tensor,
     y: Tensor,
     r: Tensor,
-    sender: Tensor,
-    row_start: Tensor,
+    edges: Edges,
     table: ConvolutionTable,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
     """Gradients of sum(vh * grad_h) + sum(vy * grad_y) + sum(vr * grad_r) with respect to g, h, y and r."""
-    grads = [_zeros(g), _zeros(h), _zeros(y), _uninitialised(r)]
-    arrays = _arrays(vh, vy, vr, g, h, y, r, sender, row_start)
-    _kernel("double_backward", table)(*arrays, _values(table, h.dtype), *(x.numpy() for x in grads))
-    return grads[0], grads[1], grads[2], grads[3]
+    channels = h.shape[2]
+    vh, vr, h, r = (_whole_vectors(x) for x in (vh, vr, h, r))
+    vy, y, g = vy.contiguous(), y.contiguous(), [_whole_vectors(x) for x in g]
+    grad_g, grads = [torch.empty_like(x) for x in g], [torch.zeros_like(x) for x in (h, y, r)]
+    arrays = [*_indices(edges), *g, h, y, r, _scratch(table, h.dtype), vh, vy, vr, *grad_g, *grads]
+    _kernel("double_backward", table, h.shape[2], h.dtype)(arrays, len(h))
+    return [x[..., :channels] for x in grad_g], grads[0][..., :channels], grads[1], grads[2][..., :channels]
 
 
-def _zeros(like: Tensor) -> Tensor:
-    return torch.zeros_like(like, memory_format=torch.contiguous_format)
+def _whole_vectors(x: Tensor) -> Tensor:
+    """Contiguous, with channels of zeros that fill the last vector."""
+    missing = -x.shape[-1] % lanes(x.dtype)
+    return pad(x, (0, missing)) if missing else x.contiguous()
 
 
-def _uninitialised(like: Tensor) -> Tensor:
-    """For the gradient of the weights, the largest tensor here: every element is written exactly once."""
-    return torch.empty_like(like, memory_format=torch.contiguous_format)
+def _indices(edges: Edges) -> tuple[Tensor, Tensor, Tensor]:
+    return edges.row_start, edges.sender, edges.weight_row
 
 
-def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    return [x.detach().contiguous().numpy() for x in tensors]
-
-
-def _values(table: ConvolutionTable, dtype: torch.dtype) -> np.ndarray:
-    return table.term_value.astype(np.float32 if dtype == torch.float32 else np.float64)
-
-
-ARGUMENTS = {
-    "forward": "h, y, r, sender, row_start, value, out",
-    "backward": "g, h, y, r, sender, row_start, value, grad_h, grad_y, grad_r",
-    "double_backward": "vh, vy, vr, g, h, y, r, sender, row_start, value, grad_g, grad_h, grad_y, grad_r",
-}
-
-
-# rows of scratch space: one per component of the features
-BUFFERS: dict[str, tuple[str, ...]] = {
-    "forward": (),
-    "backward": ("x", "q"),
-    "double_backward": ("x", "xv", "q", "qv"),
-}
+def _scratch(table: ConvolutionTable, dtype: torch.dtype) -> Tensor:
+    """U of one receiver and one vector of channels."""
+    return torch.empty(sum((2 * l1 + 1) * (2 * l2 + 1) for l1, l2, _ in table.paths), lanes(dtype), dtype=dtype)
 
 
 @lru_cache
-def _kernel(kind: str, table: ConvolutionTable) -> Callable[..., None]:
-    """Compile one kernel for one table; numba keeps the machine code on disk for the next process."""
-    name = f"{kind}_{table.name}"
-    body = {"forward": _forward_path, "backward": _backward_path, "double_backward": _double_backward_path}[kind]
-    lines = [
-        f"def {name}({ARGUMENTS[kind]}):",
-        "    channels = h.shape[2]",
-        *(f"    {buffer} = np.empty((h.shape[1], channels), h.dtype)" for buffer in BUFFERS[kind]),
-        "    for n in range(len(h)):",
-        "        for e in range(row_start[n], row_start[n + 1]):",
-        "            s = sender[e]",
-    ]
-    for p in range(len(table.paths)):
-        lines += [" " * 12 + line for line in body(table, p)]
-    # the file name of a real file is what lets numba find its cache; the code itself is part of the cache key
-    namespace: dict[str, Any] = {"np": np, "__name__": __name__}
-    exec(compile("\n".join(lines), __file__, "exec"), namespace)
-    compiled: Callable[..., None] = njit(fastmath=FASTMATH, nogil=True, cache=True)(namespace[name])
-    return compiled
+def _kernel(kind: str, table: ConvolutionTable, channels: int, dtype: torch.dtype) -> Kernel:
+    indices, operands, u = ["row_start_index", "sender_index", "weight_row_index"], ["h", "y", "r"], ["u"]
+    out, g, grad_g = ([f"{name}{l}" for l in table.by_degree] for name in ("out", "g", "grad_g"))
+    grads = ["grad_h", "grad_y", "grad_r"]
+    names, blocks = {
+        "forward": (indices + operands + out, [_sum_forward]),
+        "backward": (indices + g + operands + u + grads, [_pull_back, _backward_edges]),
+        "double_backward": (
+            indices + g + operands + u + ["vh", "vy", "vr"] + grad_g + grads,
+            [_pull_back, _double_backward_edges, _sum_double_backward],
+        ),
+    }[kind]
+    code = Code(f"convolution_{kind}", names, ["atoms"], dtype)
+
+    def receiver(n: Value, _: list[Value]) -> list[Value]:
+        def vector_of_channels(c: Value, _: list[Value]) -> list[Value]:
+            for block in blocks:
+                block(_Receiver(code, table, channels, n, c))
+            return []
+
+        code.loop(I64(0), I64(channels), vector_of_channels, step=code.lanes)
+        return []
+
+    code.loop(I64(0), code["atoms"], receiver)
+    return code.finish()
 
 
-def _forward_path(table: ConvolutionTable, p: int) -> Iterator[str]:
-    rows, columns, pairs = _pairs(table, p)
-    yield from _matrix("m", "y", table, p)
-    yield "for c in range(channels):"
-    for a in columns:
-        yield f"    x{a} = h[s, {a}, c] * r[e, {p}, c]"
-    for o in rows:
-        yield f"    out[n, {o}, c] += " + " + ".join(f"m{i} * x{a}" for i, oi, a in pairs if oi == o)
+class _Receiver:
+    """One receiver and one vector of channels: where things are."""
+
+    def __init__(self, code: Code, table: ConvolutionTable, channels: int, n: Value, c: Value) -> None:
+        self.code, self.table, self.channels, self.n, self.c = code, table, channels, n, c
+
+    def rows(self, name: str) -> dict[int, Value]:
+        """l3 -> address of this receiver in g or an output."""
+        return {
+            l: self.code.row(self.code[f"{name}{l}"], self.n, (2 * l + 1) * len(paths) * self.channels, self.c)
+            for l, paths in self.table.by_degree.items()
+        }
+
+    def row_offset(self, p: int, o: int) -> int:
+        """From that address to component o of path p."""
+        paths = self.table.by_degree[self.table.paths[p][2]]
+        return (o * len(paths) + paths.index(p)) * self.channels
+
+    def edges(self, body: Callable[[_Edge, list[Value]], list[Value]], carried: Sequence[Value] = ()) -> list[Value]:
+        code, start = self.code, self.code["row_start_index"]
+        first, last = code.integer(start, self.n), code.integer(start, code.builder.add(self.n, I64(1)))
+        self.last = code.builder.sub(last, I64(1))
+        return code.loop(first, last, lambda e, values: body(_Edge(self, e), values), carried)
+
+    def prefetch(self, e: Value, names: Sequence[str]) -> None:
+        """Ask for the weights of a later edge: they are scattered over more memory than the caches hold."""
+        b = self.code.builder
+        ahead = b.add(e, I64(EDGES_AHEAD))
+        edge = _Edge(self, b.select(b.icmp_signed("<", ahead, self.last), ahead, self.last))
+        for name in names:
+            for p in range(len(self.table.paths)):
+                self.code.prefetch(edge.r(name), p * self.channels)
+
+    def u_offset(self, p: int) -> int:
+        return sum((2 * l1 + 1) * (2 * l2 + 1) for l1, l2, _ in self.table.paths[:p]) * self.code.lanes
 
 
-def _backward_path(table: ConvolutionTable, p: int) -> Iterator[str]:
-    _, columns, pairs = _pairs(table, p)
-    yield from _matrix("m", "y", table, p)
-    yield "for c in range(channels):"
-    for a in columns:
-        yield f"    x[{a}, c] = h[s, {a}, c] * r[e, {p}, c]"
-    yield from _pull_back("q", "m", columns, pairs)
-    yield from _harmonics_gradient("x", table, p)
-    yield "for c in range(channels):"
-    yield f"    grad_r[e, {p}, c] = " + " + ".join(f"h[s, {a}, c] * q[{a}, c]" for a in columns)
-    for a in columns:
-        yield f"    grad_h[s, {a}, c] += r[e, {p}, c] * q[{a}, c]"
+class _Edge:
+    """One edge into a receiver: addresses of its sender's features, its harmonics and its weights."""
+
+    def __init__(self, receiver: _Receiver, e: Value) -> None:
+        code, table, channels = receiver.code, receiver.table, receiver.channels
+        self.code, self.channels = code, channels
+        self.sender = code.integer(code["sender_index"], e)
+        self.weight_row = code.integer(code["weight_row_index"], e)
+        self.e, self.c = e, receiver.c
+        self.features, self.harmonics, self.paths = table.dim_in, table.dim_harmonics, len(table.paths)
+
+    def h(self, name: str) -> Value:
+        return self.code.row(self.code[name], self.sender, self.features * self.channels, self.c)
+
+    def y(self, name: str) -> Value:
+        return self.code.row(self.code[name], self.e, self.harmonics)
+
+    def r(self, name: str) -> Value:
+        return self.code.row(self.code[name], self.weight_row, self.paths * self.channels, self.c)
 
 
-def _double_backward_path(table: ConvolutionTable, p: int) -> Iterator[str]:
-    rows, columns, pairs = _pairs(table, p)
-    yield from _matrix("m", "y", table, p)
-    yield from _matrix("mv", "vy", table, p)
-    yield "for c in range(channels):"
-    for a in columns:
-        yield f"    x[{a}, c] = h[s, {a}, c] * r[e, {p}, c]"
-        yield f"    xv[{a}, c] = vh[s, {a}, c] * r[e, {p}, c] + h[s, {a}, c] * vr[e, {p}, c]"
-    yield "for c in range(channels):"
-    for o in rows:
-        mine = [(i, a) for i, oi, a in pairs if oi == o]
-        yield f"    grad_g[n, {o}, c] += " + " + ".join(f"mv{i} * x[{a}, c] + m{i} * xv[{a}, c]" for i, a in mine)
-    yield from _pull_back("q", "m", columns, pairs)
-    yield from _pull_back("qv", "mv", columns, pairs)
-    yield from _harmonics_gradient("xv", table, p)
-    yield "for c in range(channels):"
-    yield f"    grad_r[e, {p}, c] = " + " + ".join(
-        f"h[s, {a}, c] * qv[{a}, c] + vh[s, {a}, c] * q[{a}, c]" for a in columns
-    )
-    for a in columns:
-        yield f"    grad_h[s, {a}, c] += r[e, {p}, c] * qv[{a}, c] + vr[e, {p}, c] * q[{a}, c]"
+def _sum_forward(at: _Receiver) -> None:
+    code = at.code
+
+    def products(edge: _Edge, p: int, a: int) -> list[tuple[Value, Value]]:
+        x = code.mul(code.load(edge.h("h"), a * at.channels), code.load(edge.r("r"), p * at.channels))
+        return [(x, edge.y("y"))]
+
+    _sum_over_edges(at, products, "out")
 
 
-def _pairs(table: ConvolutionTable, p: int) -> tuple[list[int], list[int], list[tuple[int, int, int]]]:
-    """Output rows and input columns of a path, and its pairs (number of the pair, o, a)."""
-    numbers = range(table.path_start[p], table.path_start[p + 1])
-    pairs = [(i, int(table.pair_o[i]), int(table.pair_a[i])) for i in numbers]
-    return sorted({o for _, o, _ in pairs}), sorted({a for _, _, a in pairs}), pairs
+def _sum_double_backward(at: _Receiver) -> None:
+    code = at.code
+
+    def products(edge: _Edge, p: int, a: int) -> list[tuple[Value, Value]]:
+        h, vh = (code.load(edge.h(name), a * at.channels) for name in ("h", "vh"))
+        r, vr = (code.load(edge.r(name), p * at.channels) for name in ("r", "vr"))
+        return [(code.fma(vh, r, code.mul(h, vr)), edge.y("y")), (code.mul(h, r), edge.y("vy"))]
+
+    _sum_over_edges(at, products, "grad_g")
 
 
-def _terms(table: ConvolutionTable, pair: int) -> list[tuple[int, int]]:
-    """(number of the term, b) of each nonzero coefficient of a pair."""
-    return [(t, int(table.term_b[t])) for t in range(table.pair_start[pair], table.pair_start[pair + 1])]
+def _sum_over_edges(at: _Receiver, products: Callable[[_Edge, int, int], list[tuple[Value, Value]]], name: str) -> None:
+    """out(o) = sum over a, b of C[a, b, o] M(a, b), M the sum over edges of x(a) y(b) for all given pairs of x and y.
+
+    One path and one a at a time: what a loop over edges sums up stays in registers.
+    """
+    code, rows = at.code, at.rows(name)
+    for p, (l1, l2, l3) in enumerate(at.table.paths):
+        coefficients = at.table.coefficients(p)
+        out: list[Value | None] = [None] * (2 * l3 + 1)
+        for group in _groups(2 * l1 + 1, 2 * l2 + 1):
+
+            def body(
+                edge: _Edge, sums: list[Value], p: int = p, l1: int = l1, l2: int = l2, group: range = group
+            ) -> list[Value]:
+                updated = list(sums)
+                for i, a in enumerate(group):
+                    for x, y in products(edge, p, l1 * l1 + a):
+                        for b in range(2 * l2 + 1):
+                            j = i * (2 * l2 + 1) + b
+                            updated[j] = code.fma(x, code.splat(y, l2 * l2 + b), updated[j])
+                return updated
+
+            sums = at.edges(body, [code.zero] * (len(group) * (2 * l2 + 1)))
+            for i, a in enumerate(group):
+                for b in range(2 * l2 + 1):
+                    for o in coefficients[a, b].nonzero()[0]:
+                        c = code.constant(coefficients[a, b, o])
+                        out[o] = code.fma(c, sums[i * (2 * l2 + 1) + b], out[o])
+        for o, value in enumerate(out):
+            code.store(value or code.zero, rows[l3], at.row_offset(p, o))
 
 
-def _matrix(name: str, harmonics: str, table: ConvolutionTable, p: int) -> Iterator[str]:
-    for i, _, _ in _pairs(table, p)[2]:
-        yield f"{name}{i} = " + " + ".join(f"value[{t}] * {harmonics}[e, {b}]" for t, b in _terms(table, i))
+def _groups(rows: int, columns: int) -> list[range]:
+    """Rows in groups with no more than about 20 sums, two thirds of the vector registers."""
+    size = max(1, 20 // columns)
+    return [range(i, min(i + size, rows)) for i in range(0, rows, size)]
 
 
-def _pull_back(name: str, matrix: str, columns: list[int], pairs: list[tuple[int, int, int]]) -> Iterator[str]:
-    yield "for c in range(channels):"
-    for a in columns:
-        yield f"    {name}[{a}, c] = " + " + ".join(f"{matrix}{i} * g[n, {o}, c]" for i, o, ai in pairs if ai == a)
+def _pull_back(at: _Receiver) -> None:
+    """U(a, b) of this receiver, to scratch memory."""
+    code, rows = at.code, at.rows("g")
+    for p, (l1, l2, l3) in enumerate(at.table.paths):
+        coefficients = at.table.coefficients(p)
+        g = [code.load(rows[l3], at.row_offset(p, o)) for o in range(2 * l3 + 1)]
+        for a in range(2 * l1 + 1):
+            for b in range(2 * l2 + 1):
+                total: Value | None = None
+                for o in coefficients[a, b].nonzero()[0]:
+                    total = code.fma(code.constant(coefficients[a, b, o]), g[o], total)
+                offset = at.u_offset(p) + (a * (2 * l2 + 1) + b) * code.lanes
+                code.store(total or code.zero, code["u"], offset)
 
 
-def _harmonics_gradient(sent: str, table: ConvolutionTable, p: int) -> Iterator[str]:
-    """grad_y from the gradient d of each matrix element: d(o, a) = sum over channels of g[o] * sent[a]."""
-    pairs = _pairs(table, p)[2]
-    for i, _, _ in pairs:
-        yield f"d{i} = value[0] * 0"
-    yield "for c in range(channels):"
-    for i, o, a in pairs:
-        yield f"    d{i} += g[n, {o}, c] * {sent}[{a}, c]"
-    for i, _, _ in pairs:
-        for t, b in _terms(table, i):
-            yield f"grad_y[e, {b}] += value[{t}] * d{i}"
+def _backward_edges(at: _Receiver) -> None:
+    code, table, channels = at.code, at.table, at.channels
+
+    def body(edge: _Edge, _: list[Value]) -> list[Value]:
+        h = [code.load(edge.h("h"), a * channels) for a in range(table.dim_in)]
+        grad_h: list[Value | None] = [None] * table.dim_in
+        grad_y: list[Value | None] = [None] * table.dim_harmonics
+        y = edge.y("y")
+        at.prefetch(edge.e, ["r", "grad_r"])
+        for p in table.by_harmonic:
+            l1 = table.paths[p][0]
+            r = code.load(edge.r("r"), p * channels)
+            grad_r: Value | None = None
+            for a in range(l1 * l1, (l1 + 1) ** 2):
+                x, q = code.mul(h[a], r), None
+                for b, u in _row_of_u(at, p, a):
+                    q = code.fma(u, code.splat(y, b), q)
+                    grad_y[b] = code.fma(x, u, grad_y[b])
+                grad_h[a] = code.fma(r, q, grad_h[a])
+                grad_r = code.fma(h[a], q, grad_r)
+            code.add_to(grad_r, edge.r("grad_r"), p * channels)
+        _finish_edge(at, edge, grad_h, grad_y)
+        return []
+
+    at.edges(body)
+
+
+def _double_backward_edges(at: _Receiver) -> None:
+    code, table, channels = at.code, at.table, at.channels
+
+    def body(edge: _Edge, _: list[Value]) -> list[Value]:
+        h, vh = ([code.load(edge.h(name), a * channels) for a in range(table.dim_in)] for name in ("h", "vh"))
+        grad_h: list[Value | None] = [None] * table.dim_in
+        grad_y: list[Value | None] = [None] * table.dim_harmonics
+        y, vy = edge.y("y"), edge.y("vy")
+        at.prefetch(edge.e, ["r", "vr", "grad_r"])
+        for p in table.by_harmonic:
+            l1 = table.paths[p][0]
+            r, vr = (code.load(edge.r(name), p * channels) for name in ("r", "vr"))
+            grad_r: Value | None = None
+            for a in range(l1 * l1, (l1 + 1) ** 2):
+                xv, q, qv = code.fma(vh[a], r, code.mul(h[a], vr)), None, None
+                for b, u in _row_of_u(at, p, a):
+                    q = code.fma(u, code.splat(y, b), q)
+                    qv = code.fma(u, code.splat(vy, b), qv)
+                    grad_y[b] = code.fma(xv, u, grad_y[b])
+                grad_h[a] = code.fma(r, qv, code.fma(vr, q, grad_h[a]))
+                grad_r = code.fma(h[a], qv, code.fma(vh[a], q, grad_r))
+            code.add_to(grad_r, edge.r("grad_r"), p * channels)
+        _finish_edge(at, edge, grad_h, grad_y)
+        return []
+
+    at.edges(body)
+
+
+def _row_of_u(at: _Receiver, p: int, a: int) -> list[tuple[int, Value]]:
+    """(b, U(a, b)) of one path; a and b count all components."""
+    l1, l2, _ = at.table.paths[p]
+    start = at.u_offset(p) + (a - l1 * l1) * (2 * l2 + 1) * at.code.lanes
+    return [(l2 * l2 + b, at.code.load(at.code["u"], start + b * at.code.lanes)) for b in range(2 * l2 + 1)]
+
+
+def _finish_edge(at: _Receiver, edge: _Edge, grad_h: Sequence[Value | None], grad_y: Sequence[Value | None]) -> None:
+    code = at.code
+    target = edge.h("grad_h")
+    for a, value in enumerate(grad_h):
+        if value is not None:
+            code.add_to(value, target, a * at.channels)
+    code.add_lane_sums([value or code.zero for value in grad_y], edge.y("grad_y"))
