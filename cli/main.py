@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from atomsml import __version__
-from atomsml.cli import convert, energy, evaluate, info, md, models, relax, train, uncertainty
+from atomsml.cli import convert, data, energy, evaluate, info, md, models, relax, train, uncertainty
 
 # plain help: rich would double the time that --help takes
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.command("energy")(energy.energy)
 app.command("relax")(relax.relax)
 app.command("md")(md.md)
+app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("uncertainty")(uncertainty.uncertainty)

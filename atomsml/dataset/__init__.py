@@ -15,3 +15,4 @@ from atomsml.dataset.references import least_squares_references as least_squares
 from atomsml.dataset.split import content_hashes as content_hashes
 from atomsml.dataset.split import group_hashes as group_hashes
 from atomsml.dataset.split import split as split
+from atomsml.dataset.storage import write_dataset as write_dataset

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 import numpy as np
+import torch
+
+from atomsml.geometry import periodic_lattice
 
 GRID = 1e-4  # A: geometries that agree within it count as one
+FRACTIONAL_GRID = 1e-3  # of a lattice vector
 SHIFT = 0.3819660112501051  # of a grid cell, irrational: decimals as people print them never lie on a boundary
 BLOCK = 10_000  # structures that are worked on at a time
 
@@ -25,12 +30,24 @@ def geometry_hashes(
     for start in range(0, len(cell), BLOCK):
         rows = slice(start, start + BLOCK)
         bounds = offsets[start : start + BLOCK + 1]
-        grid, cells = _on_grid(bounds - bounds[0], positions[bounds[0] : bounds[-1]], cell[rows], pbc[rows])
-        block_numbers, block_pbc = numbers[bounds[0] : bounds[-1]], pbc[rows]
-        for i, (first, last) in enumerate(zip(bounds[:-1] - bounds[0], bounds[1:] - bounds[0], strict=True)):
-            parts = block_numbers[first:last], grid[first:last], block_pbc[i], cells[i]
-            hashes[start + i] = hash_bytes(b"".join(part.tobytes() for part in parts))
+        atoms = slice(bounds[0], bounds[-1])
+        bounds = bounds - bounds[0]
+        _, relative = _relative(bounds, positions[atoms], cell[rows], pbc[rows])
+        cells = _rounded(np.where(pbc[rows, :, None], cell[rows], 0.0), GRID).reshape(-1, 9)
+        about = np.concatenate([pbc[rows], cells], axis=1)
+        hashes[rows] = _hash_structures(bounds, numbers[atoms], _rounded(relative, GRID), about)
     return hashes
+
+
+def strain_families(
+    offsets: np.ndarray, numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray
+) -> np.ndarray:
+    """(n,) uint64, equal where structures differ by their cells alone: the same fractional coordinates, to 1e-3.
+
+    Args: as in `Columns`, but some thousand structures at most.
+    """
+    fractional, _ = _relative(offsets, positions, cell, pbc)
+    return _hash_structures(offsets, numbers, _rounded(fractional, FRACTIONAL_GRID), pbc.astype(np.int64))
 
 
 def hash_bytes(content: bytes) -> int:
@@ -38,29 +55,26 @@ def hash_bytes(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
 
 
-def _on_grid(
+def _hash_structures(offsets: np.ndarray, numbers: np.ndarray, grid: np.ndarray, about: np.ndarray) -> np.ndarray:
+    """(n,) uint64 hash of the numbers and grid points of each structure's atoms, and of its row of `about`."""
+    hashes = np.empty(len(about), dtype=np.uint64)
+    for i, (first, last) in enumerate(itertools.pairwise(offsets)):
+        hashes[i] = hash_bytes(numbers[first:last].tobytes() + grid[first:last].tobytes() + about[i].tobytes())
+    return hashes
+
+
+def _relative(
     offsets: np.ndarray, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Integers for the positions, from the first atom of each structure to its nearest image, and for the cells."""
+    """Fractional and Cartesian vectors from the first atom of each structure to an image of every atom."""
     structure = np.repeat(np.arange(len(cell)), np.diff(offsets))
-    relative = positions - positions[offsets[:-1]][structure]
-    periodic_rows = np.where(pbc[:, :, None], cell, 0.0)
-    full = _complete(periodic_rows)
-    fractional = np.einsum("ai,aij->aj", relative, np.linalg.inv(full)[structure])
+    vectors = positions - positions[offsets[:-1]][structure]
+    lattice = periodic_lattice(torch.as_tensor(cell), torch.as_tensor(pbc)).numpy()
+    fractional = np.einsum("ai,aij->aj", vectors, np.linalg.inv(lattice)[structure])
     # the interval starts at no decimal or simple fraction, where atoms of crystals lie
     images = np.floor(fractional + SHIFT / 10) * pbc[structure]
-    wrapped = relative - np.einsum("aj,ajk->ak", images, full[structure])
-    return _rounded(wrapped), _rounded(periodic_rows)
+    return fractional - images, vectors - np.einsum("aj,ajk->ak", images, lattice[structure])
 
 
-def _rounded(lengths: np.ndarray) -> np.ndarray:
-    return np.floor(lengths / GRID + SHIFT).astype("<i8")
-
-
-def _complete(cell: np.ndarray) -> np.ndarray:
-    """Cells (n, 3, 3) whose rows of zeros are replaced by unit vectors normal to the other rows."""
-    _, _, directions = np.linalg.svd(cell)
-    missing = np.all(cell == 0, axis=2)
-    # the right singular vectors beyond the rank span what the rows do not
-    vector = np.clip(3 - np.cumsum(missing, axis=1), 0, 2)
-    return np.where(missing[:, :, None], np.take_along_axis(directions, vector[:, :, None], axis=1), cell)
+def _rounded(values: np.ndarray, step: float) -> np.ndarray:
+    return np.floor(values / step + SHIFT).astype("<i8")

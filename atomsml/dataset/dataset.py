@@ -82,8 +82,8 @@ class Dataset:
         """These structures as flat arrays, in memory."""
         source_of, rows = self._source_of[indices], self._rows[indices]
         used = np.unique(source_of)
-        if len(used) == 1:
-            return self.sources[used[0]].take(rows)
+        if len(used) <= 1:
+            return self.sources[used[0] if len(used) else 0].take(rows)
         joined = Columns.concatenate([self.sources[s].take(rows[source_of == s]) for s in used])
         by_source = np.argsort(source_of, kind="stable")
         return joined.take(np.argsort(by_source))
@@ -138,11 +138,15 @@ class Dataset:
     @property
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers that occur, ascending."""
-        return tuple(np.flatnonzero(self.atoms_per_element()).tolist())
+        return tuple(np.flatnonzero(self.element_counts()[1]).tolist())
 
-    def atoms_per_element(self) -> np.ndarray:
-        """(119,) number of atoms by atomic number."""
-        return sum((block.sum(axis=0) for _, block in self.compositions()), np.zeros(119, dtype=np.int64))
+    def element_counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """By atomic number: how many structures have the element, and how many atoms they have of it, (119,) each."""
+        structures, atoms = np.zeros(119, dtype=np.int64), np.zeros(119, dtype=np.int64)
+        for _, block in self.compositions():
+            structures += (block > 0).sum(axis=0)
+            atoms += block.sum(axis=0)
+        return structures, atoms
 
     def compositions(self, size: int = 10_000) -> Iterator[tuple[int, np.ndarray]]:
         """(index of the first structure, (structures, 119) atoms of each element), some thousand structures a time."""

@@ -23,15 +23,37 @@ def least_squares_references(dataset: Dataset, elements: Sequence[int]) -> Tenso
     Raises:
         ValueError: no energy at all, or an element of the dataset that is not in `elements`.
     """
-    counts = _counts(dataset, elements)
-    labelled = ~np.isnan(dataset.energy)
-    if not labelled.any():
-        raise ValueError("reference energies by least squares need energies, and no structure has one")
-    per_atom = counts[labelled] / dataset.num_atoms[labelled, None]
-    energies = dataset.energy[labelled] / dataset.num_atoms[labelled]
-    # the normal equations have few unknowns, but square the condition number; the matrix is small enough without them
-    solution, *_ = np.linalg.lstsq(per_atom, energies, rcond=1e-10)
-    return torch.as_tensor(solution)
+    references, _ = fit_compositions(dataset, elements, per_atom=False)
+    return torch.as_tensor(references)
+
+
+def fit_compositions(dataset: Dataset, elements: Sequence[int], per_atom: bool) -> tuple[np.ndarray, float]:
+    """Fit energies by one number for each element, and the root mean square of what is left.
+
+    per_atom=False: E / n = sum_z x_z e_z, with x_z the fraction of element z (and the error in eV per atom);
+    per_atom=True: E = sum_z x_z e_z, as if the energies were already per atom. Structures without an energy do not
+    count. The equations are reduced by QR factorisations of blocks, so that memory does not grow with the dataset.
+
+    Returns: (elements,) eV, and the error in eV.
+    """
+    unknown = sorted(set(dataset.elements) - set(elements))
+    if unknown:
+        raise ValueError(f"the data have elements {unknown} that are not among {list(elements)}")
+    energy = dataset.energy
+    reduced = np.zeros((0, len(elements) + 1))
+    for start, block in dataset.compositions():
+        rows = slice(start, start + len(block))
+        size = dataset.num_atoms[rows, None]
+        values = energy[rows, None] / (1 if per_atom else size)
+        equations = np.concatenate([block[:, list(elements)] / size, values], axis=1)
+        stacked = np.concatenate([reduced, equations[~np.isnan(energy[rows])]])
+        reduced = np.linalg.qr(stacked).R
+    labelled = int((~np.isnan(energy)).sum())
+    if labelled == 0:
+        raise ValueError("a fit to the energies needs energies, and no structure has one")
+    solution, *_ = np.linalg.lstsq(reduced[:, :-1], reduced[:, -1], rcond=1e-10)
+    left = np.linalg.norm(reduced[:, :-1] @ solution - reduced[:, -1]) / np.sqrt(labelled)
+    return solution, float(left)
 
 
 def isolated_atom_references(dataset: Dataset, elements: Sequence[int]) -> Tensor:
@@ -42,14 +64,13 @@ def isolated_atom_references(dataset: Dataset, elements: Sequence[int]) -> Tenso
     Raises:
         ValueError: an element without one, or with several of different energies.
     """
-    counts = _counts(dataset, elements)
     named = np.isin(np.char.lower(dataset.config_types.astype(str)), ISOLATED)
     single = np.flatnonzero((dataset.num_atoms == 1) & ~np.isnan(dataset.energy))
-    open_axes = ~dataset.columns(single).pbc.any(axis=1) if len(single) else np.zeros(0, dtype=bool)
-    atoms = single[open_axes | named[single]]
+    columns = dataset.columns(single)
+    isolated = ~columns.pbc.any(axis=1) | named[single]
     references = np.empty(len(elements))
     for i, element in enumerate(elements):
-        energies = dataset.energy[atoms[counts[atoms, i] == 1]]
+        energies = columns.energy[isolated & (columns.numbers == element)]
         if len(energies) == 0:
             raise ValueError(
                 f"no isolated atom of element {element} in the data; add one (a single atom without periodicity, or of "
@@ -59,11 +80,3 @@ def isolated_atom_references(dataset: Dataset, elements: Sequence[int]) -> Tenso
             raise ValueError(f"isolated atoms of element {element} have energies {energies.tolist()}; keep one")
         references[i] = energies.mean()
     return torch.as_tensor(references)
-
-
-def _counts(dataset: Dataset, elements: Sequence[int]) -> np.ndarray:
-    """(n, elements) atoms of each element."""
-    unknown = sorted(set(dataset.elements) - set(elements))
-    if unknown:
-        raise ValueError(f"the data have elements {unknown} that are not among {list(elements)}")
-    return np.concatenate([block[:, list(elements)] for _, block in dataset.compositions()])

@@ -252,6 +252,8 @@ class StoredColumns:
 
 def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
     """Ascending rows as (first, stop) of stretches without a gap."""
+    if len(rows) == 0:
+        return []
     starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
     firsts, lasts = rows[starts], rows[np.append(starts[1:], len(rows)) - 1]
     return [(int(first), int(last) + 1) for first, last in zip(firsts, lasts, strict=True)]

@@ -1,0 +1,269 @@
+"""`atomsml data`: what is in files of labelled structures, and one HDF5 file made of them."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from atomsml.cli.options import (
+    ConfigTypeKeyOption,
+    EnergyKeyOption,
+    ForcesKeyOption,
+    GroupKeyOption,
+    JsonOption,
+    StressKeyOption,
+    VirialKeyOption,
+)
+
+if TYPE_CHECKING:
+    from atomsml.dataset import Columns, Dataset, Found, LabelKeys
+    from atomsml.dataset.survey import Survey
+
+SHOWN_ROWS, SHOWN_TYPES = 8, 30  # in the tables; --json has all
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(metavar="FILE...", help="extxyz, ASE database, pymatgen JSON or HDF5; text also .gz, .xz."),
+]
+
+
+class SplitBy(StrEnum):
+    content = "content"
+    group = "group"
+
+
+app = typer.Typer(help="Look into labelled structures, and pack them.", no_args_is_help=True)
+
+
+@app.command()
+def info(
+    files: Files,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    stress_key: StressKeyOption = None,
+    virial_key: VirialKeyOption = None,
+    config_type_key: ConfigTypeKeyOption = None,
+    group_key: GroupKeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Describe files of labelled structures: keys, elements, ranges, and rows that look wrong.
+
+    Rows are counted from 0. What looks wrong is only reported: the exit status is 0.
+    """
+    from atomsml.cli.output import print_json
+    from atomsml.dataset import LabelKeys, read_dataset
+    from atomsml.dataset.check import shared_geometries
+
+    keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group_key)
+    datasets = [read_dataset(file, keys) for file in files]
+    reports = [_describe(dataset) for dataset in datasets]
+    shared = [
+        {"file": str(files[j]), "structures": count, "in": str(files[i])} for i, j, count in shared_geometries(datasets)
+    ]
+    if as_json:
+        print_json({"files": reports, "shared": shared})
+        return
+    for report, dataset in zip(reports, datasets, strict=True):
+        _print(report, dataset.found[0])
+    for row in shared:
+        typer.echo(f"{row['structures']} structures of {row['file']} have geometries that are in {row['in']} too")
+
+
+@app.command()
+def build(
+    files: Files,
+    output: Annotated[Path, typer.Option("--output", "-o", help="HDF5 file to write, .h5.")],
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    stress_key: StressKeyOption = None,
+    virial_key: VirialKeyOption = None,
+    config_type_key: ConfigTypeKeyOption = None,
+    group_key: GroupKeyOption = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Write parts, for example 'train=0.9 valid=0.05 test=0.05': OUTPUT.train.h5 and so on."),
+    ] = None,
+    split_by: Annotated[
+        SplitBy, typer.Option(help="content: identical structures stay together; group: those of one group key do.")
+    ] = SplitBy.content,
+) -> None:
+    """Pack labelled structures into one compressed HDF5 file, or into one for each part of a split."""
+    from atomsml.cli.output import check_writable
+    from atomsml.dataset import LabelKeys
+
+    if output.suffix != ".h5":
+        raise ValueError(f"a dataset must have the suffix .h5, got {output}")
+    fractions = _fractions(split) if split else None
+    targets = [output] if fractions is None else [_part(output, name) for name in fractions]
+    for target in targets:
+        check_writable(target)
+        if target.absolute() in [file.absolute() for file in files]:
+            raise ValueError(f"{target} is an input as well; choose another output")
+    keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group_key)
+    if fractions is None:
+        _say_written(output, _pack(output, files, keys))
+    else:
+        _pack_parts(output, files, keys, fractions, split_by)
+
+
+def _pack(output: Path, files: Sequence[Path], keys: LabelKeys) -> int:
+    """Write all structures of the files, a bounded number of them in memory at a time; returns how many."""
+    from atomsml.dataset.read import open_blocks
+    from atomsml.dataset.storage import describe_source, write_dataset
+
+    opened = [open_blocks(file, keys) for file in files]  # finds the keys of all before the work begins
+    for found, _ in opened:
+        typer.echo("\n".join(found.lines()))
+    blocks = itertools.chain.from_iterable(blocks for _, blocks in opened)
+    total = sum(found.structures for found, _ in opened)
+    return write_dataset(output, _follow(blocks, total), [describe_source(found) for found, _ in opened])
+
+
+def _say_written(path: Path, structures: int) -> None:
+    typer.echo(f"wrote {path}: {structures} structures, {path.stat().st_size / 1e6:.1f} MB")
+
+
+def _pack_parts(output: Path, files: Sequence[Path], keys: LabelKeys, fractions: dict[str, float], by: SplitBy) -> None:
+    """The same in one file for each part; the whole stands beside them until they are written."""
+    import tempfile
+
+    from atomsml.dataset import read_dataset, split
+    from atomsml.dataset.storage import StoredColumns, write_dataset
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
+        whole = Path(folder) / output.name
+        _pack(whole, files, keys)
+        sources = StoredColumns(whole).sources
+        for name, part in split(read_dataset(whole), fractions, by.value).items():
+            target = _part(output, name)
+            _say_written(target, write_dataset(target, (columns for _, columns in part.blocks()), sources))
+
+
+def _part(output: Path, name: str) -> Path:
+    return output.with_name(f"{output.stem}.{name}.h5")
+
+
+def _fractions(text: str) -> dict[str, float]:
+    """Of 'train=0.9 valid=0.1'; a comma may stand for the space."""
+    try:
+        pairs = [part.split("=") for part in text.replace(",", " ").split()]
+        fractions = {name: float(value) for name, value in pairs}
+    except ValueError as error:
+        raise ValueError(f"--split must read like 'train=0.9 valid=0.05 test=0.05', got {text!r}") from error
+    if len(fractions) < len(pairs) or not all(name.isidentifier() for name in fractions):
+        raise ValueError(f"--split needs different names made of letters and digits, got {text!r}")
+    return fractions
+
+
+def _follow(blocks: Iterable[Columns], total: int) -> Iterator[Columns]:
+    """Pass blocks on, with a progress bar on a terminal."""
+    if not sys.stderr.isatty():
+        yield from blocks
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task("structures", total=total)
+        for columns in blocks:
+            yield columns
+            bar.advance(task, len(columns))
+
+
+def _describe(dataset: Dataset) -> dict[str, Any]:
+    """Everything that `info` says about one file."""
+    import dataclasses
+
+    import numpy as np
+
+    from atomsml.dataset.check import check
+    from atomsml.dataset.survey import survey
+
+    (found,) = dataset.found
+    numbers = survey(dataset)
+    types, counts = np.unique(dataset.config_types.astype(str), return_counts=True)
+    named = {str(name): int(count) for name, count in zip(types, counts, strict=True) if name}
+    groups = set(dataset.groups) - {""}
+    return {
+        **dataclasses.asdict(found),
+        "labels": dataset.label_counts(),
+        "elements": _elements(dataset),
+        "config_types": dict(sorted(named.items(), key=lambda item: -item[1])),
+        "groups": len(groups),
+        "ranges": _ranges(dataset, numbers),
+        "suspicious": [
+            {"kind": s.kind, "message": s.message, "rows": s.rows.tolist()} for s in check(dataset, numbers)
+        ],
+    }
+
+
+def _elements(dataset: Dataset) -> dict[str, dict[str, int]]:
+    """By symbol: how many structures have the element, and how many atoms they have of it."""
+    from ase.data import chemical_symbols
+
+    structures, atoms = dataset.element_counts()
+    return {chemical_symbols[z]: {"structures": int(structures[z]), "atoms": int(atoms[z])} for z in dataset.elements}
+
+
+def _ranges(dataset: Dataset, numbers: Survey) -> dict[str, list[float]]:
+    """Lowest, median and highest value of each quantity that is there."""
+    import numpy as np
+
+    values = {
+        "atoms per structure": dataset.num_atoms,
+        "energy per atom (eV)": dataset.energy / dataset.num_atoms,
+        "largest |force| of a structure (eV/A)": numbers.max_force,
+        "forces, root mean square (eV/A)": np.sqrt(numbers.mean_square_force),
+        "pressure, -trace(stress)/3 (eV/A^3)": -np.trace(numbers.stress, axis1=1, axis2=2) / 3,
+        "volume per atom (A^3)": numbers.volume / dataset.num_atoms,
+    }
+    known = {name: array[~np.isnan(array)] for name, array in values.items()}
+    return {
+        name: [float(array.min()), float(np.median(array)), float(array.max())]
+        for name, array in known.items()
+        if len(array)
+    }
+
+
+def _print(report: dict[str, Any], found: Found) -> None:
+    from atomsml.cli.output import print_table
+
+    typer.echo("\n".join(found.lines()))
+    total, chosen = report["structures"], set(report["keys"].values())
+    labels = ", ".join(f"{name} {count}" for name, count in report["labels"].items())
+    typer.echo(f"  labelled structures: {labels}")
+    others = [f"{name} ({count})" for name, count in sorted(report["fields"].items()) if name not in chosen]
+    if others:
+        typer.echo(f"  other keys: {', '.join(others)}")
+    if report["groups"]:
+        typer.echo(f"  groups: {report['groups']}")
+    rows = [(name, str(row["structures"]), str(row["atoms"])) for name, row in report["elements"].items()]
+    typer.echo()
+    print_table(("element", "structures", "atoms"), rows)
+    if report["config_types"]:
+        types = list(report["config_types"].items())
+        rest = [("...", str(len(types) - SHOWN_TYPES))] if len(types) > SHOWN_TYPES else []
+        typer.echo()
+        print_table(("config type", "structures"), [(name, str(n)) for name, n in types[:SHOWN_TYPES]] + rest)
+    typer.echo()
+    ranges = [(name, *(f"{value:.6g}" for value in values)) for name, values in report["ranges"].items()]
+    print_table(("range", "lowest", "median", "highest"), ranges)
+    typer.echo("\nsuspicious" if report["suspicious"] else f"\nnothing suspicious in {total} structures")
+    for suspicion in report["suspicious"]:
+        _print_suspicion(suspicion)
+    typer.echo()
+
+
+def _print_suspicion(suspicion: dict[str, Any]) -> None:
+    rows = suspicion["rows"]
+    typer.echo(f"  {suspicion['kind']}: {suspicion['message']}")
+    if rows:
+        shown = ", ".join(map(str, rows[:SHOWN_ROWS]))
+        typer.echo(f"    rows {shown}{', ...' if len(rows) > SHOWN_ROWS else ''}")
