@@ -28,6 +28,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from atomsml.geometry import volume
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Prediction
 
@@ -66,18 +67,19 @@ def loss_sums(prediction: Prediction, graph: AtomicGraph, config: LossConfig) ->
     """
     zero = prediction.energy.new_zeros(())
     weight = graph.system_data["weight"].to(prediction.energy)
-    labels = graph.system_data["energy"]
-    terms = [_term((prediction.energy - labels) / graph.atoms_per_system, weight, config.energy_kind, config)]
+    label = graph.system_data["energy"]
+    terms = [_term((prediction.energy - label) / graph.atoms_per_system, label, weight, config.energy_kind, config)]
     if prediction.forces is None or config.forces == 0:
         terms.append((zero, zero))
     else:
-        error = prediction.forces - graph.atom_data["forces"]
-        terms.append(_term(error, weight[graph.batch], config.forces_kind, config))
+        label = graph.atom_data["forces"]
+        terms.append(_term(prediction.forces - label, label, weight[graph.batch], config.forces_kind, config))
     if prediction.stress is None or config.stress == 0:
         terms.append((zero, zero))
     else:
-        error = (prediction.stress - graph.system_data["stress"]).flatten(1)
-        terms.append(_term(error, weight, config.stress_kind, config))
+        has_stress = graph.pbc.any(dim=1) & (volume(graph.cell) > 0)
+        label = graph.system_data["stress"].where(has_stress[:, None, None], torch.nan)
+        terms.append(_term(prediction.stress - label, label, weight, config.stress_kind, config))
     scale = zero.new_tensor([config.energy, config.forces, config.stress])
     sums, counts = zip(*terms, strict=True)
     return torch.stack(sums) * scale, torch.stack(counts)
@@ -89,11 +91,15 @@ def loss(prediction: Prediction, graph: AtomicGraph, config: LossConfig) -> Tens
     return (sums / counts.clamp(min=1)).sum()
 
 
-def _term(error: Tensor, weight: Tensor, kind: LossKind | Literal["norm"], config: LossConfig) -> tuple[Tensor, Tensor]:
-    """Sum over the rows that have a label of the (structures or atoms, components) errors, and its number of items."""
-    rows = error.flatten(1) if error.ndim > 1 else error[:, None]
-    known = ~torch.isnan(rows.detach()).any(dim=1)
-    rows, weight = rows[known], weight[known]
+def _term(
+    error: Tensor, label: Tensor, weight: Tensor, kind: LossKind | Literal["norm"], config: LossConfig
+) -> tuple[Tensor, Tensor]:
+    """Sum over the rows (structures or atoms) that have a label, and its number of items.
+
+    The label says what is missing, not the error: a prediction that is NaN must be noticed.
+    """
+    known = ~torch.isnan(label.view(len(label), -1)).any(dim=1)
+    rows, weight = error.view(len(label), -1)[known], weight[known]
     if kind == "norm":
         # the tiny constant keeps the gradient finite where an error vanishes
         each = torch.sqrt(rows.square().sum(dim=1, keepdim=True) + 1e-12)

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "cli": {"potentials", "generative", "cli"},
 }
 # these two turn a name into a model; they look the class up inside a function
-MAY_LOOK_UP_POTENTIALS = {"atomsml/modelfile.py", "atomsml/calculator.py"}
+MAY_LOOK_UP_POTENTIALS = {"atomsml/modelfile.py", "atomsml/calculator.py", "atomsml/training/build.py"}
 
 
 def sources(room: str) -> Iterator[Path]:

@@ -30,7 +30,9 @@ class World:
     def add(self, values: Tensor) -> Tensor:
         """The sum over all processes."""
         if self.size > 1:
-            dist.all_reduce(values)
+            shared = values.cuda() if dist.get_backend() == "nccl" else values
+            dist.all_reduce(shared)
+            values.copy_(shared)
         return values
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
