@@ -86,7 +86,6 @@ def fit(
     while True:
         batches = len(loader.plan(state.epoch))
         for graph in loader.epoch(state.epoch, state.batch):
-            state.minutes = world.same((time.monotonic() - began) / 60)
             done = progress(state, config, batches)
             if done >= 1:
                 return
@@ -100,6 +99,8 @@ def fit(
             state.loss_sum += value
             state.loss_steps += 1
             _update_average(state, config.ema_decay)
+            # after the step, so that the caller sees the last one for what it is, and evaluates
+            state.minutes = world.same((time.monotonic() - began) / 60)
             number, epoch, ends = state.step, state.epoch, state.batch == batches
             if ends:  # before the yield, so that a checkpoint taken there goes on with the next epoch
                 state.epoch, state.batch = epoch + 1, 0
