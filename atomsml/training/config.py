@@ -74,7 +74,17 @@ class FinetuneConfig:
     lora_rank: int = 8
     lora_alpha: float = 8.0  # the change of a matrix is lora_alpha / lora_rank times its two factors
     replay: tuple[SourceConfig, ...] = ()  # structures of the model's own training set, against forgetting
-    replay_weight: float = 1.0  # total weight of the replayed structures over that of the new ones
+    replay_weight: float = 1.0  # replayed structures for each new one: their weight in the loss, and in the time
+
+    def __post_init__(self) -> None:
+        if self.replay and self.model is None:
+            raise ValueError("finetune.replay needs finetune.model; without one, list the files under data.train")
+        if self.lora_rank < 1 or self.lora_alpha <= 0:
+            raise ValueError(
+                f"finetune.lora_rank and lora_alpha must be positive, got {self.lora_rank} and {self.lora_alpha}"
+            )
+        if self.replay_weight < 0:
+            raise ValueError(f"finetune.replay_weight must be 0 or more, got {self.replay_weight}")
 
 
 @dataclass(frozen=True)

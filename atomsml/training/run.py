@@ -33,7 +33,7 @@ from atomsml.training.build import start_model
 from atomsml.training.checkpoint import load_checkpoint, save_checkpoint
 from atomsml.training.config import BatchConfig, TrainingConfig, write_config
 from atomsml.training.distributed import join_world
-from atomsml.training.finetune import merge
+from atomsml.training.finetune import merge, replay_for
 from atomsml.training.loader import Loader
 from atomsml.training.loggers import Logger, MetricsFile, open_loggers
 from atomsml.training.loop import NonFiniteLoss, Step, TrainingState, fit, loss_at, predict_for_loss, progress
@@ -78,6 +78,8 @@ class Run:
         if resume and self.checkpoint.exists():
             load_checkpoint(self.state, self.checkpoint, self.identity)
         train, replay = self.splits.train, self.splits.replay
+        if replay is not None and config.finetune.model is not None:
+            replay = replay_for(potential, config.finetune.model, replay)
         self.stress = train.label_counts()["stress"] > 0
         self.loader = Loader(
             train, potential.cutoff, config.batch, config.seed, config.data.workers, self.world,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from atomsml.graph import AtomicGraph
 from atomsml.modelfile import load, save
 from atomsml.potential import Potential, evaluate
 from atomsml.potentials.mace import MACE, MACEConfig
-from atomsml.training.config import FinetuneConfig
+from atomsml.training.config import FinetuneConfig, SourceConfig
 from atomsml.training.finetune import (
     LowRankAdapted,
     check_fits,
@@ -176,6 +177,20 @@ def test_pattern_that_matches_nothing_lists_the_names() -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lora_rank": 0}, "lora_rank and lora_alpha must be positive, got 0 and 8.0"),
+        ({"lora_alpha": 0.0}, "lora_rank and lora_alpha must be positive, got 8 and 0.0"),
+        ({"replay_weight": -1.0}, "replay_weight must be 0 or more, got -1.0"),
+        ({"model": None, "replay": (SourceConfig("old.extxyz"),)}, r"replay needs finetune\.model"),
+    ],
+)
+def test_impossible_configs_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FinetuneConfig(**{"model": "base", **options})
+
+
 def labelled(names: list[str], energies: np.ndarray) -> Dataset:
     frames = shaken(names)
     num_atoms = np.array([len(a) for a in frames])
@@ -216,7 +231,7 @@ def test_missing_energies_are_left_out_of_the_fit() -> None:
     energies = [evaluate(potential, AtomicGraph.from_ase(a)).energy.item() + 5.0 for a in shaken(["H2O", "H2O"])]
     found = refit_references(potential, labelled(["H2O", "H2O"], np.array([energies[0], np.nan])))
     np.testing.assert_allclose(found.numpy(), [2.0, 0.0, 1.0], atol=1e-9)  # 2 * 2 + 1 = 5, carbon untouched
-    with pytest.raises(ValueError, match="need energies, and no structure has one"):
+    with pytest.raises(ValueError, match="needs energies, and no structure has one"):
         refit_references(potential, labelled(["H2O"], np.array([np.nan])))
 
 
