@@ -100,7 +100,7 @@ def test_muon_is_torchs_to_the_rounding_of_bfloat16(shape: tuple[int, int]) -> N
     assert (ours - theirs).norm() < 0.05 * (ours - start).norm()
 
 
-@pytest.mark.parametrize("shape", [(6, 6), (9, 4), (4, 9), (3, 5, 7), (2, 1, 4)])
+@pytest.mark.parametrize("shape", [(1, 6, 6), (1, 9, 4), (1, 4, 9), (3, 5, 7), (2, 1, 4)])
 def test_orthogonalize_keeps_singular_vectors_and_levels_singular_values(shape: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(1)
     matrices = torch.randn(shape, generator=generator, dtype=torch.float64)
