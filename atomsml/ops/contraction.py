@@ -27,6 +27,7 @@ class ContractionTable(torch.nn.Module):
     output       (K,)         output component l*l + l + m
     run          (R, 3)       (output, first factor, second factor) that successive terms share
     run_start    (R + 1,)     terms run_start[r] .. run_start[r + 1] - 1 belong to run r
+    third        (K,)         the third factor of each term
     paths                     (l_out, degree, number of weights), in the order of `coefficients_from_weights`
     ============ ============ =========================================================================================
 
@@ -37,6 +38,7 @@ class ContractionTable(torch.nn.Module):
     output: Tensor
     run: Tensor
     run_start: Tensor
+    third: Tensor
     order: Tensor
 
     def __init__(self, lmax: int, correlation: int, hidden_lmax: int) -> None:
@@ -68,6 +70,7 @@ class ContractionTable(torch.nn.Module):
         self.register_buffer("output", table[:, 0].contiguous(), persistent=False)
         self.register_buffer("run", torch.tensor(list(lengths)), persistent=False)
         self.register_buffer("run_start", torch.tensor([0, *accumulate(lengths.values())]), persistent=False)
+        self.register_buffer("third", table[:, 3].contiguous(), persistent=False)
         self.register_buffer("order", torch.tensor(order), persistent=False)
 
 

@@ -1,54 +1,59 @@
-"""Compiled CPU kernels of the symmetric contraction: values, gradients, and gradients differentiated along a direction.
+"""CPU kernels of the symmetric contraction: values, gradients, and gradients differentiated along a direction.
 
-The terms of one output that share their first two factors a and b form a run; with q = sum_t w_t x_t over the third
-factors of the run, its share of the output is a b q. A term thus costs one multiply-add forward, and one more backward
-for w_t times the gradient of q. The last row of each atom's features is the constant one, the factor of terms of lower
-degree. Each innermost loop runs over contiguous channels and writes one or two rows, few enough for the compiler to
-check at run time that they overlap nothing and to vectorise. One thread sums the atoms in order, so that equal input
-gives equal bits.
+The terms of one output that share their first two factors i and j form a run; with q = sum_t w_t x(k_t) over the third
+factors k of the run, its share of the output is x(i) x(j) q. A term thus costs one multiply-add forward, and one more
+backward, for w_t times the gradient of q. The last row of an atom's components is the constant one, the factor of terms
+of lower degree. Equal input gives equal bits: the atoms are summed in order.
+
+In the kernels a name is a list of vectors, which together hold neighbouring channels of one component, and `s_v` is the
+derivative of `s` along the direction.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import numba
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from llvmlite.ir import Value
 from torch import Tensor
+
+from atomsml.ops.vector_code import I64, Code, Kernel, whole_vectors
 
 if TYPE_CHECKING:
     from atomsml.ops.contraction import ContractionTable
 
-# Sums may be reordered and contracted to fused multiply-adds; NaN and infinity keep their meaning.
-_compile: Callable[[Callable[..., None]], Callable[..., None]] = numba.njit(
-    fastmath={"reassoc", "contract", "nsz", "arcp"}, nogil=True, cache=True, error_model="numpy"
-)
+Vectors = list[Value]
+WIDTH = 4  # vectors worked on at once: enough independent sums to keep the arithmetic units busy
 
 
-def forward(features: Tensor, coefficients: Tensor, species: Tensor, table: "ContractionTable") -> Tensor:
+def forward(features: Tensor, coefficients: Tensor, species: Tensor, table: ContractionTable) -> Tensor:
     """Output (N, O, C)."""
-    out = features.new_zeros((features.shape[0], table.num_outputs, features.shape[2]))
-    _forward(*_arrays(features, coefficients, species), *_terms(table), out.numpy())
-    return out
+    x, w = whole_vectors(features), whole_vectors(coefficients)
+    out = x.new_zeros(len(x), table.num_outputs, x.shape[2])
+    _run("forward", table, x.shape, [_scratch(x), x, w, out], species, w.shape[1])
+    return out[..., : features.shape[2]]
 
 
 def backward(
-    grad_output: Tensor, features: Tensor, coefficients: Tensor, species: Tensor, table: "ContractionTable"
+    grad_output: Tensor, features: Tensor, coefficients: Tensor, species: Tensor, table: ContractionTable
 ) -> Tensor:
     """Gradient of sum(grad_output * output) with respect to the features."""
-    grad = torch.empty_like(features, memory_format=torch.contiguous_format)
-    _backward(*_arrays(grad_output, features, coefficients, species), *_terms(table), grad.numpy())
-    return grad
+    g, x, w = whole_vectors(grad_output), whole_vectors(features), whole_vectors(coefficients)
+    grad = torch.empty_like(x)
+    _run("backward", table, x.shape, [_scratch(x), _scratch(x), g, x, w, grad], species, w.shape[1])
+    return grad[..., : features.shape[2]]
 
 
 def backward_coefficients(
-    grad_output: Tensor, features: Tensor, species: Tensor, table: "ContractionTable", num_species: int
+    grad_output: Tensor, features: Tensor, species: Tensor, table: ContractionTable, num_species: int
 ) -> Tensor:
     """Gradient of sum(grad_output * output) with respect to the coefficients."""
-    grad = features.new_zeros((num_species, len(table.index), features.shape[2]))
-    _backward_coefficients(*_arrays(grad_output, features, species), *_terms(table), grad.numpy())
-    return grad
+    g, x = whole_vectors(grad_output), whole_vectors(features)
+    grad = x.new_zeros(num_species, len(table.index), x.shape[2])
+    _run("backward_coefficients", table, x.shape, [_scratch(x), g, x, grad], species, grad.shape[1])
+    return grad[..., : features.shape[2]]
 
 
 def backward_along(
@@ -57,160 +62,200 @@ def backward_along(
     features: Tensor,
     coefficients: Tensor,
     species: Tensor,
-    table: "ContractionTable",
+    table: ContractionTable,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Derivatives along a direction of the features (N, D, C): of output, gradient of features and of coefficients."""
-    output = features.new_zeros((features.shape[0], table.num_outputs, features.shape[2]))
-    grad_features = torch.empty_like(features, memory_format=torch.contiguous_format)
-    grad_coefficients = coefficients.new_zeros(coefficients.shape)
-    inputs = _arrays(direction, grad_output, features, coefficients, species)
-    _backward_along(*inputs, *_terms(table), output.numpy(), grad_features.numpy(), grad_coefficients.numpy())
-    return output, grad_features, grad_coefficients
+    v, g, x, w = (whole_vectors(y) for y in (direction, grad_output, features, coefficients))
+    out, grad, grad_w = x.new_zeros(g.shape), torch.empty_like(x), torch.zeros_like(w)
+    arrays = [_scratch(x), _scratch(x), _scratch(x), v, g, x, w, out, grad, grad_w]
+    _run("backward_along", table, x.shape, arrays, species, w.shape[1])
+    channels = features.shape[2]
+    return out[..., :channels], grad[..., :channels], grad_w[..., :channels]
 
 
-def _arrays(*tensors: Tensor) -> list[NDArray]:
-    return [tensor.detach().contiguous().numpy() for tensor in tensors]
+def _scratch(features: Tensor) -> Tensor:
+    """The components of one atom, and the constant one."""
+    return features.new_empty(features.shape[1] + 1, features.shape[2])
 
 
-def _terms(table: "ContractionTable") -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    return table.run.numpy(), table.run_start.numpy(), table.index[:, 2].contiguous().numpy()
+def _run(
+    kind: str, table: ContractionTable, shape: torch.Size, arrays: Sequence[Tensor], species: Tensor, terms: int
+) -> None:
+    atoms, components, channels = shape
+    indices = [species.contiguous(), table.run, table.run_start, table.third]
+    kernel = _kernel(kind, components, table.num_outputs, channels, arrays[0].dtype)
+    kernel([*indices, *arrays], atoms, len(table.run), terms)
 
 
-@_compile
-def _forward(features, coefficients, species, run, run_start, third, out):  # type: ignore[no-untyped-def]
-    atoms, components, channels = features.shape
-    x = np.ones((components + 1, channels), features.dtype)
-    q = np.empty(channels, features.dtype)
-    for n in range(atoms):
-        for i in range(components):
-            for c in range(channels):
-                x[i, c] = features[n, i, c]
-        w = coefficients[species[n]]
-        for r in range(len(run)):
-            o, i, j = run[r, 0], run[r, 1], run[r, 2]
-            for c in range(channels):
-                q[c] = 0
-            for t in range(run_start[r], run_start[r + 1]):
-                k = third[t]
-                for c in range(channels):
-                    q[c] += w[t, c] * x[k, c]
-            for c in range(channels):
-                out[n, o, c] += x[i, c] * x[j, c] * q[c]
+@lru_cache
+def _kernel(kind: str, components: int, outputs: int, channels: int, dtype: torch.dtype) -> Kernel:
+    body, names = {
+        "forward": (_forward, ["scratch_x", "x", "w", "out"]),
+        "backward": (_backward, ["scratch_x", "scratch_gx", "g", "x", "w", "grad"]),
+        "backward_coefficients": (_backward_coefficients, ["scratch_x", "g", "x", "grad_w"]),
+        "backward_along": (
+            _backward_along,
+            ["scratch_x", "scratch_x_v", "scratch_gx_v", "v", "g", "x", "w", "out", "grad", "grad_w"],
+        ),
+    }[kind]
+    indices = ["species_index", "run_index", "run_start_index", "third_index"]
+    code = Code(f"contraction_{kind}", indices + names, ["atoms", "runs", "terms"], dtype)
+
+    def atom(n: Value, _: Vectors) -> Vectors:
+        species = code.integer(code["species_index"], n)
+        rows = {"scratch": I64(0), "x": code.times(n, components), "out": code.times(n, outputs)}
+        rows |= {"w": code.builder.mul(species, code["terms"])}
+        rows |= {"v": rows["x"], "grad": rows["x"], "g": rows["out"], "grad_w": rows["w"]}
+        for first in range(0, channels, WIDTH * code.lanes):
+            width = min(WIDTH, (channels - first) // code.lanes)
+            body(_Atom(code, components, channels, rows, first, width))
+        return []
+
+    code.loop(I64(0), code["atoms"], atom)
+    return code.finish()
 
 
-@_compile
-def _backward(grad_output, features, coefficients, species, run, run_start, third, grad):  # type: ignore[no-untyped-def]
-    atoms, components, channels = features.shape
-    x = np.ones((components + 1, channels), features.dtype)
-    gx = np.empty((components + 1, channels), features.dtype)
-    q, gq = np.empty((2, channels), features.dtype)
-    for n in range(atoms):
-        for i in range(components):
-            for c in range(channels):
-                x[i, c] = features[n, i, c]
-        for i in range(components + 1):
-            for c in range(channels):
-                gx[i, c] = 0
-        w, g = coefficients[species[n]], grad_output[n]
-        for r in range(len(run)):
-            o, i, j = run[r, 0], run[r, 1], run[r, 2]
-            for c in range(channels):
-                q[c] = 0
-                gq[c] = g[o, c] * x[i, c] * x[j, c]
-            for t in range(run_start[r], run_start[r + 1]):
-                k = third[t]
-                for c in range(channels):
-                    q[c] += w[t, c] * x[k, c]
-                for c in range(channels):
-                    gx[k, c] += w[t, c] * gq[c]
-            for c in range(channels):
-                gx[i, c] += g[o, c] * x[j, c] * q[c]
-            for c in range(channels):
-                gx[j, c] += g[o, c] * x[i, c] * q[c]
-        for i in range(components):
-            for c in range(channels):
-                grad[n, i, c] = gx[i, c]
+class _Atom:
+    """Rows of the arrays that belong to one atom, of which some neighbouring channels are looked at."""
+
+    def __init__(
+        self, code: Code, components: int, channels: int, rows: dict[str, Value], first: int, width: int
+    ) -> None:
+        self.code, self.components, self.channels, self.width = code, components, channels, width
+        self._rows, self._first = rows, first
+        self.zeros: Vectors = [code.zero] * width
+
+    def _address(self, name: str, row: Value) -> Value:
+        start = self._rows["scratch" if name.startswith("scratch") else name]
+        return self.code.row(self.code[name], self.code.builder.add(start, row), self.channels, I64(self._first))
+
+    def load(self, name: str, row: Value) -> Vectors:
+        address = self._address(name, row)
+        return [self.code.load(address, i * self.code.lanes) for i in range(self.width)]
+
+    def store(self, values: Vectors, name: str, row: Value) -> None:
+        address = self._address(name, row)
+        for i, value in enumerate(values):
+            self.code.store(value, address, i * self.code.lanes)
+
+    def mul(self, a: Vectors, b: Vectors) -> Vectors:
+        return [self.code.mul(*pair) for pair in zip(a, b, strict=True)]
+
+    def fma(self, a: Vectors, b: Vectors, c: Vectors) -> Vectors:
+        return [self.code.fma(*three) for three in zip(a, b, c, strict=True)]
+
+    def add_product(self, a: Vectors, b: Vectors, name: str, row: Value) -> None:
+        self.store(self.fma(a, b, self.load(name, row)), name, row)
+
+    def copy_components(self, source: str, target: str, last: float) -> None:
+        """Rows of one atom to scratch memory, where a constant row follows them."""
+        for i in range(self.components):
+            self.store(self.load(source, I64(i)), target, I64(i))
+        self.store([self.code.constant(last)] * self.width, target, I64(self.components))
+
+    def for_each_run(self, body: Callable[[Value, Value, Value, Value], None]) -> None:
+        """Call with run, output, first and second factor."""
+
+        def run(r: Value, _: Vectors) -> Vectors:
+            start = self.code.times(r, 3)
+            numbers = [
+                self.code.integer(self.code["run_index"], self.code.builder.add(start, I64(i))) for i in range(3)
+            ]
+            body(r, *numbers)
+            return []
+
+        self.code.loop(I64(0), self.code["runs"], run)
+
+    def for_each_term(
+        self, run: Value, body: Callable[[Value, Value, list[Vectors]], list[Vectors]], sums: int
+    ) -> list[Vectors]:
+        """Call with term, third factor and the sums so far; the sums at the end."""
+        code, w = self.code, self.width
+        first = code.integer(code["run_start_index"], run)
+        last = code.integer(code["run_start_index"], code.builder.add(run, I64(1)))
+
+        def term(t: Value, carried: Vectors) -> Vectors:
+            groups = body(t, code.integer(code["third_index"], t), [carried[i * w : i * w + w] for i in range(sums)])
+            return [value for group in groups for value in group]
+
+        final = code.loop(first, last, term, self.zeros * sums)
+        return [final[i * w : i * w + w] for i in range(sums)]
 
 
-@_compile
-def _backward_coefficients(grad_output, features, species, run, run_start, third, grad):  # type: ignore[no-untyped-def]
-    atoms, components, channels = features.shape
-    x = np.ones((components + 1, channels), features.dtype)
-    gq = np.empty(channels, features.dtype)
-    for n in range(atoms):
-        for i in range(components):
-            for c in range(channels):
-                x[i, c] = features[n, i, c]
-        g, gw = grad_output[n], grad[species[n]]
-        for r in range(len(run)):
-            o, i, j = run[r, 0], run[r, 1], run[r, 2]
-            for c in range(channels):
-                gq[c] = g[o, c] * x[i, c] * x[j, c]
-            for t in range(run_start[r], run_start[r + 1]):
-                k = third[t]
-                for c in range(channels):
-                    gw[t, c] += gq[c] * x[k, c]
+def _forward(at: _Atom) -> None:
+    at.copy_components("x", "scratch_x", 1.0)
+
+    def run(r: Value, o: Value, i: Value, j: Value) -> None:
+        def term(t: Value, k: Value, sums: list[Vectors]) -> list[Vectors]:
+            return [at.fma(at.load("w", t), at.load("scratch_x", k), sums[0])]
+
+        (q,) = at.for_each_term(r, term, 1)
+        at.add_product(at.mul(at.load("scratch_x", i), at.load("scratch_x", j)), q, "out", o)
+
+    at.for_each_run(run)
 
 
-@_compile
-def _backward_along(  # type: ignore[no-untyped-def]
-    direction,
-    grad_output,
-    features,
-    coefficients,
-    species,
-    run,
-    run_start,
-    third,
-    out,
-    grad_features,
-    grad_coefficients,
-):
-    # `s_v` is the derivative of `s` along the direction; ab stands for the product of the first two factors
-    atoms, components, channels = features.shape
-    x = np.ones((components + 1, channels), features.dtype)
-    x_v = np.zeros((components + 1, channels), features.dtype)
-    gx_v = np.empty((components + 1, channels), features.dtype)
-    q, q_v, ab, ab_v, gq, gq_v = np.empty((6, channels), features.dtype)
-    for n in range(atoms):
-        for i in range(components):
-            for c in range(channels):
-                x[i, c] = features[n, i, c]
-        for i in range(components):
-            for c in range(channels):
-                x_v[i, c] = direction[n, i, c]
-        for i in range(components + 1):
-            for c in range(channels):
-                gx_v[i, c] = 0
-        w, g, gw_v = coefficients[species[n]], grad_output[n], grad_coefficients[species[n]]
-        for r in range(len(run)):
-            o, i, j = run[r, 0], run[r, 1], run[r, 2]
-            for c in range(channels):
-                ab[c] = x[i, c] * x[j, c]
-            for c in range(channels):
-                ab_v[c] = x_v[i, c] * x[j, c] + x[i, c] * x_v[j, c]
-            for c in range(channels):
-                q[c] = 0
-                gq[c] = g[o, c] * ab[c]
-            for c in range(channels):
-                q_v[c] = 0
-                gq_v[c] = g[o, c] * ab_v[c]
-            for t in range(run_start[r], run_start[r + 1]):
-                k = third[t]
-                for c in range(channels):
-                    q[c] += w[t, c] * x[k, c]
-                for c in range(channels):
-                    q_v[c] += w[t, c] * x_v[k, c]
-                for c in range(channels):
-                    gx_v[k, c] += w[t, c] * gq_v[c]
-                for c in range(channels):
-                    gw_v[t, c] += gq_v[c] * x[k, c] + gq[c] * x_v[k, c]
-            for c in range(channels):
-                out[n, o, c] += ab_v[c] * q[c] + ab[c] * q_v[c]
-            for c in range(channels):
-                gx_v[i, c] += g[o, c] * (x_v[j, c] * q[c] + x[j, c] * q_v[c])
-            for c in range(channels):
-                gx_v[j, c] += g[o, c] * (x_v[i, c] * q[c] + x[i, c] * q_v[c])
-        for i in range(components):
-            for c in range(channels):
-                grad_features[n, i, c] = gx_v[i, c]
+def _backward(at: _Atom) -> None:
+    at.copy_components("x", "scratch_x", 1.0)
+    for i in range(at.components + 1):
+        at.store(at.zeros, "scratch_gx", I64(i))
+
+    def run(r: Value, o: Value, i: Value, j: Value) -> None:
+        g, xi, xj = at.load("g", o), at.load("scratch_x", i), at.load("scratch_x", j)
+        gq = at.mul(g, at.mul(xi, xj))
+
+        def term(t: Value, k: Value, sums: list[Vectors]) -> list[Vectors]:
+            w = at.load("w", t)
+            at.add_product(w, gq, "scratch_gx", k)
+            return [at.fma(w, at.load("scratch_x", k), sums[0])]
+
+        (q,) = at.for_each_term(r, term, 1)
+        at.add_product(at.mul(g, xj), q, "scratch_gx", i)
+        at.add_product(at.mul(g, xi), q, "scratch_gx", j)
+
+    at.for_each_run(run)
+    for i in range(at.components):
+        at.store(at.load("scratch_gx", I64(i)), "grad", I64(i))
+
+
+def _backward_coefficients(at: _Atom) -> None:
+    at.copy_components("x", "scratch_x", 1.0)
+
+    def run(r: Value, o: Value, i: Value, j: Value) -> None:
+        gq = at.mul(at.load("g", o), at.mul(at.load("scratch_x", i), at.load("scratch_x", j)))
+
+        def term(t: Value, k: Value, sums: list[Vectors]) -> list[Vectors]:
+            at.add_product(gq, at.load("scratch_x", k), "grad_w", t)
+            return sums
+
+        at.for_each_term(r, term, 0)
+
+    at.for_each_run(run)
+
+
+def _backward_along(at: _Atom) -> None:
+    at.copy_components("x", "scratch_x", 1.0)
+    at.copy_components("v", "scratch_x_v", 0.0)
+    for i in range(at.components + 1):
+        at.store(at.zeros, "scratch_gx_v", I64(i))
+
+    def run(r: Value, o: Value, i: Value, j: Value) -> None:
+        g, xi, xj = at.load("g", o), at.load("scratch_x", i), at.load("scratch_x", j)
+        xi_v, xj_v = at.load("scratch_x_v", i), at.load("scratch_x_v", j)
+        product, product_v = at.mul(xi, xj), at.fma(xi_v, xj, at.mul(xi, xj_v))
+        gq, gq_v = at.mul(g, product), at.mul(g, product_v)
+
+        def term(t: Value, k: Value, sums: list[Vectors]) -> list[Vectors]:
+            w, x, x_v = at.load("w", t), at.load("scratch_x", k), at.load("scratch_x_v", k)
+            at.add_product(w, gq_v, "scratch_gx_v", k)
+            at.store(at.fma(gq_v, x, at.fma(gq, x_v, at.load("grad_w", t))), "grad_w", t)
+            return [at.fma(w, x, sums[0]), at.fma(w, x_v, sums[1])]
+
+        q, q_v = at.for_each_term(r, term, 2)
+        at.store(at.fma(product_v, q, at.fma(product, q_v, at.load("out", o))), "out", o)
+        at.add_product(g, at.fma(xj_v, q, at.mul(xj, q_v)), "scratch_gx_v", i)
+        at.add_product(g, at.fma(xi_v, q, at.mul(xi, q_v)), "scratch_gx_v", j)
+
+    at.for_each_run(run)
+    for i in range(at.components):
+        at.store(at.load("scratch_gx_v", I64(i)), "grad", I64(i))

@@ -26,10 +26,9 @@ from functools import lru_cache
 import torch
 from llvmlite.ir import Value
 from torch import Tensor
-from torch.nn.functional import pad
 
 from atomsml.ops.convolution import ConvolutionTable, Edges
-from atomsml.ops.vector_code import I64, Code, Kernel, lanes
+from atomsml.ops.vector_code import I64, Code, Kernel, lanes, whole_vectors
 
 EDGES_AHEAD = 3
 Block = Callable[["_Receiver"], None]
@@ -37,7 +36,7 @@ Block = Callable[["_Receiver"], None]
 
 def forward(h: Tensor, y: Tensor, r: Tensor, edges: Edges, table: ConvolutionTable) -> list[Tensor]:
     channels = h.shape[2]
-    h, y, r = _whole_vectors(h), y.contiguous(), _whole_vectors(r)
+    h, y, r = whole_vectors(h), y.contiguous(), whole_vectors(r)
     out = [h.new_empty(len(h), 2 * l + 1, len(paths), h.shape[2]) for l, paths in table.by_degree.items()]
     _kernel("forward", table, h.shape[2], h.dtype)([*_indices(edges), h, y, r, *out], len(h))
     return [x[..., :channels] for x in out]
@@ -48,7 +47,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of sum(g * out) with respect to h, y and r."""
     channels = h.shape[2]
-    g, h, y, r = [_whole_vectors(x) for x in g], _whole_vectors(h), y.contiguous(), _whole_vectors(r)
+    g, h, y, r = [whole_vectors(x) for x in g], whole_vectors(h), y.contiguous(), whole_vectors(r)
     grads = [torch.zeros_like(x) for x in (h, y, r)]
     arrays = [*_indices(edges), *g, h, y, r, _scratch(table, h.dtype), *grads]
     _kernel("backward", table, h.shape[2], h.dtype)(arrays, len(h))
@@ -68,18 +67,12 @@ def double_backward(
 ) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
     """Gradients of sum(vh * grad_h) + sum(vy * grad_y) + sum(vr * grad_r) with respect to g, h, y and r."""
     channels = h.shape[2]
-    vh, vr, h, r = (_whole_vectors(x) for x in (vh, vr, h, r))
-    vy, y, g = vy.contiguous(), y.contiguous(), [_whole_vectors(x) for x in g]
+    vh, vr, h, r = (whole_vectors(x) for x in (vh, vr, h, r))
+    vy, y, g = vy.contiguous(), y.contiguous(), [whole_vectors(x) for x in g]
     grad_g, grads = [torch.empty_like(x) for x in g], [torch.zeros_like(x) for x in (h, y, r)]
     arrays = [*_indices(edges), *g, h, y, r, _scratch(table, h.dtype), vh, vy, vr, *grad_g, *grads]
     _kernel("double_backward", table, h.shape[2], h.dtype)(arrays, len(h))
     return [x[..., :channels] for x in grad_g], grads[0][..., :channels], grads[1], grads[2][..., :channels]
-
-
-def _whole_vectors(x: Tensor) -> Tensor:
-    """Contiguous, with channels of zeros that fill the last vector."""
-    missing = -x.shape[-1] % lanes(x.dtype)
-    return pad(x, (0, missing)) if missing else x.contiguous()
 
 
 def _indices(edges: Edges) -> tuple[Tensor, Tensor, Tensor]:

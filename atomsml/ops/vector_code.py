@@ -17,6 +17,7 @@ from functools import lru_cache
 
 import torch
 from llvmlite import binding, ir
+from torch.nn.functional import pad
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 BYTES = ir.IntType(8).as_pointer()
@@ -38,6 +39,12 @@ def lanes(dtype: torch.dtype) -> int:
     features = binding.get_host_cpu_features()
     register = 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
     return register // dtype.itemsize
+
+
+def whole_vectors(x: torch.Tensor) -> torch.Tensor:
+    """Contiguous, with channels (the last axis) of zeros that fill the last vector."""
+    missing = -x.shape[-1] % lanes(x.dtype)
+    return pad(x, (0, missing)) if missing else x.contiguous()
 
 
 class Code:
@@ -80,9 +87,12 @@ class Code:
     def integer(self, pointer: ir.Value, index: ir.Value) -> ir.Value:
         return self.builder.load(self.builder.gep(pointer, [index]))
 
+    def times(self, a: ir.Value, b: int) -> ir.Value:
+        return self.builder.mul(a, I64(b))
+
     def row(self, pointer: ir.Value, index: ir.Value, length: int, offset: ir.Value | None = None) -> ir.Value:
         """Address of element `index * length + offset`."""
-        start = self.builder.mul(index, I64(length))
+        start = self.times(index, length)
         return self.builder.gep(pointer, [start if offset is None else self.builder.add(start, offset)])
 
     def load(self, pointer: ir.Value, offset: int) -> ir.Value:
