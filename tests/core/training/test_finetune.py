@@ -15,10 +15,12 @@ from ase.build import molecule
 from atomsml.dataset import Dataset
 from atomsml.dataset.columns import Columns
 from atomsml.graph import AtomicGraph
+from atomsml.losses import LossConfig
 from atomsml.modelfile import load, save
 from atomsml.potential import Potential, evaluate
 from atomsml.potentials.mace import MACE, MACEConfig
-from atomsml.training.config import FinetuneConfig, SourceConfig
+from atomsml.training.checkpoint import load_checkpoint, save_checkpoint
+from atomsml.training.config import BatchConfig, FinetuneConfig, SourceConfig, TrainingConfig
 from atomsml.training.finetune import (
     LowRankAdapted,
     check_fits,
@@ -28,6 +30,9 @@ from atomsml.training.finetune import (
     refit_references,
     replay_for,
 )
+from atomsml.training.loader import Loader
+from atomsml.training.loop import TrainingState, fit
+from atomsml.training.optimizers import OptimizerConfig
 
 LORA = FinetuneConfig(model="base", method="lora", lora_rank=3, lora_alpha=6.0)
 
@@ -156,6 +161,28 @@ def test_training_moves_what_the_method_says(config: FinetuneConfig, moves: Call
         assert changed == moves(name), name
 
 
+def test_lora_run_resumes_bit_for_bit(tmp_path: Path) -> None:
+    frames = shaken(["H2O", "CH3OH"] * 2)
+    data = dataset_of(frames, np.full(4, -10.0), np.zeros((sum(map(len, frames)), 3)))
+    config = TrainingConfig(precision="float64", max_steps=6)
+
+    def steps(state: TrainingState, last: int) -> None:
+        for step in fit(state, Loader(data, 4.0, BatchConfig(structures=2), seed=0), config):
+            if step.number == last:
+                return
+
+    whole, first, second = (TrainingState.start(adapted(moved=False), config) for _ in range(3))
+    steps(whole, 6)
+    steps(first, 3)
+    save_checkpoint(first, tmp_path / "checkpoint.safetensors", "a run")
+    load_checkpoint(second, tmp_path / "checkpoint.safetensors", "a run")
+    steps(second, 6)
+    for one, other in ((whole.potential, second.potential), (whole.averaged, second.averaged)):
+        for (name, expected), found in zip(merge(one).named_parameters(), merge(other).parameters(), strict=True):
+            assert torch.equal(expected, found), name
+    assert not torch.equal(merge(whole.averaged).get_parameter("embedding"), small_mace().embedding)
+
+
 def test_adapted_model_is_cast_as_a_whole() -> None:
     potential = adapted().cast(torch.float32)
     assert {p.dtype for p in potential.parameters()} == {torch.float32}
@@ -193,12 +220,15 @@ def test_impossible_configs_are_refused(options: dict[str, Any], message: str) -
 
 def labelled(names: list[str], energies: np.ndarray) -> Dataset:
     frames = shaken(names)
-    num_atoms = np.array([len(a) for a in frames])
+    return dataset_of(frames, energies, np.full((sum(map(len, frames)), 3), np.nan))
+
+
+def dataset_of(frames: list[Atoms], energies: np.ndarray, forces: np.ndarray) -> Dataset:
     columns = Columns(
-        num_atoms=num_atoms,
+        num_atoms=np.array([len(a) for a in frames]),
         numbers=np.concatenate([a.numbers for a in frames]).astype(np.uint8),
         positions=np.concatenate([a.positions for a in frames]),
-        forces=np.full((num_atoms.sum(), 3), np.nan),
+        forces=forces,
         cell=np.zeros((len(frames), 3, 3)),
         pbc=np.zeros((len(frames), 3), dtype=bool),
         energy=energies,
@@ -275,31 +305,27 @@ def test_order_without_replay_is_a_permutation() -> None:
 
 
 def test_replay_weight_decides_between_new_and_old_labels(pair_potential: Potential) -> None:
-    """Two contradictory sets of forces: the more replay weighs, the more the model keeps to it."""
+    """Two contradictory sets of forces: the more replay weighs, the more a run keeps to it."""
     frames = [Atoms("Ar3", np.array([[0, 0, 0], [2.6 + 0.05 * i, 0, 0], [0.4 * i, 3.0, 0]])) for i in range(12)]
     graph = AtomicGraph.from_list([AtomicGraph.from_ase(a) for a in frames]).with_neighbors(pair_potential.cutoff)
-    data: list[AtomicGraph] = []
-    for sigma in (2.3, 2.1):  # of the new labels, of the replay
-        with torch.no_grad():
-            pair_potential.get_parameter("sigma").fill_(sigma)
-        data += graph.replace(atom_data={"forces": evaluate(pair_potential, graph).forces}).to_list()
-
-    def error(graphs: list[AtomicGraph]) -> torch.Tensor:
-        batch = AtomicGraph.from_list(graphs)
-        return (evaluate(pair_potential, batch, create_graph=True).forces - batch.atom_data["forces"]).square().mean()
-
+    sigma, labels = pair_potential.get_parameter("sigma"), []
+    for value in (2.3, 2.1):  # of the new labels, of the replay
+        torch.nn.init.constant_(sigma, value)
+        labels.append(evaluate(pair_potential, graph).forces)
+    new, old = (dataset_of(frames, np.full(12, np.nan), forces.numpy()) for forces in labels)
     found = []
     for weight in (0.0, 0.1, 1.0, 10.0):
-        with torch.no_grad():
-            pair_potential.get_parameter("sigma").fill_(2.1)
-        optimizer, rng = torch.optim.Adam(pair_potential.parameters()), np.random.default_rng(0)
-        orders = np.concatenate([mixed_order(12, 12, weight, rng) for _ in range(60)])
-        for step, chosen in enumerate(np.split(orders[:720], 120)):
-            optimizer.param_groups[0]["lr"] = 0.02 * (1 - step / 120)
-            optimizer.zero_grad()
-            error([data[i] for i in chosen]).backward()
-            optimizer.step()
-        found.append((error(data[:12]).item(), error(data[12:]).item()))
-    new, old = np.array(found).T
-    assert (new[1:] > 1.1 * new[:-1]).all(), new
-    assert (old[1:] < 0.9 * old[:-1]).all(), old
+        torch.nn.init.constant_(sigma, 2.1)
+        config = TrainingConfig(
+            loss=LossConfig(energy=0.0, forces_kind="mse"), optimizer=OptimizerConfig(learning_rate=0.02),
+            precision="float64", max_steps=120,
+        )  # fmt: skip
+        batch = BatchConfig(structures=6)
+        loader = Loader(new, pair_potential.cutoff, batch, seed=0, replay=old, replay_weight=weight)
+        for _ in fit(TrainingState.start(pair_potential, config), loader, config):
+            pass
+        forces = evaluate(pair_potential, graph).forces
+        found.append([(forces - label).square().mean().item() for label in labels])
+    of_new, of_old = np.array(found).T
+    assert (of_new[1:] > 1.1 * of_new[:-1]).all(), of_new
+    assert (of_old[1:] < 0.95 * of_old[:-1]).all(), of_old
