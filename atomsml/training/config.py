@@ -44,7 +44,7 @@ class DataConfig:
 class BatchConfig:
     """How many structures make one step; whichever bound is reached first ends a batch."""
 
-    structures: int | None = 8
+    structures: int | None = 5
     atoms: int | None = None
     edges: int | None = None
 
@@ -106,7 +106,7 @@ class TrainingConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     clip: float = 10.0  # largest norm of the gradient
-    ema_decay: float = 0.999  # of the averaged weights, which are evaluated and kept
+    ema_decay: float = 0.99  # of the averaged weights, which are evaluated and kept
     max_minutes: float | None = None  # the run ends at the first limit; the learning rate follows what is used up
     max_epochs: int | None = None
     max_steps: int | None = None

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ase
 import ase.io
 import numpy as np
 import pytest
+import torch
 from ase.build import bulk, molecule
 from ase.calculators.morse import MorsePotential
 
+from atomsml.config import config_from_json
+from atomsml.potentials.mace import MACE, MACEConfig
+
 SMALL = {"channels": 8, "lmax": 1, "hidden_lmax": 1, "correlation": 2, "radial_mlp": [8], "cutoff": 4.0}
+
+
+@pytest.fixture
+def small() -> dict[str, Any]:
+    """Options of a MACE that trains in seconds."""
+    return dict(SMALL)
+
+
+@pytest.fixture
+def small_model() -> Callable[[int], MACE]:
+    """Makes such a MACE of H and O with random weights by a seed."""
+
+    def make(seed: int) -> MACE:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return MACE(config_from_json(MACEConfig, {"elements": [1, 8], **SMALL}, partial=True))
+
+    return make
 
 
 def labelled(atoms: ase.Atoms, rng: np.random.Generator) -> ase.Atoms:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from atomsml.dataset import Dataset, read_dataset
 from atomsml.losses import LossConfig
-from atomsml.potentials.mace import MACE, MACEConfig
+from atomsml.potentials.mace import MACE
 from atomsml.training.config import BatchConfig, StageTwoConfig, TrainingConfig
 from atomsml.training.loader import Loader
 from atomsml.training.loop import NonFiniteLoss, Step, TrainingState, fit, progress
@@ -21,16 +22,17 @@ from atomsml.training.schedules import ScheduleConfig
 CONFIG = TrainingConfig(max_steps=60, schedule=ScheduleConfig("constant", warmup=0.0), batch=BatchConfig(10))
 
 
-def small_model(seed: int = 0) -> MACE:
-    config = MACEConfig(elements=(1, 8), cutoff=4.0, channels=8, lmax=1, hidden_lmax=1, correlation=2, radial_mlp=(8,))
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return MACE(config)
+Run = Callable[..., tuple[TrainingState, list[Step]]]
+Maker = Callable[[int], MACE]
 
 
-def run(dataset: Dataset, config: TrainingConfig = CONFIG) -> tuple[TrainingState, list[Step]]:
-    state = TrainingState.start(small_model(), config)
-    return state, list(fit(state, Loader(dataset, 4.0, config.batch, config.seed), config))
+@pytest.fixture
+def run(small_model: Maker) -> Run:
+    def call(dataset: Dataset, config: TrainingConfig = CONFIG) -> tuple[TrainingState, list[Step]]:
+        state = TrainingState.start(small_model(0), config)
+        return state, list(fit(state, Loader(dataset, 4.0, config.batch, config.seed), config))
+
+    return call
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def dataset(water: Path) -> Dataset:
     return read_dataset(water)
 
 
-def test_training_learns(dataset: Dataset) -> None:
+def test_training_learns(dataset: Dataset, run: Run) -> None:
     _, steps = run(dataset)
     assert np.mean([step.loss for step in steps[-6:]]) < 0.3 * steps[0].loss
     assert [step.number for step in steps] == list(range(1, 61))
@@ -46,7 +48,7 @@ def test_training_learns(dataset: Dataset) -> None:
     assert [step.ends_epoch for step in steps[:6]] == [False, False, True] * 2
 
 
-def test_the_same_seed_takes_the_same_steps(dataset: Dataset) -> None:
+def test_the_same_seed_takes_the_same_steps(dataset: Dataset, run: Run) -> None:
     config = TrainingConfig(max_steps=5, batch=BatchConfig(10))
     losses = [[step.loss for step in run(dataset, config)[1]] for _ in range(2)]
     assert losses[0] == losses[1]
@@ -54,7 +56,7 @@ def test_the_same_seed_takes_the_same_steps(dataset: Dataset) -> None:
     assert other != losses[0]
 
 
-def test_limits_end_the_run(dataset: Dataset) -> None:
+def test_limits_end_the_run(dataset: Dataset, run: Run) -> None:
     assert len(run(dataset, TrainingConfig(max_epochs=2, batch=BatchConfig(10)))[1]) == 6
     assert len(run(dataset, TrainingConfig(max_epochs=2, max_steps=4, batch=BatchConfig(10)))[1]) == 4
     # progress is by the clock, which no step sees before it is taken: the first one always is
@@ -63,27 +65,27 @@ def test_limits_end_the_run(dataset: Dataset) -> None:
         run(dataset, TrainingConfig())
 
 
-def test_progress_is_that_of_the_nearest_limit() -> None:
+def test_progress_is_that_of_the_nearest_limit(small_model: Maker) -> None:
     config = TrainingConfig(max_minutes=10.0, max_epochs=5, max_steps=1000)
-    state = TrainingState.start(small_model(), config)
+    state = TrainingState.start(small_model(0), config)
     state.minutes, state.epoch, state.batch, state.step = 2.0, 1, 5, 450
     assert progress(state, config, batches=10) == pytest.approx(0.45)
     state.minutes = 6.0
     assert progress(state, config, batches=10) == pytest.approx(0.6)
 
 
-def test_averaged_weights_trail_the_trained_ones(dataset: Dataset) -> None:
+def test_averaged_weights_trail_the_trained_ones(dataset: Dataset, run: Run, small_model: Maker) -> None:
     state, _ = run(dataset)
-    start = small_model().embedding
+    start = small_model(0).embedding
     moved = (state.potential.embedding - start).norm()
     assert 0 < (state.averaged.embedding - start).norm() < moved
     assert not any(p.requires_grad for p in state.averaged.parameters())
 
 
-def test_averages_are_those_of_torch(dataset: Dataset) -> None:
+def test_averages_are_those_of_torch(dataset: Dataset, small_model: Maker) -> None:
     """With a decay below (1 + n) / (10 + n) for every n that is reached, the average is the plain exponential one."""
     config = TrainingConfig(max_steps=4, ema_decay=0.05, batch=BatchConfig(10))
-    state = TrainingState.start(small_model(), config)
+    state = TrainingState.start(small_model(0), config)
     average = torch.optim.swa_utils.AveragedModel(
         copy.deepcopy(state.potential), multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.05)
     )
@@ -94,7 +96,7 @@ def test_averages_are_those_of_torch(dataset: Dataset) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-def test_the_second_stage_changes_the_weights_of_the_loss(dataset: Dataset) -> None:
+def test_the_second_stage_changes_the_weights_of_the_loss(dataset: Dataset, run: Run) -> None:
     config = TrainingConfig(
         max_steps=6, batch=BatchConfig(30), loss=LossConfig(1.0, 1.0), stage_two=StageTwoConfig(0.5, 1000.0, 1.0)
     )
@@ -103,16 +105,16 @@ def test_the_second_stage_changes_the_weights_of_the_loss(dataset: Dataset) -> N
     assert steps[3].loss > 100 * steps[2].loss
 
 
-def test_energies_alone_train_without_forces(dataset: Dataset) -> None:
+def test_energies_alone_train_without_forces(dataset: Dataset, run: Run) -> None:
     unlabelled = read_dataset(dataset.found[0].path, type(dataset.found[0].keys)(forces=""))
     assert unlabelled.label_counts()["forces"] == 0
     _, steps = run(unlabelled)
     assert steps[-1].loss < 0.5 * steps[0].loss
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_before_the_step(dataset: Dataset) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run_before_the_step(dataset: Dataset, small_model: Maker) -> None:
     config = TrainingConfig(max_steps=3, batch=BatchConfig(10))
-    state = TrainingState.start(small_model(), config)
+    state = TrainingState.start(small_model(0), config)
     steps = fit(state, Loader(dataset, 4.0, config.batch, 0), config)
     next(steps)
     with torch.no_grad():

@@ -1,0 +1,142 @@
+"""`atomsml train`: from labelled structures to a model, a report, and clear refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+import yaml
+from ase.build import molecule
+from ase.calculators.morse import MorsePotential
+
+from atomsml.training.config import TrainingConfig, config_from_values, read_values
+
+TINY = ["--set", "model_options={channels: 4, lmax: 1, hidden_lmax: 0, correlation: 2, radial_mlp: [4], cutoff: 3.0}"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rng, frames = np.random.default_rng(0), []
+    for i in range(20):
+        atoms = molecule("H2O")
+        atoms.positions += rng.normal(scale=0.1, size=(3, 3))
+        atoms.calc = MorsePotential(epsilon=2.0, r0=1.0, rho0=3.0)
+        atoms.info |= {"dft_energy": atoms.get_potential_energy(), "config_type": "ab"[i % 2]}
+        atoms.arrays["dft_forces"] = atoms.get_forces()
+        atoms.calc = None
+        frames.append(atoms)
+    path = tmp_path / "data.extxyz"
+    ase.io.write(path, frames, format="extxyz")
+    return path
+
+
+def test_from_files_to_a_model_and_a_report(run, data: Path) -> None:
+    done = run(
+        "train", "--train", data, "--valid", 4, "--test", 4, "--max-steps", 6, "--seed", 3, "-o", "out", *TINY, "--json"
+    )
+    assert done.status == 0, done.err
+    result = json.loads(done.out)
+    folder = data.parent / "out"
+    assert json.loads((folder / "summary.json").read_text()) == result
+    assert result["set"] == "test"
+    assert set(result["errors"]) <= {"a", "b", "all"}
+    assert result["errors"]["all"]["structures"] == 4
+    assert [row["structures"] for row in result["data"]] == [12, 4, 4]
+    assert result["seed"] == 3
+    for name in ("model.safetensors", "report.html", "learning_curves.png", "parity.png", "metrics.csv", "train.log"):
+        assert (folder / name).stat().st_size > 0
+    assert "energy = dft_energy, on 20 of 20" in done.err
+    judged = run("evaluate", "out/model.safetensors", data, "--json")
+    assert judged.status == 0
+    assert "forces_mae" in json.loads(judged.out)["errors"]["all"]
+
+
+def test_a_finished_run_goes_on_with_more_steps(run, data: Path) -> None:
+    words = ["train", "--train", data, "--valid", 4, "-o", "out", *TINY]
+    assert run(*words, "--max-steps", 3).status == 0
+    again = run(*words, "--max-steps", 6)
+    assert again.status == 1
+    assert "out holds a run already; add --resume" in again.err
+    resumed = run("train", "--resume", "-o", "out", "--max-steps", 6, "--json")
+    assert resumed.status == 0, resumed.err
+    assert "resumed at step 3" in resumed.err
+    assert json.loads(resumed.out)["steps"] == 6
+    other = run("train", "--resume", "-o", "out", "--max-steps", 9, "--set", "loss.energy=5")
+    assert other.status == 1
+    assert "belongs to a run with other data, model or loss" in other.err
+
+
+def test_a_committee_acts_as_one(run, data: Path) -> None:
+    done = run("train", "--train", data, "--valid", 4, "--max-steps", 2, "--committee", 2, "-o", "out", *TINY)
+    assert done.status == 0, done.err
+    energy = run("energy", data, "--model", "out", "--json")
+    assert energy.status == 0, energy.err
+    assert json.loads(energy.out)[0]["energy_std"] > 0
+
+
+def test_the_starter_config_is_the_default(run) -> None:
+    printed = run("train", "--init")
+    assert printed.status == 0
+    values = yaml.safe_load(printed.out)
+    config = config_from_values(values)
+    assert config.data.train[0].file == "train.extxyz"
+    assert config_from_values({"data": {"train": "train.extxyz"}, "max_minutes": 60}) == config
+    undocumented = [line for line in printed.out.splitlines()[2:] if line and "#" not in line and "- file" not in line]
+    assert not undocumented, "every field of the config has a comment"
+
+
+def test_the_command_line_wins_over_the_file(run, data: Path) -> None:
+    Path("config.yaml").write_text(
+        yaml.safe_dump(
+            {"data": {"train": [str(data)], "valid": 3}, "max_steps": 50, "optimizer": {"learning_rate": 0.5}}
+        )
+    )
+    done = run("train", "config.yaml", "--max-steps", 1, "--set", "optimizer.learning_rate=1e-3", "-o", "out", *TINY)
+    assert done.status == 0, done.err
+    written = config_from_values(read_values("out/config.yaml"))
+    assert isinstance(written, TrainingConfig)
+    assert (written.max_steps, written.optimizer.learning_rate, written.data.valid) == (1, 1e-3, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no training data; give data.train in the config, or --train FILE"),
+        (["--train", "missing.extxyz"], "missing.extxyz"),
+        (["--train", "DATA", "--energy-key", "Energie"], "dft_energy"),
+        (["--train", "DATA", "--model", "gap"], "unknown model 'gap'; there are mace"),
+        (["--train", "DATA", "--size", "huge"], "unknown size 'huge'; mace has small"),
+        (["--train", "DATA", "--valid", "40"], "data.valid must be files, a fraction between 0 and 1, or a number"),
+        (["--train", "DATA", "--set", "los.energy=1"], "did you mean 'loss'?"),
+        (["--train", "DATA", "--set", "loss.energy"], "--set takes KEY=VALUE"),
+        (["--train", "DATA", "--set", "model_options={chanels: 4}"], "did you mean 'channels'?"),
+        (["--train", "DATA", "--references", "isolated atoms"], "no isolated atom of element"),
+        (["--train", "DATA", "--device", "cuda:77"], "device 'cuda:77' is not available here"),
+        (["--train", "DATA", "--finetune", "refractory-pbe"], "the model does not know H, O"),
+        (["--train", "DATA", "--max-steps", "0"], "max_minutes, max_epochs and max_steps must be positive"),
+        (["config.yaml"], "config.yaml"),
+        (["--resume", "-o", "nothing"], "nothing/config.yaml"),
+    ],
+)
+def test_bad_requests_get_one_line(run, data: Path, words: list[str], message: str) -> None:
+    words = [str(data) if word == "DATA" else word for word in words]
+    done = run("train", *words, *([] if "--resume" in words else ["-o", "out"]))
+    assert done.status == 1
+    assert message in done.err
+    assert done.err.count("error: ") == 1
+    assert not (data.parent / "out" / "model.safetensors").exists()
+
+
+def test_a_loss_that_is_not_finite_saves_its_batch(run, data: Path) -> None:
+    frames: list[Any] = ase.io.read(data, ":")
+    for atoms in frames:
+        atoms.info["dft_energy"] = 1e308
+    ase.io.write("huge.extxyz", frames, format="extxyz")
+    done = run("train", "--train", "huge.extxyz", "--valid", data, "--max-steps", 5, "-o", "out", *TINY)
+    assert done.status == 1
+    assert "out/bad_batch.extxyz" in done.err
+    assert len(ase.io.read("out/bad_batch.extxyz", ":")) == 5
