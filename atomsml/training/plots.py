@@ -109,7 +109,7 @@ class _Quantity:
     error_unit: str
     label: Floats
     predicted: Floats
-    config_types: NDArray[np.str_]
+    structures: NDArray[np.int64]  # to which each value belongs
     missing: int  # labels without a finite prediction
 
 
@@ -124,11 +124,12 @@ def parity_plot(collected: Collected, path: Path) -> None:
 
     quantities = [quantity for quantity in _quantities(collected) if len(quantity.label)]
     colors = _colors(collected.config_types)
+    color_of = np.array([colors.get(str(name), COLORS[0]) for name in collected.config_types])
     columns = max(1, len(quantities))
     figure = Figure(figsize=(4.4 * columns, 7.2), layout="constrained")
     grid = figure.subplots(2, columns, squeeze=False, height_ratios=(1.7, 1))
     for quantity, parity, histogram in zip(quantities, *grid, strict=False):
-        _draw_parity(parity, quantity, colors)
+        _draw_parity(parity, quantity, color_of)
         _draw_errors(histogram, quantity)
     if not quantities:
         grid[0, 0].set_axis_off()
@@ -152,9 +153,9 @@ def _quantities(collected: Collected) -> list[_Quantity]:
         label, predicted = label.ravel(), predicted.ravel()
         labelled = np.isfinite(label)
         both = labelled & np.isfinite(predicted)
-        types = np.repeat(collected.config_types, components)[both]
+        structures = np.repeat(np.arange(len(components)), components)[both]
         missing = int(labelled.sum() - both.sum())
-        found.append(_Quantity(name, unit, f"m{unit}", label[both], predicted[both], types, missing))
+        found.append(_Quantity(name, unit, f"m{unit}", label[both], predicted[both], structures, missing))
     return found
 
 
@@ -164,7 +165,7 @@ def _colors(config_types: NDArray[np.str_]) -> dict[str, str]:
     return dict(zip(names, COLORS, strict=False)) if len(names) <= len(COLORS) else {}
 
 
-def _draw_parity(axes: Axes, quantity: _Quantity, colors: dict[str, str]) -> None:
+def _draw_parity(axes: Axes, quantity: _Quantity, color_of: NDArray[np.str_]) -> None:
     origin = _origin(quantity)
     label, predicted = quantity.label - origin, quantity.predicted - origin
     width = np.ptp(label) or np.abs(predicted - label).max() or 1.0
@@ -174,8 +175,8 @@ def _draw_parity(axes: Axes, quantity: _Quantity, colors: dict[str, str]) -> Non
     if len(label) > _MANY:
         _draw_density(axes, label[seen], predicted[seen], (low, high))
     else:
-        color = [colors.get(str(name), COLORS[0]) for name in quantity.config_types]
-        axes.scatter(label, predicted, c=color, s=25 if len(label) < 100 else 9, alpha=0.6, linewidths=0)
+        size = 25 if len(label) < 100 else 9
+        axes.scatter(label, predicted, c=list(color_of[quantity.structures]), s=size, alpha=0.6, linewidths=0)
     axes.plot([low, high], [low, high], color="black", linewidth=0.8, zorder=0 if len(label) <= _MANY else 3)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     unit = f"{quantity.unit} above {origin:,.6g}" if origin else quantity.unit
