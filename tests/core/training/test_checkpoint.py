@@ -38,29 +38,25 @@ for _ in Run(config_from_values(read_values(sys.argv[1])), Path(sys.argv[2]), re
 """
 
 
-def config_file(water: Path, small: dict[str, Any], optimizer: str) -> Path:
+def config_file(water: Path, small: dict[str, Any]) -> Path:
     values = {
         "data": {"train": str(water), "valid": 6},
         "model_options": small,
         "batch": {"structures": 4},
-        "optimizer": {"name": optimizer},
         "schedule": {"name": "plateau", "patience": 1},
         "stage_two": {"start": 0.5},
         "max_epochs": 8,
         "evaluate_epochs": 1,
         "checkpoint_minutes": 0.001,  # every few steps: within epochs, too
     }
-    path = water.with_name(f"{optimizer}.yaml")
+    path = water.with_name("config.yaml")
     path.write_text(json.dumps(values))
     return path
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_killed_run_ends_as_one_that_was_not(
-    tmp_path: Path, water: Path, small: dict[str, Any], optimizer: str
-) -> None:
+def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path, water: Path, small: dict[str, Any]) -> None:
     """SIGKILL at random times, several times in a row; only the times, which are no part of the result, differ."""
-    config = config_file(water, small, optimizer)
+    config = config_file(water, small)
 
     def start(folder: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-c", PROGRAM, str(config), str(tmp_path / folder)])
@@ -69,7 +65,7 @@ def test_a_killed_run_ends_as_one_that_was_not(
     steps = load_lines(tmp_path / "whole")
     wait, kills = random.Random(0), 0
     metrics = tmp_path / "killed" / "metrics.jsonl"
-    for wanted in (1, 3, 5):  # evaluations after which the run is killed, at a random moment
+    for wanted in (1, 4):  # evaluations after which the run is killed, at a random moment
         process = start("killed")
         while process.poll() is None and (not metrics.exists() or metrics.read_text().count("\n") < wanted):
             time.sleep(0.002)
@@ -77,7 +73,7 @@ def test_a_killed_run_ends_as_one_that_was_not(
         kills += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert kills >= 2
+    assert kills >= 1
     assert start("killed").wait() == 0
     assert load_lines(tmp_path / "killed") == steps
     whole, killed = (load(tmp_path / name / "model.safetensors").state_dict() for name in ("whole", "killed"))
