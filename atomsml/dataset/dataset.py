@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -92,8 +93,8 @@ class Dataset:
         """The whole dataset in order, a bounded number of atoms at a time: (index of the first structure, columns)."""
         block_of = np.cumsum(self.num_atoms) // max_atoms
         starts = np.flatnonzero(np.diff(block_of, prepend=-1))
-        for start, stop in zip(starts, [*starts[1:], len(self)], strict=True):
-            yield int(start), self.columns(np.arange(start, stop))
+        for start, stop in itertools.pairwise([*starts.tolist(), len(self)]):
+            yield start, self.columns(np.arange(start, stop))
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Dataset:
         chosen = np.asarray(indices, dtype=np.int64)

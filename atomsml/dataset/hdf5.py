@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,10 @@ def open_hdf5(path: Path) -> h5py.File:
 
 
 def plain_fields(path: Path) -> tuple[dict[str, int], int]:
-    """Arrays with one row for each structure or for each atom, and the number of structures.
+    """Arrays, with the number of structures that they are for, and the number of structures.
+
+    An array that has neither a row for each structure nor one for each atom is for none, but is not passed over: if it
+    turns out to be a label, `plain_blocks` refuses it.
 
     Raises:
         ValueError: an array that is missing, or whose length does not fit.
@@ -47,7 +51,7 @@ def plain_fields(path: Path) -> tuple[dict[str, int], int]:
                 raise ValueError(f"{path}: {name} must have shape {shape}, got {file[name].shape}")
         arrays = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset) and item.ndim > 0}
         lengths = {name: len(item) for name, item in arrays.items() if name not in GEOMETRY}
-    return {name: structures for name, length in lengths.items() if length in (structures, atoms)}, structures
+    return {name: structures * (length in (structures, atoms)) for name, length in lengths.items()}, structures
 
 
 def plain_blocks(path: Path, keys: LabelKeys) -> Iterator[Columns]:
@@ -68,8 +72,8 @@ def plain_blocks(path: Path, keys: LabelKeys) -> Iterator[Columns]:
                 raise ValueError(f"{path}: {key} must have shape {allowed[0]}, got {file[key].shape}")
         block_of = offsets[1:] // BLOCK_ATOMS
         starts = np.flatnonzero(np.diff(block_of, prepend=-1))
-        for start, stop in zip(starts, [*starts[1:], structures], strict=True):
-            yield _block(file, keys, offsets, int(start), int(stop))
+        for start, stop in itertools.pairwise([*starts.tolist(), structures]):
+            yield _block(file, keys, offsets, start, stop)
 
 
 def _block(file: h5py.File, keys: LabelKeys, offsets: np.ndarray, start: int, stop: int) -> Columns:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,15 +65,53 @@ def write_dataset(path: str | Path, blocks: Iterable[Columns], sources: Sequence
 
     def write(beside: Path) -> None:
         nonlocal written
-        try:
-            with h5py.File(beside, "w") as file:
-                written = _write(file, blocks, sources)
-        except OSError as error:  # HDF5 adds pages of detail
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise OSError(f"cannot write {path}: {reason}") from error
+        with PatientFile(beside, "w+") as disk:
+            with h5py.File(disk, "w") as file:
+                for count in _write(file, blocks, sources):
+                    written += count
+                    disk.raise_error(path)
+            disk.raise_error(path)
+        if written == 0:
+            raise ValueError(f"cannot write {path}: a dataset needs at least one structure, got none")
 
     write_atomically(path, write)
     return written
+
+
+class PatientFile(io.FileIO):
+    """A file that keeps an error of writing to itself until it is asked: one that reaches HDF5 crashes the process."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        while self.error is None and len(rest):  # a disk that is nearly full takes a part
+            try:
+                rest = rest[super().write(rest) :]
+            except OSError as error:
+                self.error = error
+        return size
+
+    def readinto(self, buffer: Any) -> int:
+        """As always; after an error with zeros in place of what was not written."""
+        count = super().readinto(buffer) or 0
+        size = len(memoryview(buffer).cast("B"))
+        if self.error is not None:
+            memoryview(buffer).cast("B")[count:] = bytes(size - count)
+            return size
+        return count
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+    def raise_error(self, path: str | Path) -> None:
+        if self.error is not None:
+            raise OSError(f"cannot write {path}: {os.strerror(self.error.errno or 0)}") from self.error
 
 
 def describe_source(found: Found) -> dict[str, Any]:
@@ -83,7 +122,8 @@ def describe_source(found: Found) -> dict[str, Any]:
     return {"file": Path(found.path).name, "sha256": sha256, "structures": found.structures, "keys": keys}
 
 
-def _write(file: h5py.File, blocks: Iterable[Columns], sources: Sequence[dict[str, Any]]) -> int:
+def _write(file: h5py.File, blocks: Iterable[Columns], sources: Sequence[dict[str, Any]]) -> Iterator[int]:
+    """Write one block after the other, and yield how many structures it has."""
     file.attrs.update(format=FORMAT, format_version=FORMAT_VERSION, atomsml_version=__version__)
     file.attrs["conventions"] = CONVENTIONS
     for name, (shape, dtype, fill, unit, chunk) in {**PER_ATOM, **PER_STRUCTURE}.items():
@@ -99,6 +139,7 @@ def _write(file: h5py.File, blocks: Iterable[Columns], sources: Sequence[dict[st
         )
         array.attrs["unit"] = unit
     file.create_dataset("offsets", data=np.zeros(1, "i8"), maxshape=(None,), chunks=(INDEX_CHUNK,), compression="gzip")
+    file.create_dataset("sources", data=[json.dumps(source) for source in sources], dtype=h5py.string_dtype())
     config_types, groups = Names(file, "config_type_names"), Names(file, "group_names")
     structures = atoms = 0
     for columns in blocks:
@@ -110,10 +151,7 @@ def _write(file: h5py.File, blocks: Iterable[Columns], sources: Sequence[dict[st
             _append(file[name], codes[name] if name in codes else getattr(columns, name), structures)
         _append(file["offsets"], atoms + columns.offsets[1:], structures + 1)
         structures, atoms = structures + len(columns), end
-    if structures == 0:
-        raise ValueError("a dataset needs at least one structure, got none")
-    file.create_dataset("sources", data=[json.dumps(source) for source in sources], dtype=h5py.string_dtype())
-    return structures
+        yield len(columns)
 
 
 def _append(array: h5py.Dataset, values: np.ndarray, start: int) -> None:
