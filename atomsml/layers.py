@@ -5,17 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-# E[silu(x)^2]^(-1/2) for x ~ N(0, 1): the activation keeps unit variance (e3nn's and MACE's constant)
-SILU_GAIN = 1.6791767923989418
-
-
-def silu(x: Tensor) -> Tensor:
-    """SiLU with unit second moment for a standard normal input."""
-    return SILU_GAIN * nn.functional.silu(x)
+from atomsml.ops.activation import silu
 
 
 class MLP(nn.Module):
@@ -43,9 +38,9 @@ class IrrepLinear(nn.Module):
         super().__init__()
         self.weights = nn.ParameterList(nn.Parameter(torch.randn(c, channels_out)) for c in channels_in)
 
-    def forward(self, blocks: Sequence[Tensor]) -> Tensor:
-        """[(atoms, 2l + 1, channels_in[l]) for each l] -> (atoms, (lmax + 1)^2, channels_out)."""
-        mapped = [x @ (w / math.sqrt(len(w))) for x, w in zip(blocks, self.weights, strict=True)]
+    def forward(self, blocks: Sequence[Tensor], scale: float = 1.0) -> Tensor:
+        """[(atoms, 2l + 1, channels_in[l]) for each l] -> (atoms, (lmax + 1)^2, channels_out), times `scale`."""
+        mapped = [x @ (w * (scale / math.sqrt(len(w)))) for x, w in zip(blocks, self.weights, strict=True)]
         return torch.cat(mapped, dim=1)
 
 
@@ -65,15 +60,67 @@ class ElementLinear(nn.Module):
         """(atoms, at least (lmax + 1)^2, channels) -> (atoms, (lmax + 1)^2, channels)."""
         num_elements, channels, _ = self.weights[0].shape
         scale = 1.0 / math.sqrt(num_elements * channels)
-        out = features.new_zeros(len(features), len(self.weights) ** 2, channels)
-        for s in species.unique().tolist():
-            (atoms,) = torch.nonzero(species == s, as_tuple=True)
-            mine = features[atoms]
-            mapped = [mine[:, l * l : (l + 1) ** 2] @ (w[s] * scale) for l, w in enumerate(self.weights)]
-            out = out.index_copy(0, atoms, torch.cat(mapped, dim=1))
+        mine = features[:, : len(self.weights) ** 2]
+        mapped: Tensor = _ElementMap.apply(mine, _atoms_of_elements(species), *[w * scale for w in self.weights])
+        return mapped
+
+
+AtomsOfElements = list[tuple[int, Tensor]]
+"""(species, its atoms) of every species that occurs."""
+
+
+class _ElementMap(torch.autograd.Function):
+    """out[n, m] = x[n, m] @ weights[l][species[n]], where m is a component of degree l.
+
+    With its derivative, below, it forms a pair that is closed under differentiation; autograd through the loops over
+    elements would cost more than the products.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, elements: AtomsOfElements, *weights: Tensor) -> Tensor:
+        ctx.save_for_backward(x, *weights)
+        ctx.elements = elements
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for s, atoms in elements:
+            blocks = irrep_blocks(x[atoms], len(weights) - 1)
+            out[atoms] = torch.cat([block @ w[s] for block, w in zip(blocks, weights, strict=True)], dim=1)
         return out
 
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, *weights = ctx.saved_tensors
+        by_x = _ElementMap.apply(g, ctx.elements, *[w.mT for w in weights]) if ctx.needs_input_grad[0] else None
+        if not any(ctx.needs_input_grad[2:]):
+            return by_x, None, *[None] * len(weights)
+        return by_x, None, *_ElementProducts.apply(x, g, ctx.elements, len(weights[0]))
 
-def irrep_blocks(features: Tensor, lmax: int) -> list[Tensor]:
+
+class _ElementProducts(torch.autograd.Function):
+    """out[l][s] = sum of x[n, m] (outer) y[n, m] over the atoms n of element s and the components m of degree l."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, elements: AtomsOfElements, num_elements: int) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(x, y)
+        ctx.elements = elements
+        lmax, channels = math.isqrt(x.shape[1]) - 1, x.shape[2]
+        out = [x.new_zeros(num_elements, channels, channels) for _ in range(lmax + 1)]
+        for s, atoms in elements:
+            for total, a, b in zip(out, irrep_blocks(x[atoms], lmax), irrep_blocks(y[atoms], lmax), strict=True):
+                torch.mm(a.flatten(0, 1).T, b.flatten(0, 1), out=total[s])
+        return tuple(out)
+
+    @staticmethod
+    def backward(ctx: Any, *v: Tensor) -> tuple[Tensor | None, ...]:
+        x, y = ctx.saved_tensors
+        by_x = _ElementMap.apply(y, ctx.elements, *[w.mT for w in v])
+        return by_x, _ElementMap.apply(x, ctx.elements, *v), None, None
+
+
+def _atoms_of_elements(species: Tensor) -> AtomsOfElements:
+    found, counts = species.unique(return_counts=True)
+    return list(zip(found.tolist(), species.argsort(stable=True).split(counts.tolist()), strict=True))
+
+
+def irrep_blocks(features: Tensor, lmax: int) -> tuple[Tensor, ...]:
     """(atoms, (lmax + 1)^2, channels) -> one (atoms, 2l + 1, channels) view per l."""
-    return [features[:, l * l : (l + 1) ** 2] for l in range(lmax + 1)]
+    return features.split([2 * l + 1 for l in range(lmax + 1)], dim=1)

@@ -226,9 +226,10 @@ class MACELayer(nn.Module):
         """A: (atoms, (lmax + 1)^2, channels)."""
         up = self.linear_up(irrep_blocks(features, self.lmax_in))
         weights = self.radial(basis).view(len(basis), len(self.table.paths), self.config.channels)
-        message: Tensor = self.linear(convolve(up, harmonics, weights, edges, self.table))
+        scale = 1 / self.config.avg_num_neighbors if self.density is None else 1.0
+        message: Tensor = self.linear(convolve(up, harmonics, weights, edges, self.table), scale)
         if self.density is None:
-            return message / self.config.avg_num_neighbors
+            return message
         edge_density = torch.tanh(self.density(basis).squeeze(1) ** 2)
         density = edge_density.new_zeros(len(features)).index_add(0, edges.receiver, edge_density[edges.weight_row])
         return message / (density + 1)[:, None, None]

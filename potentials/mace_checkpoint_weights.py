@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atomsml.layers import SILU_GAIN
 from atomsml.o3.coupling import symmetric_basis
+from atomsml.ops.activation import SILU_GAIN
 from atomsml.ops.convolution import convolution_table
 from atomsml.potentials.mace import MACEConfig
 from atomsml.unpickle import Record

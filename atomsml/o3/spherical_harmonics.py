@@ -1,8 +1,12 @@
 """Real spherical harmonics."""
 
+from functools import lru_cache
 from math import comb, sqrt
+from typing import Any
 
 import torch
+
+from atomsml.o3.clebsch_gordan import clebsch_gordan
 
 
 def spherical_harmonics(lmax: int, vectors: torch.Tensor) -> torch.Tensor:
@@ -11,14 +15,57 @@ def spherical_harmonics(lmax: int, vectors: torch.Tensor) -> torch.Tensor:
     Shapes (..., 3) -> (..., (lmax + 1)^2); degree l and order m stand at index l*l + l + m. Component normalisation:
     sum_m Y_lm^2 = 2 l + 1. Axes and signs are those of e3nn: the polar axis is y and Y_1 = sqrt(3) (x, y, z).
 
-    With (x, y, z) the unit vector, Y_lm is Q_lm(y) Re (z + i x)^m for m >= 0 and Q_l|m|(y) Im (z + i x)^|m| for m < 0:
-    polynomials, so that derivatives of any order are exact and finite, at the poles too. A zero vector has no
-    direction: what it yields above l = 0 is finite, its derivatives too, but means nothing.
+    Derivatives of any order are exact and finite, at the poles too. A zero vector has no direction: what it yields
+    above l = 0 is finite, its derivatives too, but means nothing.
     """
+    squared = vectors.square().sum(dim=-1, keepdim=True)
+    harmonics: torch.Tensor = _SolidHarmonics.apply(vectors * torch.where(squared > 0, squared, 1.0).rsqrt(), lmax)
+    return harmonics
+
+
+class _SolidHarmonics(torch.autograd.Function):
+    """Homogeneous harmonic polynomials that are the spherical harmonics on the unit sphere.
+
+    Their gradients are such polynomials themselves, one degree lower, so that all derivatives are matrix products.
+    """
+
+    generate_vmap_rule = True  # for torch.func
+
+    @staticmethod
+    def forward(unit: torch.Tensor, lmax: int) -> torch.Tensor:
+        return _on_unit_sphere(lmax, unit)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, int], output: torch.Tensor) -> None:
+        ctx.save_for_backward(output)
+        ctx.lmax = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (harmonics,) = ctx.saved_tensors
+        derivatives = harmonics @ _gradient_matrix(ctx.lmax).to(harmonics)
+        return (derivatives.unflatten(-1, (3, -1)) @ grad.unsqueeze(-1)).squeeze(-1), None
+
+
+@lru_cache
+def _gradient_matrix(lmax: int) -> torch.Tensor:
+    """D[j, i * components + k] of d S_k / d x_i = sum_j S_j D[j, i, k], for the solid harmonics S.
+
+    The gradient of degree l is the coupling of degrees l - 1 and 1; Euler's theorem, sum_i x_i dS/dx_i = l S, read off
+    at the pole, where only m = 0 is not zero, gives the factor.
+    """
+    matrix = torch.zeros((lmax + 1) ** 2, 3, (lmax + 1) ** 2, dtype=torch.float64)
+    for l in range(1, lmax + 1):
+        coupling = clebsch_gordan(l - 1, 1, l)
+        factor = l * sqrt((2 * l + 1) / (2 * l - 1)) / coupling[l - 1, 1, l].item()
+        matrix[(l - 1) ** 2 : l * l, :, l * l : (l + 1) ** 2] = factor * coupling
+    return matrix.flatten(1)
+
+
+def _on_unit_sphere(lmax: int, unit: torch.Tensor) -> torch.Tensor:
+    """With (x, y, z) the vector, Y_lm is Q_lm(y) Re (z + i x)^m for m >= 0 and Q_l|m|(y) Im (z + i x)^|m| for m < 0."""
     # rows of one component each: the arithmetic below runs over contiguous memory
-    rows = vectors.movedim(-1, 0).contiguous()
-    squared = rows.square().sum(dim=0)
-    x, y, z = (rows * torch.where(squared > 0, squared, 1.0).rsqrt()).unbind(0)
+    x, y, z = unit.movedim(-1, 0).contiguous().unbind(0)
     columns = [y] * (lmax + 1) ** 2  # each is replaced below
     cosine, sine = z, x  # real and imaginary part of (z + i x)^m
     for m in range(lmax + 1):

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from e3nn import nn as e3nn_nn
 from e3nn import o3
 
-from atomsml.layers import MLP, ElementLinear, IrrepLinear, irrep_blocks, silu
+from atomsml.layers import MLP, ElementLinear, IrrepLinear, irrep_blocks
 from atomsml.o3 import wigner_d
-
-
-def test_silu_has_unit_second_moment() -> None:
-    x = torch.randn(1_000_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    # the standard error of a mean of a million squares of order 1 is about 2e-3
-    assert silu(x).square().mean().item() == pytest.approx(1.0, abs=8e-3)
 
 
 def test_mlp_equals_that_of_e3nn() -> None:
@@ -64,3 +57,22 @@ def test_element_linear_is_equivariant_and_takes_what_degrees_it_has() -> None:
     before, after = layer(features, species), layer(torch.einsum("ij,njc->nic", d, features), species)
     assert before.shape == (5, 4, 4)
     torch.testing.assert_close(after, torch.einsum("ij,njc->nic", d[:4, :4], before), rtol=1e-12, atol=1e-12)
+
+
+def test_element_linear_has_derivatives_of_any_order() -> None:
+    torch.manual_seed(0)
+    layer = ElementLinear(num_elements=3, channels=2, lmax=1).double()
+    features, species = torch.randn(4, 4, 2, dtype=torch.float64), torch.tensor([2, 0, 2, 2])
+    weights = [w.detach().requires_grad_() for w in layer.weights]
+
+    def function(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        named = {f"weights.{l}": w for l, w in enumerate(weights)}
+        return torch.func.functional_call(layer, named, (x, species))
+
+    operands = (features.requires_grad_(), *weights)
+    assert torch.autograd.gradcheck(function, operands)
+    assert torch.autograd.gradgradcheck(function, operands)
+    (first,) = torch.autograd.grad(function(*operands).sin().sum(), features, create_graph=True)
+    (second,) = torch.autograd.grad(first.sin().sum(), features, create_graph=True)
+    (third,) = torch.autograd.grad(second.sin().sum(), weights[0])
+    assert third.abs().sum(dim=(1, 2)).ne(0).tolist() == [True, False, True]  # no atom is of the second element
