@@ -60,7 +60,7 @@ class ElementLinear(nn.Module):
         """(atoms, at least (lmax + 1)^2, channels) -> (atoms, (lmax + 1)^2, channels)."""
         num_elements, channels, _ = self.weights[0].shape
         scale = 1.0 / math.sqrt(num_elements * channels)
-        mine = features[:, : len(self.weights) ** 2]
+        mine = features[:, : len(self.weights) ** 2].to(self.weights[0].dtype)  # under autocast they may be narrower
         mapped: Tensor = _ElementMap.apply(mine, _atoms_of_elements(species), *[w * scale for w in self.weights])
         return mapped
 
@@ -83,7 +83,7 @@ class _ElementMap(torch.autograd.Function):
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
         for s, atoms in elements:
             blocks = irrep_blocks(x[atoms], len(weights) - 1)
-            out[atoms] = torch.cat([block @ w[s] for block, w in zip(blocks, weights, strict=True)], dim=1)
+            out[atoms] = torch.cat([block @ w[s] for block, w in zip(blocks, weights, strict=True)], dim=1).to(out)
         return out
 
     @staticmethod

@@ -27,12 +27,12 @@ NAMES = {
 class LabelKeys:
     """Names of the labels in a file. None: found among the usual names; "": not to be read."""
 
-    energy: str | None = None
-    forces: str | None = None
-    stress: str | None = None
+    energy: str | None = None  # eV, of the whole structure
+    forces: str | None = None  # eV/A
+    stress: str | None = None  # eV/A^3, tension positive
     virial: str | None = None  # eV; stress = -virial / volume
-    config_type: str | None = None
-    group: str | None = None
+    config_type: str | None = None  # kind of structure: a row of its own in tables of errors
+    group: str | None = None  # the trajectory or molecule of which a frame is
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,13 @@ def find_keys(present: Mapping[str, int], structures: int, keys: LabelKeys, path
         given = getattr(keys, field.name)
         if given and given not in present:
             raise ValueError(f"{path}: no structure has the {field.name} key {given!r}; {listing}")
-    energy = keys.energy if keys.energy is not None else _find("energy", present, None, path)
+    energy = keys.energy if keys.energy is not None else _find("energy", present, "", path)
     if not energy:
         raise ValueError(f"{path}: no energy under a usual name; give its key with --energy-key; {listing}")
-    prefix = next((p for p in PREFIXES if energy in {p + stem for stem in STEMS["energy"]}), None)
 
     def found(label: str) -> str | None:
         given = getattr(keys, label)
-        return given if given is not None else _find(label, present, prefix, path)
+        return given if given is not None else _find(label, present, energy, path)
 
     if keys.virial and keys.stress:
         raise ValueError(f"{path}: give the key of the stress or of the virial, not both")
@@ -99,18 +98,19 @@ def find_keys(present: Mapping[str, int], structures: int, keys: LabelKeys, path
     )
 
 
-def _find(label: str, present: Mapping[str, int], prefix: str | None, path: str) -> str | None:
-    """The key of a label among the usual names, where the energy starts with `prefix` (None: with nothing usual)."""
+def _find(label: str, present: Mapping[str, int], energy: str, path: str) -> str | None:
+    """The key of a label among the usual names, where `energy` is the key of the energy, if that is known already."""
     named = {p: [p + stem for stem in STEMS[label] if p + stem in present] for p in PREFIXES}
     candidates = [name for names in named.values() for name in names]
+    prefix = next((p for p in PREFIXES if energy in {p + stem for stem in STEMS["energy"]}), None)
     if prefix is None:
         wanted = named["REF_"] or candidates
     else:
         wanted = named[prefix]
         if candidates and not wanted:
             raise ValueError(
-                f"{path}: the energy starts with {prefix!r} but the only {label} is {' or '.join(candidates)}; say "
-                f"whether it belongs to it: --{label}-key {candidates[0]}, or --{label}-key '' to leave it out"
+                f"{path}: the energy is {energy!r} but the only {label} is {' or '.join(candidates)}; say whether it "
+                f"belongs to it: --{label}-key {candidates[0]}, or --{label}-key '' to leave it out"
             )
     if len(wanted) > 1:
         raise ValueError(f"{path}: {' and '.join(wanted)} could all be the {label}; choose one with --{label}-key")

@@ -111,6 +111,8 @@ def contract(features: Tensor, coefficients: Tensor, species: Tensor, table: Con
     float32 and float64 on a CPU go through compiled kernels, which can be differentiated twice; everything else goes
     through `contract_reference`. Raises ValueError where shapes or dtypes do not fit or a species has no row.
     """
+    if features.dtype == torch.bfloat16:  # as matrix products under autocast return
+        features = features.to(coefficients.dtype)
     _check(features, coefficients, species, table)
     if features.device.type != "cpu" or features.dtype not in (torch.float32, torch.float64):
         return contract_reference(features, coefficients, species, table)

@@ -121,7 +121,11 @@ def edge_pairs(edge_index: Tensor, cell_offsets: Tensor) -> tuple[Tensor, Tensor
 def convolve(
     features: Tensor, harmonics: Tensor, weights: Tensor, edges: Edges, table: ConvolutionTable
 ) -> list[Tensor]:
-    """The convolution of the module docstring, one tensor for each l3."""
+    """The convolution of the module docstring, one tensor for each l3; in float32 or float64, whichever is wider."""
+    dtype = torch.float32  # kernels know no narrower type, which matrix products under autocast return
+    for x in (features, harmonics, weights):
+        dtype = torch.promote_types(dtype, x.dtype)
+    features, harmonics, weights = features.to(dtype), harmonics.to(dtype), weights.to(dtype)
     if features.device.type != "cpu":
         return convolve_reference(features, harmonics, weights, edges, table)
     return [out.flatten(2) for out in _Convolve.apply(features, harmonics, weights, edges, table)]

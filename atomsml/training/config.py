@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 import json
 import re
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,9 @@ from atomsml.dataset import LabelKeys
 from atomsml.losses import LossConfig
 from atomsml.training.optimizers import OptimizerConfig
 from atomsml.training.schedules import ScheduleConfig
+
+References = Literal["auto", "isolated atoms", "least squares", "model", "given", "zero"]
+Precision = Literal["float32", "float64", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,9 @@ class DataConfig:
 class BatchConfig:
     """How many structures make one step; whichever bound is reached first ends a batch."""
 
-    structures: int | None = 5
-    atoms: int | None = None
-    edges: int | None = None
+    structures: int | None = 5  # at most; null: any number
+    atoms: int | None = None  # at most
+    edges: int | None = None  # at most; costs a pass over the data at the start
 
     def __post_init__(self) -> None:
         bounds = [bound for bound in (self.structures, self.atoms, self.edges) if bound is not None]
@@ -71,7 +75,7 @@ class FinetuneConfig:
     model: str | None = None  # embedded name or model file; null: train from scratch
     method: Literal["naive", "freeze", "lora"] = "naive"  # train all weights, some, or low-rank changes
     trainable: tuple[str, ...] = ("readouts.*",)  # for freeze: patterns of the weights that are trained
-    lora_rank: int = 8
+    lora_rank: int = 8  # for lora: size of the factors
     lora_alpha: float = 8.0  # the change of a matrix is lora_alpha / lora_rank times its two factors
     replay: tuple[SourceConfig, ...] = ()  # structures of the model's own training set, against forgetting
     replay_weight: float = 1.0  # replayed structures for each new one: their weight in the loss, and in the time
@@ -95,9 +99,7 @@ class TrainingConfig:
     model: str = "mace"  # architecture
     size: str = "small"  # one of the architecture's sizes, which fill its options
     model_options: dict[str, Any] = field(default_factory=dict)  # single options, such as {channels: 32, cutoff: 4.5}
-    references: Literal["auto", "isolated atoms", "least squares", "model", "given", "zero"] = (
-        "auto"  # energies of atoms
-    )
+    references: References = "auto"  # energies of atoms; auto: isolated atoms where there are, else least squares
     reference_energies: dict[str, float] = field(default_factory=dict)  # eV, for references: given
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -108,16 +110,14 @@ class TrainingConfig:
     clip: float = 10.0  # largest norm of the gradient
     ema_decay: float = 0.99  # of the averaged weights, which are evaluated and kept
     max_minutes: float | None = None  # the run ends at the first limit; the learning rate follows what is used up
-    max_epochs: int | None = None
-    max_steps: int | None = None
+    max_epochs: int | None = None  # passes over the training set
+    max_steps: int | None = None  # of the optimiser
     evaluate_epochs: int | None = None  # between evaluations; null: at least 100 steps
     checkpoint_minutes: float = 5.0  # longest time between two checkpoints
-    precision: Literal["float32", "float64", "bfloat16"] = (
-        "float32"  # of the network; geometry and energies are float64
-    )
+    precision: Precision = "float32"  # of the network; geometry and energies are float64
     device: str = "auto"  # cpu, cuda, cuda:1, ...
     loggers: tuple[Literal["tensorboard", "wandb"], ...] = ()  # beside metrics.jsonl and metrics.csv
-    seed: int = 0
+    seed: int = 0  # of weights and batches
 
     def __post_init__(self) -> None:
         limits = [limit for limit in (self.max_minutes, self.max_epochs, self.max_steps) if limit is not None]
@@ -187,22 +187,31 @@ def starter_config() -> str:
 
 
 def _commented(config: Any, indent: str = "") -> list[str]:
-    comments = _field_comments(type(config))
+    comments, hints = _field_comments(type(config)), typing.get_type_hints(type(config))
     lines = []
     for each in dataclasses.fields(config):
         value = getattr(config, each.name)
-        note = f"  # {comments[each.name]}" if each.name in comments else ""
+        notes = [comments[each.name]] if each.name in comments else []
         if dataclasses.is_dataclass(value):
-            about = (type(value).__doc__ or "").partition("\n")[0].rstrip(".")
-            lines += [f"{indent}{each.name}:  # {comments.get(each.name, about)}", *_commented(value, indent + "  ")]
+            notes = notes or [(type(value).__doc__ or "").partition("\n")[0].rstrip(".")]
+            lines += [f"{indent}{each.name}:  # {notes[0]}", *_commented(value, indent + "  ")]
         elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
-            lines.append(f"{indent}{each.name}:{note}")
+            lines.append(f"{indent}{each.name}:  # {notes[0]}")
             for item in value:
                 inner = _commented(item, indent + "    ")
                 lines += [f"{indent}  - {inner[0].lstrip()}", *inner[1:]]
         else:
-            lines.append(f"{indent}{each.name}: {json.dumps(value)}{note}")
+            notes = [", ".join(_choices(hints[each.name])), *notes]
+            note = "; ".join(filter(None, notes))
+            lines.append(f"{indent}{each.name}: {json.dumps(value)}{note and '  # '}{note}")
     return lines
+
+
+def _choices(hint: Any) -> list[str]:
+    """The words that a Literal, or a union or tuple of such, allows."""
+    if typing.get_origin(hint) is Literal:
+        return list(typing.get_args(hint))
+    return [word for part in typing.get_args(hint) for word in _choices(part)]
 
 
 def _field_comments(config_class: type[Any]) -> dict[str, str]:

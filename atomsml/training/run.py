@@ -29,6 +29,7 @@ from atomsml.graph import AtomicGraph
 from atomsml.io import write_atomically
 from atomsml.losses import loss_sums
 from atomsml.modelfile import save
+from atomsml.potential import Potential, check_elements
 from atomsml.training.build import start_model
 from atomsml.training.checkpoint import load_checkpoint, save_checkpoint
 from atomsml.training.config import BatchConfig, TrainingConfig, write_config
@@ -41,7 +42,7 @@ from atomsml.training.metrics import ErrorTable
 from atomsml.training.splits import Splits, read_splits
 
 EVALUATION_BATCH = BatchConfig(structures=None, atoms=1000)
-STEPS_BETWEEN_EVALUATIONS = 100
+STEPS_BETWEEN_EVALUATIONS, LEAST_EVALUATIONS = 100, 20
 # what may differ between a run and its resumption
 FREE = ("max_minutes", "max_epochs", "max_steps", "evaluate_epochs", "checkpoint_minutes", "device", "loggers")
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
@@ -73,6 +74,7 @@ class Run:
         self.world, self.device = join_world(select_device(config.device, "mixed"))
         self.splits: Splits = read_splits(config)
         potential, self.references_kind = start_model(config, self.splits.train)
+        _check_known(self.splits, potential)
         self.state = TrainingState.start(potential.cast(DTYPES[config.precision]).to(self.device), config)
         self.identity = _identity(config, self.splits)
         if resume and self.checkpoint.exists():
@@ -97,19 +99,19 @@ class Run:
         loggers = self._open_loggers() if self.world.is_first else []
         self._save_checkpoint()
         saved = self.state.minutes
+        before = self._done()
         try:
             for step in fit(self.state, self.loader, self.config, self.stress, self.world):
                 stop = self.world.same(float(self.stop_requested)) > 0
-                batches = len(self.loader.plan(step.epoch))
-                done = progress(self.state, self.config, len(self.loader.plan(self.state.epoch)))
-                metrics = None
-                if done >= 1 or (step.ends_epoch and (step.epoch + 1) % self._epochs_between(batches) == 0):
+                done, metrics = self._done(), None
+                if self._is_due(step, before, done):
                     metrics = self._evaluate(step)
                     for logger in loggers:
                         logger.log(metrics, step.number)
                 if metrics or stop or self.state.minutes - saved > self.config.checkpoint_minutes:
                     self._save_checkpoint()
                     saved = self.state.minutes
+                before = done
                 yield Progress(step, done, metrics)
                 if stop:
                     return
@@ -119,9 +121,17 @@ class Run:
             for logger in loggers:
                 logger.close()
 
-    def _epochs_between(self, batches: int) -> int:
-        wanted = self.config.evaluate_epochs
-        return math.ceil(STEPS_BETWEEN_EVALUATIONS / batches) if wanted is None else wanted
+    def _done(self) -> float:
+        return progress(self.state, self.config, len(self.loader.plan(self.state.epoch)))
+
+    def _is_due(self, step: Step, before: float, done: float) -> bool:
+        """Whether to evaluate after a step: at the end, after enough epochs, and 20 times even if epochs take long."""
+        if done >= 1 or math.floor(LEAST_EVALUATIONS * done) > math.floor(LEAST_EVALUATIONS * before):
+            return True
+        epochs = self.config.evaluate_epochs
+        if epochs is None:
+            epochs = math.ceil(STEPS_BETWEEN_EVALUATIONS / len(self.loader.plan(step.epoch)))
+        return step.ends_epoch and (step.epoch + 1) % epochs == 0
 
     def _evaluate(self, step: Step) -> dict[str, Any]:
         """The line of metrics.jsonl; keeps the model if it is the best so far."""
@@ -195,6 +205,14 @@ class Run:
         path = self.folder / "bad_batch.extxyz"
         _write_structures(path, error.graph)
         return f"{error}; the {error.graph.num_systems} structures of that step are in {path}: {remedy}"
+
+
+def _check_known(splits: Splits, potential: Potential) -> None:
+    for name, dataset in splits.named().items():
+        try:
+            check_elements(list(dataset.elements), potential.elements)
+        except ValueError as error:
+            raise ValueError(f"the {name} set: {error}, which are the elements of the training set") from None
 
 
 def _write_structures(path: Path, graph: AtomicGraph) -> None:

@@ -112,6 +112,13 @@ def test_energies_alone_train_without_forces(dataset: Dataset, run: Run) -> None
     assert steps[-1].loss < 0.5 * steps[0].loss
 
 
+def test_matrix_products_in_bfloat16_train_as_well(dataset: Dataset, run: Run) -> None:
+    config = TrainingConfig(max_steps=40, batch=BatchConfig(10), precision="bfloat16")
+    state, steps = run(dataset, config)
+    assert steps[-1].loss < 0.5 * steps[0].loss
+    assert state.potential.dtype == torch.float32
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_before_the_step(dataset: Dataset, small_model: Maker) -> None:
     config = TrainingConfig(max_steps=3, batch=BatchConfig(10))
     state = TrainingState.start(small_model(0), config)
