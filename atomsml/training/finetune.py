@@ -28,6 +28,9 @@ from atomsml.modelfile import load
 from atomsml.potential import Potential, check_elements, evaluate
 from atomsml.training.config import FinetuneConfig
 
+SAMPLED = 100  # structures of a replay set by which its level of theory is checked
+SAME_LEVEL = 1.0  # eV/atom: no useful model errs by more, and total energies of two codes differ by more
+
 
 def prepare(potential: Potential, config: FinetuneConfig, generator: torch.Generator) -> Potential:
     """The potential to train: the given one, with what is frozen marked as such, or low-rank updates around it.
@@ -141,7 +144,7 @@ def check_fits(potential: Potential, dataset: Dataset) -> None:
         ) from None
 
 
-def refit_references(potential: Potential, dataset: Dataset, batch_atoms: int = 2000) -> Tensor:
+def refit_references(potential: Potential, dataset: Dataset) -> Tensor:
     """Move the reference energies of a base model to the level of theory of new data; returns by how much.
 
         d = argmin sum_i [(E_i - E_base,i - sum_Z n_iZ d_Z) / n_i]^2        d (elements,), eV; the shortest one of many
@@ -158,11 +161,7 @@ def refit_references(potential: Potential, dataset: Dataset, batch_atoms: int = 
     Raises:
         ValueError: no structure has an energy.
     """
-    known = np.flatnonzero(~np.isnan(dataset.energy))
-    predicted = np.zeros(len(dataset))
-    for indices in plan_batches(known, dataset.num_atoms, None, None, batch_atoms, None):
-        graph = dataset.batch(indices).to(potential.references.device)
-        predicted[indices] = evaluate(potential, graph, forces=False).energy.cpu().numpy()
+    predicted = _energies(potential, dataset)
     moved = least_squares_references(_with_energies(dataset, dataset.energy - predicted), potential.elements)
     potential.references.add_(moved.to(potential.references))
     return moved
@@ -175,12 +174,32 @@ def replay_for(potential: Potential, base: str, replay: Dataset) -> Dataset:
     of theory, its energies must move with them, so that the energies relative to the references stay what they were.
 
     Raises:
-        ValueError: elements that the model does not know.
+        ValueError: elements that the model does not know, or energies of another level of theory than the base model's.
     """
     check_fits(potential, replay)
-    moved = (potential.references.cpu() - load(base).references).numpy()
+    base_model = load(base)
+    known = np.flatnonzero(~np.isnan(replay.energy))
+    sample = replay.subset(known[:: max(1, len(known) // SAMPLED)])
+    if len(sample):
+        missed = np.median(np.abs(sample.energy - _energies(base_model, sample)) / sample.num_atoms)
+        if missed > SAME_LEVEL:
+            raise ValueError(
+                f"energies of the replay set and of the base model {base} differ by {missed:.3g} eV/atom: replay takes "
+                "structures labelled like the base model's training set; others belong to data.train"
+            )
+    moved = (potential.references.cpu() - base_model.references).numpy()
     counts = np.concatenate([block[:, list(potential.elements)] for _, block in replay.compositions()])
     return _with_energies(replay, replay.energy + counts @ moved)
+
+
+def _energies(potential: Potential, dataset: Dataset, batch_atoms: int = 2000) -> np.ndarray:
+    """(structures,) eV; NaN where there is no label to compare with."""
+    known = np.flatnonzero(~np.isnan(dataset.energy))
+    predicted = np.full(len(dataset), np.nan)
+    for indices in plan_batches(known, dataset.num_atoms, None, None, batch_atoms, None):
+        graph = dataset.batch(indices).to(potential.references.device)
+        predicted[indices] = evaluate(potential, graph, forces=False).energy.cpu().numpy()
+    return predicted
 
 
 def _with_energies(dataset: Dataset, energies: np.ndarray) -> Dataset:

@@ -278,6 +278,15 @@ def test_replay_energies_follow_the_references(tmp_path: Path) -> None:
         assert graph.system_data["weight"].item() == (2.0 if i < 4 else 3.0)
 
 
+def test_replay_of_another_level_of_theory_is_refused(tmp_path: Path) -> None:
+    names, potential, base = ["H2O", "CH4"], small_mace(), tmp_path / "base.safetensors"
+    save(potential, base, {})
+    energies = np.array([evaluate(potential, AtomicGraph.from_ase(a)).energy.item() for a in shaken(names)])
+    replay_for(potential, str(base), labelled(names, energies + 0.9 * np.array([3, 5])))
+    with pytest.raises(ValueError, match=r"differ by 1.1 eV/atom: replay takes structures labelled like"):
+        replay_for(potential, str(base), labelled(names, energies + 1.1 * np.array([3, 5])))
+
+
 def test_unknown_elements_are_named() -> None:
     check_fits(small_mace(), labelled(["H2O"], np.zeros(1)))
     with pytest.raises(ValueError, match="does not know N; it was made for H C O; leave these structures out"):
