@@ -44,8 +44,7 @@ def _duplicates(dataset: Dataset, survey: Survey) -> list[Suspicion]:
     repeated = np.flatnonzero((first[which] != np.arange(len(which))) & ~differ[which])
     found = []
     if len(repeated):
-        geometries = len(np.unique(which[repeated]))
-        message = f"{len(repeated)} structures repeat one of {geometries} geometries with the same labels"
+        message = f"{len(repeated)} structures have the geometry and the labels of an earlier one"
         found.append(Suspicion("duplicates", message, repeated))
     if differ.any():
         rows = np.flatnonzero(differ[which])
