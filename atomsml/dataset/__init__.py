@@ -5,10 +5,6 @@ from atomsml.dataset.columns import Columns as Columns
 from atomsml.dataset.dataset import Dataset as Dataset
 from atomsml.dataset.labels import Found as Found
 from atomsml.dataset.labels import LabelKeys as LabelKeys
-from atomsml.dataset.old import batches as batches
-from atomsml.dataset.old import read_extxyz as read_extxyz
-from atomsml.dataset.old import read_hdf5 as read_hdf5
-from atomsml.dataset.old import split_of as split_of
 from atomsml.dataset.read import read_dataset as read_dataset
 from atomsml.dataset.references import isolated_atom_references as isolated_atom_references
 from atomsml.dataset.references import least_squares_references as least_squares_references

@@ -22,6 +22,7 @@ from atomsml.training.schedules import ScheduleConfig
 
 References = Literal["auto", "isolated atoms", "least squares", "model", "given", "zero"]
 Precision = Literal["float32", "float64", "bfloat16"]
+FINETUNING_RATE = 0.005  # learning rate of fine-tuning: trained weights want smaller steps than random ones
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ def config_from_values(values: dict[str, Any], keys: dict[str, str] | None = Non
     """A config from nested plain values; a source may be a bare file name, and one source need not be a list.
 
     File names are relative to the folder from which the program runs. `keys` are those of sources without their own.
+    A model that is fine-tuned gets FINETUNING_RATE unless a learning rate is given.
 
     Raises:
         ValueError: an unknown key, or an impossible value; names it.
@@ -157,6 +159,9 @@ def config_from_values(values: dict[str, Any], keys: dict[str, str] | None = Non
     for section in ("data", "finetune"):
         if isinstance(values.get(section), dict):
             values[section] = {name: _sources(name, value, keys) for name, value in values[section].items()}
+    optimizer = values.get("optimizer", {})
+    if isinstance(values.get("finetune"), dict) and values["finetune"].get("model") and isinstance(optimizer, dict):
+        values["optimizer"] = {"learning_rate": FINETUNING_RATE, **optimizer}
     config: TrainingConfig = config_from_json(TrainingConfig, values, partial=True)
     return config
 

@@ -19,7 +19,7 @@ class OptimizerConfig:
     """How the weights follow their gradients."""
 
     name: Literal["adamw", "muon"] = "muon"  # muon: orthogonalised momentum for matrices, adamw for the rest
-    learning_rate: float = 0.015  # at its peak; adamw wants about 0.04 in short runs
+    learning_rate: float = 0.015  # at its peak; 0.005 where a model is fine-tuned; adamw wants about 0.04
     weight_decay: float = 0.0  # of matrices; the others are not decayed
     betas: tuple[float, float] = (0.9, 0.999)  # decay of AdamW's averages of the gradient and of its square
     amsgrad: bool = False  # adamw: divide by the largest average of the square so far
