@@ -31,7 +31,7 @@ def check(dataset: Dataset, survey: Survey) -> list[Suspicion]:
         Suspicion(kind, message, rows)
         for kind, message, rows in [*check_energies(dataset), *check_stress(dataset, survey)]
     ]
-    return [*_duplicates(dataset, survey), *_forces(dataset, survey), *_contacts(survey), *units]
+    return [*_duplicates(dataset, survey), *_forces(dataset, survey), *_contacts(dataset, survey), *units]
 
 
 def _duplicates(dataset: Dataset, survey: Survey) -> list[Suspicion]:
@@ -44,13 +44,13 @@ def _duplicates(dataset: Dataset, survey: Survey) -> list[Suspicion]:
     repeated = np.flatnonzero((first[which] != np.arange(len(which))) & ~differ[which])
     found = []
     if len(repeated):
-        message = f"{len(repeated)} structures have the geometry and the labels of an earlier one"
+        message = f"{_of(repeated, dataset)}: the geometry and the labels of an earlier one"
         found.append(Suspicion("duplicates", message, repeated))
     if differ.any():
         rows = np.flatnonzero(differ[which])
         message = (
-            f"{int(differ.sum())} geometries occur with different labels, in {len(rows)} structures; energies differ "
-            f"by up to {1e3 * np.nanmax(_spread(energy, which)):.3g} meV/atom"
+            f"{_of(rows, dataset)}: a geometry that occurs with different labels, {int(differ.sum())} such; energies "
+            f"differ by up to {1e3 * np.nanmax(_spread(energy, which)):.3g} meV/atom"
         )
         found.append(Suspicion("duplicates with different labels", message, rows))
     return found
@@ -71,36 +71,40 @@ def _forces(dataset: Dataset, survey: Survey) -> list[Suspicion]:
     if len(net):
         size = np.sqrt(np.nanmean(survey.mean_square_force))
         message = (
-            f"the forces of {len(net)} structures do not sum to zero within their printed digits: median "
-            f"{np.median(survey.net_force[net]):.2g}, largest {survey.net_force[net[0]]:.2g} eV/A, where the forces "
-            f"are {size:.2g} eV/A (root mean square)"
+            f"{_of(net, dataset)}: forces that do not sum to zero within their printed digits, but to "
+            f"{np.median(survey.net_force[net]):.2g} eV/A in the median and {survey.net_force[net[0]]:.2g} at most; "
+            f"forces are {size:.2g} eV/A (root mean square)"
         )
         found.append(Suspicion("net force", message, net))
     extreme = _worst(survey.max_force, survey.max_force > EXTREME_FORCE)
     if len(extreme):
         largest = survey.max_force[extreme[0]]
-        message = f"{len(extreme)} structures have a force above {EXTREME_FORCE:g} eV/A, up to {largest:.3g}"
+        message = f"{_of(extreme, dataset)}: a force above {EXTREME_FORCE:g} eV/A, up to {largest:.3g}"
         found.append(Suspicion("extreme forces", message, extreme))
     zero = np.flatnonzero((survey.max_force == 0) & (dataset.num_atoms > 1))
     if len(zero):
-        message = f"all forces are exactly zero in {len(zero)} structures: right for perfect crystals only"
+        message = f"{_of(zero, dataset)}: all forces exactly zero, which is right for perfect crystals only"
         found.append(Suspicion("zero forces", message, zero))
     incomplete = np.flatnonzero(survey.incomplete_forces)
     if len(incomplete):
-        message = f"{len(incomplete)} structures have forces on some atoms or axes only; the rest is NaN"
+        message = f"{_of(incomplete, dataset)}: forces on some atoms or axes only, NaN on the rest"
         found.append(Suspicion("incomplete forces", message, incomplete))
     return found
 
 
-def _contacts(survey: Survey) -> list[Suspicion]:
+def _contacts(dataset: Dataset, survey: Survey) -> list[Suspicion]:
     close = _worst(-survey.contact, survey.contact < 0.5)
     if not len(close):
         return []
     message = (
-        f"{len(close)} structures have atoms closer than half the sum of their covalent radii, down to "
+        f"{_of(close, dataset)}: atoms closer than half the sum of their covalent radii, down to "
         f"{survey.contact[close[0]]:.2f} of that sum"
     )
     return [Suspicion("close atoms", message, close)]
+
+
+def _of(rows: np.ndarray, dataset: Dataset) -> str:
+    return f"{len(rows)} of {len(dataset)} structures"
 
 
 def _worst(values: np.ndarray, where: np.ndarray) -> np.ndarray:

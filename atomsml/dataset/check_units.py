@@ -74,15 +74,15 @@ def check_stress(dataset: Dataset, survey: Survey) -> Iterator[Finding]:
     conditions = {
         "stress without a cell": (
             labelled & np.isnan(survey.volume),
-            "have a stress but are not periodic along all axes",
+            "a stress, but not periodic along all axes",
         ),
-        "asymmetric stress": (skew > 1e-6 + 0.01 * size, "have a stress that is not symmetric"),
-        "zero stress": (size == 0, "have a stress of exactly zero, which often means that it was not computed"),
+        "asymmetric stress": (skew > 1e-6 + 0.01 * size, "a stress that is not symmetric"),
+        "zero stress": (size == 0, "a stress of exactly zero, which often means that it was not computed"),
     }
     for kind, (where, what) in conditions.items():
         rows = np.flatnonzero(where)
         if len(rows):
-            yield kind, f"{len(rows)} structures {what}", rows
+            yield kind, f"{len(rows)} of {len(dataset)} structures: {what}", rows
     pairs = strained_pairs(dataset, survey, labelled & (size > 0))
     if len(pairs) >= ENOUGH_PAIRS:
         yield from _compare_with_energies(*pairs.T)
@@ -105,9 +105,10 @@ def strained_pairs(dataset: Dataset, survey: Survey, use: np.ndarray) -> np.ndar
     first, second = rows[:-1], rows[1:]
     same = survey.family[first] == survey.family[second]
     first, second = first[same], second[same]
-    deformation = np.linalg.solve(
-        (survey.cell[first] + survey.cell[second]) / 2, survey.cell[second] - survey.cell[first]
-    )
+    turned = np.abs(np.linalg.solve(survey.cell[first], survey.cell[second]) - np.eye(3)).max(axis=(1, 2)) > 0.5
+    first, second = first[~turned], second[~turned]
+    mean = (survey.cell[first] + survey.cell[second]) / 2
+    deformation = np.linalg.solve(mean, survey.cell[second] - survey.cell[first])
     strain = (deformation + deformation.transpose(0, 2, 1)) / 2
     volume = (survey.volume[first] + survey.volume[second]) / 2
     stress = (survey.stress[first] + survey.stress[second]) / 2

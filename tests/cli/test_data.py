@@ -66,7 +66,7 @@ def test_suspicious_rows_are_shown_and_do_not_fail(run, sets) -> None:
     ase.io.write("net.extxyz", frames)
     result = run("data", "info", "net.extxyz")
     assert result.status == 0
-    assert "net force: the forces of 40 structures do not sum to zero" in result.out
+    assert "net force: 40 of 40 structures: forces that do not sum to zero" in result.out
     assert ", ...\n" in result.out
 
 
