@@ -82,6 +82,7 @@ def fit(
         NonFiniteLoss: the state is that after the last good step.
     """
     world = world or World()
+    _warm_up(state, loader, config, stress, world)
     began = time.monotonic() - 60 * state.minutes
     while True:
         batches = len(loader.plan(state.epoch))
@@ -151,6 +152,13 @@ def predict_for_loss(
         return evaluate(potential, graph, loss.forces > 0, stress and loss.stress > 0, create_graph)
 
 
+def _warm_up(state: TrainingState, loader: Loader, config: TrainingConfig, stress: bool, world: World) -> None:
+    """Let kernels compile, at their first call, before the clock starts."""
+    graph = next(loader.epoch(state.epoch, state.batch))
+    _gradients(state, graph, loss_at(1, config), config, stress, world)
+    state.optimizer.zero_grad()
+
+
 def _step(
     state: TrainingState,
     graph: AtomicGraph | None,
@@ -159,7 +167,25 @@ def _step(
     stress: bool,
     world: World,
 ) -> float:
-    """Forward, backward, and one step of the optimiser; the loss is that of the whole batch of all processes."""
+    """Gradients and one step of the optimiser; returns the loss of the batch."""
+    value = _gradients(state, graph, loss, config, stress, world)
+    trained = [p for p in state.potential.parameters() if p.grad is not None]
+    norm = torch.nn.utils.clip_grad_norm_(trained, config.clip).item()
+    if not (math.isfinite(value) and math.isfinite(norm)):
+        raise NonFiniteLoss(f"the loss became {value} and its gradient {norm} at step {state.step + 1}", graph)
+    state.optimizer.step()
+    return value
+
+
+def _gradients(
+    state: TrainingState,
+    graph: AtomicGraph | None,
+    loss: LossConfig,
+    config: TrainingConfig,
+    stress: bool,
+    world: World,
+) -> float:
+    """Forward and backward; loss and gradients are those of the whole batch of all processes."""
     device = state.potential.references.device
     state.optimizer.zero_grad()
     if graph is None:
@@ -173,13 +199,7 @@ def _step(
     if graph is not None:
         total.backward()
     world.add_gradients(state.potential.parameters())
-    value = world.add(total.detach().clone()).item()
-    trained = [p for p in state.potential.parameters() if p.grad is not None]
-    norm = torch.nn.utils.clip_grad_norm_(trained, config.clip).item()
-    if not (math.isfinite(value) and math.isfinite(norm)):
-        raise NonFiniteLoss(f"the loss became {value} and its gradient {norm} at step {state.step + 1}", graph)
-    state.optimizer.step()
-    return value
+    return world.add(total.detach().clone()).item()
 
 
 @torch.no_grad()
