@@ -1,0 +1,102 @@
+"""The model of a run is scaled to its data; references are found, fitted, given, or taken from a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ase
+import ase.io
+import numpy as np
+import pytest
+import torch
+
+from atomsml.dataset import read_dataset
+from atomsml.modelfile import save
+from atomsml.training.build import start_model
+from atomsml.training.config import TrainingConfig, config_from_values
+
+
+@pytest.fixture
+def with_atoms(water: Path, tmp_path: Path) -> Path:
+    """Water and its atoms, alone, at -13 and -430 eV."""
+    frames: list[Any] = ase.io.read(water, ":")
+    for symbol, energy in (("H", -13.0), ("O", -430.0)):
+        frames.append(ase.Atoms(symbol, info={"REF_energy": energy, "config_type": "IsolatedAtom"}))
+        frames[-1].arrays["REF_forces"] = np.zeros((1, 3))
+    path = tmp_path / "with_atoms.extxyz"
+    ase.io.write(path, frames, format="extxyz")
+    return path
+
+
+def config(small: dict[str, Any], **values: Any) -> TrainingConfig:
+    return config_from_values({"model_options": small, "max_steps": 1, **values})
+
+
+def test_the_scale_is_that_of_the_data(water: Path, small: dict[str, Any]) -> None:
+    potential, _ = start_model(config(small), read_dataset(water))
+    forces = np.concatenate([atoms.arrays["REF_forces"] for atoms in ase.io.read(water, ":")])
+    assert potential.config.scale == pytest.approx(np.sqrt((forces**2).mean()))
+    assert potential.config.avg_num_neighbors == 2.0
+    assert potential.elements == (1, 8)
+    given, _ = start_model(config({**small, "scale": 3.0, "elements": [1, 6, 8]}), read_dataset(water))
+    assert given.config.scale == 3.0
+    assert given.elements == (1, 6, 8)
+
+
+def test_energies_alone_scale_by_their_spread(water: Path, small: dict[str, Any]) -> None:
+    dataset = read_dataset(water)
+    without = read_dataset(water, type(dataset.found[0].keys)(forces=""))
+    potential, _ = start_model(config(small), without)
+    # one composition: the references take up the mean
+    assert potential.config.scale == pytest.approx((dataset.energy / 3).std(), rel=1e-6)
+
+
+def test_references(water: Path, with_atoms: Path, small: dict[str, Any]) -> None:
+    isolated, kind = start_model(config(small), read_dataset(with_atoms))
+    assert kind == "isolated atoms"
+    assert isolated.references.tolist() == [-13.0, -430.0]
+    fitted, kind = start_model(config(small), read_dataset(water))
+    assert kind == "least squares"
+    assert (fitted.references * torch.tensor([2, 1])).sum().item() == pytest.approx(read_dataset(water).energy.mean())
+    zero, _ = start_model(config(small, references="zero"), read_dataset(water))
+    assert zero.references.tolist() == [0.0, 0.0]
+    values = {"references": "given", "reference_energies": {"H": -1.0, "O": -2.0}}
+    given, _ = start_model(config(small, **values), read_dataset(water))
+    assert given.references.tolist() == [-1.0, -2.0]
+
+
+def test_a_model_to_go_on_from_keeps_its_weights(water: Path, tmp_path: Path, small: dict[str, Any]) -> None:
+    base, _ = start_model(config(small, references="zero"), read_dataset(water))
+    save(base, tmp_path / "base.safetensors", {})
+    finetune = {"finetune": {"model": str(tmp_path / "base.safetensors")}}
+    same, kind = start_model(config(small, references="model", **finetune), read_dataset(water))
+    assert kind == "model"
+    assert same.references.tolist() == [0.0, 0.0]
+    for ours, theirs in zip(same.parameters(), base.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    moved, kind = start_model(config(small, **finetune), read_dataset(water))
+    assert kind == "least squares"
+    assert moved.references.abs().max() > 0
+
+
+def test_the_seed_decides_the_weights(water: Path, small: dict[str, Any]) -> None:
+    dataset = read_dataset(water)
+    one, again, other = (start_model(config(small, seed=seed), dataset)[0].embedding for seed in (0, 0, 1))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"references": "given", "reference_energies": {"H": -1.0}}, "references: given lacks O"),
+        ({"references": "model"}, "references: model needs finetune.model"),
+        ({"references": "isolated atoms"}, "no isolated atom"),
+        ({"model_options": {"elements": [1, 6]}}, "the model does not know O"),
+        ({"model_options": {"lmax": 99}}, "lmax must be at most 6"),
+    ],
+)
+def test_what_does_not_fit_is_refused(water: Path, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        start_model(config_from_values({"max_steps": 1, **values}), read_dataset(water))

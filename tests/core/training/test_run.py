@@ -1,0 +1,70 @@
+"""A run in its folder: what it keeps, what it refuses before the first step, and how it stops."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+
+from atomsml.calculator import AtomsMLCalculator
+from atomsml.training.config import TrainingConfig, config_from_values
+from atomsml.training.run import Run
+
+
+def config(small: dict[str, Any], train: Path, **values: Any) -> TrainingConfig:
+    data = {"train": str(train), **values.pop("data", {"valid": 6})}
+    return config_from_values({"data": data, "model_options": small, "max_steps": 4, **values})
+
+
+def test_the_best_model_is_kept_with_its_errors(tmp_path: Path, water: Path, small: dict[str, Any]) -> None:
+    run = Run(config(small, water, data={"valid": str(water)}), tmp_path / "run")
+    metrics = [progress.metrics for progress in run.steps() if progress.metrics is not None]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert lines == metrics
+    best = min(lines, key=lambda line: line["valid_loss"])
+    calculator = AtomsMLCalculator(tmp_path / "run" / "model.safetensors", precision="mixed")
+    errors = []
+    for atoms in ase.io.read(water, ":"):
+        atoms.calc = calculator
+        errors.append(1000 * (atoms.get_forces() - atoms.arrays["REF_forces"]))
+    assert best["forces_rmse"] == pytest.approx(np.sqrt(np.square(errors).mean()), rel=1e-5)  # float32
+
+
+def test_stresses_are_trained_on_where_they_are(tmp_path: Path, crystals: Path, small: dict[str, Any]) -> None:
+    run = Run(config(small, crystals, data={"valid": 3}), tmp_path / "run")
+    (*_, last) = run.steps()
+    assert run.stress
+    assert last.metrics is not None
+    assert last.metrics["stress_mae"] > 0
+
+
+def test_molecules_and_crystals_train_together(
+    tmp_path: Path, water: Path, crystals: Path, small: dict[str, Any]
+) -> None:
+    sources = {"train": [str(water), {"file": str(crystals), "weight": 2.0}], "valid": 8}
+    run = Run(config(small, water, data=sources, max_steps=8), tmp_path / "run")
+    assert all(np.isfinite(progress.step.loss) for progress in run.steps())
+
+
+def test_a_request_to_stop_leaves_a_checkpoint_to_go_on_from(
+    tmp_path: Path, water: Path, small: dict[str, Any]
+) -> None:
+    run = Run(config(small, water), tmp_path / "run")
+    steps = run.steps()
+    next(steps)
+    run.stop_requested = True
+    assert [progress.step.number for progress in steps] == [2]
+    again = Run(config(small, water), tmp_path / "run", resume=True)
+    assert [progress.step.number for progress in again.steps()] == [3, 4]
+
+
+def test_elements_that_were_not_trained_on_are_refused_before_the_first_step(
+    tmp_path: Path, water: Path, crystals: Path, small: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match="the valid set: the model does not know Cu; it was made for H O"):
+        Run(config(small, water, data={"valid": str(crystals)}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,87 @@
+"""Training, validation and test sets: held out by content or group, weighted by file, never silently shared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+
+from atomsml.dataset import Dataset, content_hashes
+from atomsml.training.config import TrainingConfig, config_from_values
+from atomsml.training.splits import read_splits
+
+
+def config(**data: Any) -> TrainingConfig:
+    return config_from_values({"data": data, "max_steps": 1})
+
+
+def contents(dataset: Dataset) -> set[int]:
+    return set(content_hashes(dataset).tolist())
+
+
+def test_numbers_and_fractions_are_held_out_of_the_training_set(water: Path) -> None:
+    splits = read_splits(config(train=str(water), valid=6, test=4))
+    assert [len(splits.named()[name]) for name in ("train", "valid", "test")] == [20, 6, 4]
+    sets = [contents(dataset) for dataset in splits.named().values()]
+    assert len(set.union(*sets)) == 30
+    half = read_splits(config(train=str(water), valid=0.5))
+    assert 6 <= len(half.valid) <= 24  # binomial: five standard deviations around 15 leave 1.3
+    assert half.test is None
+
+
+def test_the_order_of_a_file_does_not_matter(water: Path, tmp_path: Path) -> None:
+    shuffled = tmp_path / "shuffled.extxyz"
+    frames: list[Any] = ase.io.read(water, ":")
+    ase.io.write(shuffled, [frames[i] for i in np.random.default_rng(5).permutation(30)], format="extxyz")
+    one, other = (read_splits(config(train=str(path), valid=0.3, test=5)) for path in (water, shuffled))
+    assert contents(one.valid) == contents(other.valid)
+    assert one.test is not None
+    assert other.test is not None
+    assert contents(one.test) == contents(other.test)
+
+
+def test_frames_of_a_group_stay_together(water: Path, tmp_path: Path) -> None:
+    frames: list[Any] = ase.io.read(water, ":")
+    for i, atoms in enumerate(frames):
+        atoms.info["trajectory"] = f"run {i // 3}"
+    grouped = tmp_path / "grouped.extxyz"
+    ase.io.write(grouped, frames, format="extxyz")
+    splits = read_splits(config(train=str(grouped), valid=0.4, split_by="group"))
+    assert not set(splits.train.groups) & set(splits.valid.groups)
+    assert len(splits.train) % 3 == 0
+    with pytest.raises(ValueError, match="have no group to split by"):
+        read_splits(config(train=str(water), valid=0.4, split_by="group"))
+
+
+def test_weights_are_those_of_the_files(water: Path, crystals: Path) -> None:
+    sources = [{"file": str(water), "weight": 0.5}, str(crystals)]
+    splits = read_splits(config(train=sources, valid=str(water)))
+    weights = [graph.system_data["weight"].item() for graph in splits.train]
+    assert weights == [0.5] * 30 + [1.0] * 12
+    assert splits.counts()[0] == {"set": "train", "structures": 42, "energy": 42, "forces": 42, "stress": 12}
+
+
+def test_shared_structures_are_reported(water: Path) -> None:
+    splits = read_splits(config(train=str(water), valid=str(water)))
+    assert splits.warnings == ("30 of 30 structures of the valid set are in the training set as well",)
+    assert read_splits(config(train=str(water), valid=6)).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"train": []}, "no training data"),
+        ({"valid": []}, "a run needs validation data"),
+        ({"valid": 30}, "data.valid must be files, a fraction between 0 and 1, or a number of structures below 30"),
+        ({"valid": 0.0}, "data.valid must be files"),
+        ({"test": 2.5}, "data.test must be files"),
+        ({"valid": 1e-9}, "the valid set has no structures"),
+        ({"test": 20, "valid": 15}, "data.valid must be files"),
+    ],
+)
+def test_impossible_requests_are_refused(water: Path, data: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_splits(config(**{"train": str(water), **data}))
