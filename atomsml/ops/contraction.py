@@ -39,7 +39,6 @@ class ContractionTable(torch.nn.Module):
     run: Tensor
     run_start: Tensor
     third: Tensor
-    order: Tensor
 
     def __init__(self, lmax: int, correlation: int, hidden_lmax: int) -> None:
         super().__init__()
@@ -61,9 +60,9 @@ class ContractionTable(torch.nn.Module):
                 paths.append((l_out, degree, basis.shape[2]))
                 matrices.append(torch.from_numpy(basis[rows, m]))
         self.paths = tuple(paths)
-        # (terms of a path, its weights), float64; no buffers, so that casting a model does not round them for good
-        self._matrices = tuple(matrices)
         order, runs = _group_into_runs(terms)
+        # (terms, weights of all paths), float64; no buffer, so that casting a model does not round it for good
+        self.matrix = torch.block_diag(*matrices)[order]
         table = torch.tensor(runs)
         lengths = Counter(term[:3] for term in runs)  # in the order of the runs
         self.register_buffer("index", table[:, 1:].contiguous(), persistent=False)
@@ -71,7 +70,6 @@ class ContractionTable(torch.nn.Module):
         self.register_buffer("run", torch.tensor(list(lengths)), persistent=False)
         self.register_buffer("run_start", torch.tensor([0, *accumulate(lengths.values())]), persistent=False)
         self.register_buffer("third", table[:, 3].contiguous(), persistent=False)
-        self.register_buffer("order", torch.tensor(order), persistent=False)
 
 
 def _group_into_runs(terms: Sequence[tuple[int, ...]]) -> tuple[list[int], list[tuple[int, ...]]]:
@@ -99,10 +97,8 @@ def _group_into_runs(terms: Sequence[tuple[int, ...]]) -> tuple[list[int], list[
 
 def coefficients_from_weights(weights: Sequence[Tensor], table: ContractionTable) -> Tensor:
     """Coefficient of every term, (S, K, C), from the weights of each of `table.paths`, (S, number of weights, C)."""
-    blocks = [
-        torch.matmul(matrix.to(weight), weight) for matrix, weight in zip(table._matrices, weights, strict=True)
-    ]  # each (S, terms, C)
-    return torch.cat(blocks, dim=1).index_select(1, table.order)
+    stacked = torch.cat(list(weights), dim=1)
+    return torch.matmul(table.matrix.to(stacked), stacked)
 
 
 def contract(features: Tensor, coefficients: Tensor, species: Tensor, table: ContractionTable) -> Tensor:
