@@ -94,6 +94,11 @@ class Columns:
         return Columns(*(np.concatenate([getattr(part, name) for part in parts]) for name in Columns.__annotations__))
 
 
+def atomic_numbers(values: np.ndarray) -> np.ndarray:
+    """uint8; 0, which `check_columns` refuses, for what is no element."""
+    return np.where((values >= 1) & (values <= 118), values, 0).astype(np.uint8)
+
+
 def atoms_of(offsets: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Indices of the atoms of structures `rows`, structure after structure."""
     counts = offsets[rows + 1] - offsets[rows]
@@ -115,7 +120,7 @@ def check_columns(columns: Columns, where: str, start: int = 0) -> None:
     gram = np.einsum("nij,nkj->nik", unit, unit)
     gram[:, range(3), range(3)] += ~columns.pbc
     per_atom = {
-        "an atom of no known element": (columns.numbers < 1) | (columns.numbers > 118),
+        "an atom of no known element": columns.numbers == 0,
         "a position that is not finite": ~np.isfinite(columns.positions).all(axis=1),
         "an infinite force": np.isinf(columns.forces).any(axis=1),
     }

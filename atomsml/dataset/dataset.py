@@ -69,6 +69,7 @@ class Dataset:
         return self.batch(np.array([i % len(self)]))
 
     def __getitems__(self, indices: Sequence[int]) -> list[AtomicGraph]:
+        """What a torch DataLoader calls for a batch, when it is there."""
         return self.batch(np.asarray(indices)).to_list()
 
     def __iter__(self) -> Iterator[AtomicGraph]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from atomsml.dataset.columns import Columns
+from atomsml.dataset.columns import Columns, atomic_numbers
 from atomsml.dataset.labels import LabelKeys, as_matrix, stress_of_virial
 
 BLOCK_ATOMS = 200_000  # read at a time
@@ -89,7 +89,7 @@ def _block(file: h5py.File, keys: LabelKeys, offsets: np.ndarray, start: int, st
         stress = stress_of_virial(matrices, cell) if keys.virial else matrices
     return Columns(
         num_atoms=np.diff(offsets[start : stop + 1]),
-        numbers=file["numbers"][atoms].astype(np.uint8),
+        numbers=atomic_numbers(file["numbers"][atoms]),
         positions=positions,
         forces=file[keys.forces][atoms].astype(np.float64) if keys.forces else np.full_like(positions, np.nan),
         cell=cell.astype(np.float64),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atomsml.dataset.columns import Columns, check_columns
+from atomsml.dataset.columns import Columns, atomic_numbers, check_columns
 from atomsml.dataset.dataset import Dataset
 from atomsml.dataset.frames import Frame, database_frames, extxyz_fields, extxyz_frames, json_frames
 from atomsml.dataset.hdf5 import plain_blocks, plain_fields
@@ -124,7 +124,7 @@ def _columns(frames: list[Frame], found: Found, start: int) -> Columns:
         stress.append(stress_of_virial(matrix, frame.cell) if keys.virial else matrix)
     return Columns(
         num_atoms=np.array([len(frame.numbers) for frame in frames], dtype=np.int64),
-        numbers=np.concatenate([frame.numbers for frame in frames]).astype(np.uint8),
+        numbers=atomic_numbers(np.concatenate([frame.numbers for frame in frames])),
         positions=np.concatenate([frame.positions for frame in frames]).astype(np.float64),
         forces=np.concatenate(forces),
         cell=np.array([frame.cell for frame in frames], dtype=np.float64),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from atomsml import __version__
 from atomsml.dataset.columns import Columns, atoms_of
 from atomsml.dataset.hdf5 import open_hdf5
 from atomsml.dataset.labels import Found, LabelKeys
+from atomsml.dataset.patient_file import PatientFile
 from atomsml.io import write_atomically
 
 FORMAT, FORMAT_VERSION = "atomsml dataset", 1
@@ -76,42 +76,6 @@ def write_dataset(path: str | Path, blocks: Iterable[Columns], sources: Sequence
 
     write_atomically(path, write)
     return written
-
-
-class PatientFile(io.FileIO):
-    """A file that keeps an error of writing to itself until it is asked: one that reaches HDF5 crashes the process."""
-
-    error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        rest = memoryview(data).cast("B")
-        size = len(rest)
-        while self.error is None and len(rest):  # a disk that is nearly full takes a part
-            try:
-                rest = rest[super().write(rest) :]
-            except OSError as error:
-                self.error = error
-        return size
-
-    def readinto(self, buffer: Any) -> int:
-        """As always; after an error with zeros in place of what was not written."""
-        count = super().readinto(buffer) or 0
-        size = len(memoryview(buffer).cast("B"))
-        if self.error is not None:
-            memoryview(buffer).cast("B")[count:] = bytes(size - count)
-            return size
-        return count
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self.error = self.error or error
-            return size or 0
-
-    def raise_error(self, path: str | Path) -> None:
-        if self.error is not None:
-            raise OSError(f"cannot write {path}: {os.strerror(self.error.errno or 0)}") from self.error
 
 
 def describe_source(found: Found) -> dict[str, Any]:

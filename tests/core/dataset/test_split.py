@@ -100,7 +100,7 @@ def test_a_part_that_stays_empty_is_an_error(many: Dataset) -> None:
 
 def content(path: Path, *frames: ase.Atoms) -> list[int]:
     for atoms in frames:
-        atoms.info["energy"] = 0.0
+        atoms.info = {"energy": 0.0}
     ase.io.write(path, frames, format="extxyz")
     return content_hashes(read_dataset(path)).tolist()
 
