@@ -38,7 +38,7 @@ class Potential(nn.Module, ABC):
 
     A subclass has a frozen dataclass `Config` whose field `elements` lists the atomic numbers it knows and `cutoff` its
     reach in A, is built by `Model(config)`, and keeps its isolated-atom energies in the float64 buffer `references`
-    (elements,), eV. Config fields called `avg_num_neighbors` and `scale` are measured when a training set is at hand.
+    (elements,), eV. Config fields called `avg_num_neighbors`, `scale` and `shift` are measured on a training set.
     """
 
     Config: ClassVar[type[Any]]

@@ -56,27 +56,35 @@ def fit_compositions(dataset: Dataset, elements: Sequence[int], per_atom: bool) 
     return solution, float(left)
 
 
+def isolated_atoms(dataset: Dataset) -> np.ndarray:
+    """(n,) bool: structures of one atom that are not periodic, or whose config type says that they are isolated."""
+    isolated = dataset.num_atoms == 1
+    single = np.flatnonzero(isolated)
+    named = np.isin(np.char.lower(dataset.config_types[single].astype(str)), ISOLATED)
+    isolated[single] = named | ~dataset.columns(single).pbc.any(axis=1)
+    return isolated
+
+
 def isolated_atom_references(dataset: Dataset, elements: Sequence[int]) -> Tensor:
     """(elements,) energies in eV of the isolated atoms among the structures.
-
-    An isolated atom is a structure of one atom that is not periodic, or whose config type says so.
 
     Raises:
         ValueError: an element without one, or with several of different energies.
     """
-    named = np.isin(np.char.lower(dataset.config_types.astype(str)), ISOLATED)
-    single = np.flatnonzero((dataset.num_atoms == 1) & ~np.isnan(dataset.energy))
-    columns = dataset.columns(single)
-    isolated = ~columns.pbc.any(axis=1) | named[single]
+    from ase.data import chemical_symbols
+
+    columns = dataset.columns(np.flatnonzero(isolated_atoms(dataset) & ~np.isnan(dataset.energy)))
     references = np.empty(len(elements))
     for i, element in enumerate(elements):
-        energies = columns.energy[isolated & (columns.numbers == element)]
+        energies = columns.energy[columns.numbers == element]
         if len(energies) == 0:
             raise ValueError(
-                f"no isolated atom of element {element} in the data; add one (a single atom without periodicity, or of "
-                "config type IsolatedAtom), or take references by least squares"
+                f"no isolated atom of {chemical_symbols[element]} in the data; add one (a single atom without "
+                "periodicity, or of config type IsolatedAtom), or take references by least squares"
             )
         if np.ptp(energies) > SAME:
-            raise ValueError(f"isolated atoms of element {element} have energies {energies.tolist()}; keep one")
+            raise ValueError(
+                f"isolated atoms of {chemical_symbols[element]} have energies {energies.tolist()}; keep one"
+            )
         references[i] = energies.mean()
     return torch.as_tensor(references)

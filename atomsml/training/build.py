@@ -27,32 +27,30 @@ class Statistics:
     """What a model is scaled by; its fields are those of the architectures' configs that carry the same names."""
 
     avg_num_neighbors: float
-    scale: float  # root mean square force component, eV/A; 1 without forces
+    scale: float  # root mean square force component, eV/A; without forces, spread of the energies per atom, eV
+    shift: float  # mean energy per atom beyond the references, eV: what atoms gain by being together
 
 
 def statistics(dataset: Dataset, graphs: Graphs, elements: Sequence[int], references: Tensor) -> Statistics:
-    """Mean number of neighbours and size of the forces, from at most SAMPLED structures spread over the set.
-
-    Without forces the scale is the spread of the energies per atom around the references, eV.
-    """
+    """Taken from at most SAMPLED structures spread over the set, isolated atoms left out."""
     chosen = torch.linspace(0, len(dataset) - 1, min(len(dataset), SAMPLED), dtype=torch.float64).round().long()
     sample = [graphs[i] for i in chosen.unique().tolist()]
-    atoms = sum(g.num_atoms for g in sample)
-    forces = torch.cat([g.atom_data["forces"].flatten() for g in sample])
-    forces = forces[~torch.isnan(forces)]
-    if len(forces):
-        scale = forces.square().mean().sqrt().item()
-    else:
-        known = torch.tensor(elements)
-        rest = [
+    bound = [g for g in sample if g.num_edges > 0] or sample
+    known = torch.tensor(elements)
+    energies = torch.cat(
+        [
             (g.system_data["energy"] - references[torch.searchsorted(known, g.numbers)].sum()) / g.num_atoms
-            for g in sample
+            for g in bound
         ]
-        spread = torch.cat(rest)
-        scale = spread[~torch.isnan(spread)].std(correction=0).item()
+    )
+    energies = energies[~torch.isnan(energies)]
+    forces = torch.cat([g.atom_data["forces"].flatten() for g in bound])
+    forces = forces[~torch.isnan(forces)]
+    scale = forces.square().mean().sqrt() if len(forces) else energies.std(correction=0)
     return Statistics(
-        avg_num_neighbors=max(sum(g.num_edges for g in sample) / atoms, 1.0),
-        scale=scale if scale > 1e-3 else 1.0,  # a set of a single geometry has no spread
+        avg_num_neighbors=max(sum(g.num_edges for g in bound) / sum(g.num_atoms for g in bound), 1.0),
+        scale=scale.item() if scale > 1e-3 else 1.0,  # a set of a single geometry has no spread
+        shift=energies.mean().item() if len(energies) else 0.0,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atomsml.dataset import Dataset, Found, content_hashes, group_hashes, read_dataset
+from atomsml.dataset import Dataset, Found, content_hashes, group_hashes, isolated_atoms, read_dataset
 from atomsml.training.config import SourceConfig, TrainingConfig
 
 
@@ -74,17 +74,21 @@ def _hold_out(
     amounts = {name: amount for name, amount in wanted.items() if not isinstance(amount, tuple)}
     if not amounts:
         return {}, train
-    position = (group_hashes(train) if by == "group" else content_hashes(train)) / 2.0**64
+    position = np.full(len(train), 2.0)  # beyond what is held out: isolated atoms, which are references
+    others = np.flatnonzero(~isolated_atoms(train))
+    if len(others):
+        rest = train.subset(others)
+        position[others] = (group_hashes(rest) if by == "group" else content_hashes(rest)) / 2.0**64
     ordered, start, held = np.sort(position), 0.0, {}
     for name, amount in amounts.items():
         if 0 < amount < 1:
             stop = start + amount
-        elif amount >= 1 and amount == round(amount) and np.searchsorted(ordered, start) + int(amount) < len(train):
+        elif amount >= 1 and amount == round(amount) and np.searchsorted(ordered, start) + int(amount) < len(others):
             stop = float(ordered[np.searchsorted(ordered, start) + int(amount)])
         else:
             raise ValueError(
-                f"data.{name} must be files, a fraction between 0 and 1, or a number of structures below {len(train)}; "
-                f"got {amount:g}"
+                f"data.{name} must be files, a fraction between 0 and 1, or a number of structures below "
+                f"{len(others)}; got {amount:g}"
             )
         held[name] = train.subset(np.flatnonzero((position >= start) & (position < stop)))
         start = stop

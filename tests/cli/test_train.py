@@ -114,7 +114,7 @@ def test_the_command_line_wins_over_the_file(run, data: Path) -> None:
         (["--train", "DATA", "--set", "los.energy=1"], "did you mean 'loss'?"),
         (["--train", "DATA", "--set", "loss.energy"], "--set takes KEY=VALUE"),
         (["--train", "DATA", "--set", "model_options={chanels: 4}"], "did you mean 'channels'?"),
-        (["--train", "DATA", "--references", "isolated atoms"], "no isolated atom of element"),
+        (["--train", "DATA", "--references", "isolated atoms"], "no isolated atom of"),
         (["--train", "DATA", "--device", "cuda:77"], "device 'cuda:77' is not available here"),
         (["--train", "DATA", "--finetune", "refractory-pbe"], "the model does not know H, O"),
         (["--train", "DATA", "--max-steps", "0"], "max_minutes, max_epochs and max_steps must be positive"),

@@ -68,15 +68,15 @@ def test_isolated_atoms_are_found_by_openness_or_by_name(tmp_path: Path) -> None
         tmp_path / "set.xyz", [crystal, hydrogen, oxygen, molecule("H2O")], np.array([-1.0, -13.6, -430.0, -470.0])
     )
     np.testing.assert_array_equal(isolated_atom_references(dataset, (1, 8)), [-13.6, -430.0])
-    with pytest.raises(ValueError, match="no isolated atom of element 6"):
+    with pytest.raises(ValueError, match="no isolated atom of C"):
         isolated_atom_references(dataset, (1, 6, 8))
-    with pytest.raises(ValueError, match="no isolated atom of element 1"):
+    with pytest.raises(ValueError, match="no isolated atom of H"):
         isolated_atom_references(dataset.subset([3]), (1, 8))
 
 
 def test_isolated_atoms_that_disagree(tmp_path: Path) -> None:
     dataset = labelled(tmp_path / "set.xyz", [ase.Atoms("H"), ase.Atoms("H")], np.array([-13.6, -12.0]))
-    with pytest.raises(ValueError, match=r"element 1 have energies \[-13.6, -12.0\]"):
+    with pytest.raises(ValueError, match=r"isolated atoms of H have energies \[-13.6, -12.0\]"):
         isolated_atom_references(dataset, (1,))
 
 

@@ -56,8 +56,11 @@ def test_references(water: Path, with_atoms: Path, small: dict[str, Any]) -> Non
     isolated, kind = start_model(config(small), read_dataset(with_atoms))
     assert kind == "isolated atoms"
     assert isolated.references.tolist() == [-13.0, -430.0]
+    bound = read_dataset(water).energy.mean() + 2 * 13 + 430
+    assert isolated.config.shift == pytest.approx(bound / 3)  # per atom; the atoms alone do not count
     fitted, kind = start_model(config(small), read_dataset(water))
     assert kind == "least squares"
+    assert fitted.config.shift == pytest.approx(0, abs=1e-9)
     assert (fitted.references * torch.tensor([2, 1])).sum().item() == pytest.approx(read_dataset(water).energy.mean())
     zero, _ = start_model(config(small, references="zero"), read_dataset(water))
     assert zero.references.tolist() == [0.0, 0.0]

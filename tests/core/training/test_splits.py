@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import ase
 import ase.io
 import numpy as np
 import pytest
@@ -54,6 +55,16 @@ def test_frames_of_a_group_stay_together(water: Path, tmp_path: Path) -> None:
     assert len(splits.train) % 3 == 0
     with pytest.raises(ValueError, match="have no group to split by"):
         read_splits(config(train=str(water), valid=0.4, split_by="group"))
+
+
+def test_isolated_atoms_are_never_held_out(water: Path, tmp_path: Path) -> None:
+    atoms = tmp_path / "atoms.extxyz"
+    frames = [ase.Atoms(symbol, info={"REF_energy": -1.0}) for symbol in ("H", "O", "C", "N", "F", "S")]
+    ase.io.write(atoms, frames, format="extxyz")
+    for data in ({"valid": 29}, {"valid": 0.9}):
+        splits = read_splits(config(train=[str(water), str(atoms)], **data))
+        assert (splits.train.num_atoms == 1).sum() == 6
+        assert (splits.valid.num_atoms == 1).sum() == 0
 
 
 def test_weights_are_those_of_the_files(water: Path, crystals: Path) -> None:
