@@ -34,6 +34,14 @@ def test_the_best_model_is_kept_with_its_errors(tmp_path: Path, water: Path, sma
     assert best["forces_rmse"] == pytest.approx(np.sqrt(np.square(errors).mean()), rel=1e-5)  # float32
 
 
+def test_a_run_limited_in_minutes_ends_with_an_evaluation(tmp_path: Path, water: Path, small: dict[str, Any]) -> None:
+    run = Run(config(small, water, max_steps=None, max_minutes=0.01), tmp_path / "run")
+    (*_, last) = run.steps()
+    assert last.done >= 1
+    assert last.metrics is not None
+    assert last.metrics["step"] == run.state.step
+
+
 def test_stresses_are_trained_on_where_they_are(tmp_path: Path, crystals: Path, small: dict[str, Any]) -> None:
     run = Run(config(small, crystals, data={"valid": 3}), tmp_path / "run")
     (*_, last) = run.steps()
