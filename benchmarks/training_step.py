@@ -237,7 +237,7 @@ def main() -> None:
         torch.set_num_threads(arguments.threads[0])
         serve(arguments.serve)
         return
-    print(f"{processor()}, torch {version('torch')}, numba {version('numba')}, float32")
+    print(f"{processor()}, torch {version('torch')}, llvmlite {version('llvmlite')}, float32")
     head = "| model | atoms | threads | atomsml, ms/step | first step, s |"
     print(head + (" mace-torch, ms/step | ratio |" if arguments.peer else ""))
     print("|---" * (7 if arguments.peer else 5) + "|")

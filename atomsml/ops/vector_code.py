@@ -2,7 +2,7 @@
 
 An operation that runs the same arithmetic for every channel is written out once for a vector of `lanes` neighbouring
 channels: what is known beforehand (paths, coefficients, numbers of rows and channels) becomes straight-line code with
-constant addresses, what is not (atoms, edges) becomes loops. LLVM is the one that numba brings along, so that nobody
+constant addresses, what is not (atoms, edges) becomes loops. LLVM comes as the wheel of llvmlite, so that nobody
 needs a compiler. Written like this a kernel is both several times faster than loops which a compiler has to vectorise,
 and quick to compile, since no time goes into proving that arrays do not overlap.
 

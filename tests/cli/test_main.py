@@ -25,7 +25,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         "from atomsml.cli.main import main\n"
         "try: main()\n"
         "except SystemExit as stop: assert not stop.code\n"
-        "heavy = {'torch', 'numpy', 'scipy', 'ase', 'rdkit', 'pymatgen', 'matplotlib', 'yaml', 'rich', 'numba'}\n"
+        "heavy = {'torch', 'numpy', 'scipy', 'ase', 'rdkit', 'pymatgen', 'matplotlib', 'yaml', 'rich', 'llvmlite'}\n"
         "print('loaded:', sorted(heavy & set(sys.modules)))"
     )
     result = _python("-c", code, folder=tmp_path)
