@@ -12,6 +12,7 @@ from atomsml.dataset.dataset import Dataset
 from atomsml.dataset.survey import Survey
 
 EXTREME_FORCE = 50.0  # eV/A
+NET_FORCE = 1e-3  # eV/A: less is of no consequence, whatever the printed digits
 SAME_ENERGY = 1e-3  # eV/atom: labels of one geometry that differ by more are not the same
 SAME_FORCE = 1e-2  # eV/A, root mean square
 
@@ -67,7 +68,7 @@ def _spread(values: np.ndarray, which: np.ndarray) -> np.ndarray:
 
 def _forces(dataset: Dataset, survey: Survey) -> list[Suspicion]:
     found = []
-    net = _worst(survey.net_force, survey.net_force > survey.rounding + 1e-6)
+    net = _worst(survey.net_force, survey.net_force > np.maximum(survey.rounding, NET_FORCE))
     if len(net):
         size = np.sqrt(np.nanmean(survey.mean_square_force))
         message = (
