@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -164,6 +165,7 @@ def _train_one(config: TrainingConfig, folder: Path, resume: bool, quiet: bool) 
     from atomsml.training.judge import judge
     from atomsml.training.run import Run
 
+    _keep_freed_memory()
     run = Run(config, folder, resume)
     with _stopping_gently(run), _log_file(run) as say:
         for line in _describe(run):
@@ -180,6 +182,14 @@ def _train_one(config: TrainingConfig, folder: Path, resume: bool, quiet: bool) 
         if not quiet:
             _print_result(result, folder)
         return result
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to reuse what is freed: page faults of fresh buffers are a tenth of a step. Elsewhere do nothing."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+            mallopt(option, 10**9)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from atomsml.config import config_from_json
 from atomsml.dataset import Dataset, isolated_atom_references, least_squares_references
-from atomsml.modelfile import load
+from atomsml.modelfile import load, read_metadata
 from atomsml.potential import Potential, check_elements
 from atomsml.training.config import TrainingConfig
 from atomsml.training.finetune import check_fits, prepare, refit_references
@@ -65,10 +65,12 @@ def start_model(config: TrainingConfig, dataset: Dataset) -> tuple[Potential, st
         return new_model(config, dataset)
     potential = load(config.finetune.model)
     check_fits(potential, dataset)
-    kind = "least squares" if config.references == "auto" else config.references
+    kind: str = "least squares" if config.references == "auto" else config.references
     if kind == "least squares":  # around those of the model
         refit_references(potential, dataset)
-    elif kind != "model":
+    elif kind == "model":
+        kind = str(read_metadata(config.finetune.model).get("references_kind", "given"))
+    else:
         potential.references = references_of_kind(kind, dataset, potential.elements, config.reference_energies)
     return prepare(potential, config.finetune, generator), kind
 

@@ -197,7 +197,8 @@ def _gradients(
     counts = world.add(counts.clone())
     total = (sums / counts.clamp(min=1)).sum()
     if graph is not None:
-        total.backward()
+        # of the weights alone: those of the positions, which forces have asked for, would be computed for nothing
+        torch.autograd.backward(total, inputs=[p for p in state.potential.parameters() if p.requires_grad])
     world.add_gradients(state.potential.parameters())
     return world.add(total.detach().clone()).item()
 
