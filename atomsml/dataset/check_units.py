@@ -38,13 +38,13 @@ def check_energies(dataset: Dataset) -> Iterator[Finding]:
     if len(sizes) < 2:
         return
     # a sum of atoms grows with the structure, a mean does not; sizes must differ to tell
-    if sizes.max() >= 1.5 * sizes.min() and np.std(dataset.energy[labelled]) > 0:
+    if sizes.max() >= 1.5 * sizes.min():
         _, total = fit_compositions(dataset, dataset.elements, per_atom=False)
         _, mean = fit_compositions(dataset, dataset.elements, per_atom=True)
-        if mean < 0.3 * total:
+        if total > 1e-3 and mean < 0.5 * total:
             message = (
-                f"energies look like energies per atom: as a mean over the atoms they fit to {mean:.3g} eV, as a sum "
-                f"to {total:.3g} eV; they must be those of whole structures"
+                f"energies look like energies per atom: a mean over atoms fits them to {100 * mean:.2g} %, a sum to "
+                f"{100 * total:.2g} %; they must be those of whole structures"
             )
             yield "energy per atom", message, NO_ROWS
     ratios = dataset.energy / np.concatenate([block @ _all_electron() for _, block in dataset.compositions()])

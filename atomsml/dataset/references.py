@@ -28,13 +28,13 @@ def least_squares_references(dataset: Dataset, elements: Sequence[int]) -> Tenso
 
 
 def fit_compositions(dataset: Dataset, elements: Sequence[int], per_atom: bool) -> tuple[np.ndarray, float]:
-    """Fit energies by one number for each element, and the root mean square of what is left.
+    """Fit energies by one number for each element.
 
-    per_atom=False: E / n = sum_z x_z e_z, with x_z the fraction of element z (and the error in eV per atom);
-    per_atom=True: E = sum_z x_z e_z, as if the energies were already per atom. Structures without an energy do not
-    count. The equations are reduced by QR factorisations of blocks, so that memory does not grow with the dataset.
+    per_atom=False: E / n = sum_z x_z e_z, with x_z the fraction of element z; per_atom=True: E = sum_z x_z e_z, as if
+    the energies were already per atom. Structures without an energy do not count. The equations are reduced by QR
+    factorisations of blocks, so that memory does not grow with the dataset.
 
-    Returns: (elements,) eV, and the error in eV.
+    Returns: (elements,) eV, and the norm of what is left over the norm of the left-hand sides.
     """
     unknown = sorted(set(dataset.elements) - set(elements))
     if unknown:
@@ -48,12 +48,11 @@ def fit_compositions(dataset: Dataset, elements: Sequence[int], per_atom: bool) 
         equations = np.concatenate([block[:, list(elements)] / size, values], axis=1)
         stacked = np.concatenate([reduced, equations[~np.isnan(energy[rows])]])
         reduced = np.linalg.qr(stacked).R
-    labelled = int((~np.isnan(energy)).sum())
-    if labelled == 0:
+    if np.isnan(energy).all():
         raise ValueError("a fit to the energies needs energies, and no structure has one")
     solution, *_ = np.linalg.lstsq(reduced[:, :-1], reduced[:, -1], rcond=1e-10)
-    left = np.linalg.norm(reduced[:, :-1] @ solution - reduced[:, -1]) / np.sqrt(labelled)
-    return solution, float(left)
+    left = np.linalg.norm(reduced[:, :-1] @ solution - reduced[:, -1])
+    return solution, float(left / max(np.linalg.norm(reduced[:, -1]), np.finfo(float).tiny))
 
 
 def isolated_atoms(dataset: Dataset) -> np.ndarray:
