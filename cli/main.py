@@ -14,7 +14,7 @@ from atomsml.cli import convert, data, energy, evaluate, info, md, models, relax
 # plain help: rich would double the time that --help takes
 app = typer.Typer(
     name="atomsml",
-    help="Interatomic potentials for molecules and materials: energies, relaxation, molecular dynamics.",
+    help="Interatomic potentials for molecules and materials: energies, relaxation, molecular dynamics, training.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

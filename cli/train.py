@@ -37,7 +37,7 @@ class TrainingPrecision(StrEnum):
 
 
 def train(
-    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file; `--init` prints one.")] = None,
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="YAML file; `--init` prints one.")] = None,
     init: Annotated[bool, typer.Option("--init", help="Print a commented config to start from, and exit.")] = False,
     train_files: Annotated[list[str], typer.Option("--train", metavar="FILE", help="Training structures.")] = [],  # noqa: B006
     valid: Annotated[
