@@ -17,15 +17,12 @@ from atomsml.training.finetune import mixed_order
 KEPT_ATOMS = 2_000_000  # data sets up to this size stay in memory with their neighbours: about 1 kB an atom
 
 
-class Graphs(TorchDataset[AtomicGraph]):
+class Graphs:
     """Structures of a Dataset with their neighbours; found once where `keep` is set."""
 
     def __init__(self, dataset: Dataset, cutoff: float, keep: bool) -> None:
         self.dataset, self.cutoff, self.keep = dataset, cutoff, keep
         self._kept: dict[int, AtomicGraph] = {}
-
-    def __len__(self) -> int:
-        return len(self.dataset)
 
     def __getitem__(self, index: int) -> AtomicGraph:
         graph = self._kept.get(index)
@@ -34,6 +31,27 @@ class Graphs(TorchDataset[AtomicGraph]):
             if self.keep:
                 self._kept[index] = graph
         return graph
+
+    def batch(self, indices: np.ndarray) -> AtomicGraph | None:
+        """These structures as one graph; None for none."""
+        if len(indices) == 0:
+            return None
+        if self.keep:
+            return AtomicGraph.from_list([self[i] for i in indices.tolist()])
+        return self.dataset.batch(indices).with_neighbors(self.cutoff)  # one read, one search
+
+
+class _Batches(TorchDataset[AtomicGraph | None]):
+    """Batches by their number, as torch's DataLoader asks for them in its worker processes."""
+
+    def __init__(self, graphs: Graphs, plan: Sequence[np.ndarray]) -> None:
+        self.graphs, self.plan = graphs, plan
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, number: int) -> AtomicGraph | None:
+        return self.graphs.batch(self.plan[number])
 
 
 class Loader:
@@ -72,13 +90,14 @@ class Loader:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[AtomicGraph | None]:
         """This process's share of the batches of an epoch from number `start`; None where it has none."""
-        return self._graphs(self.plan(epoch)[start:])
+        return self._graphs(self._shares(self.plan(epoch)[start:]))
 
     def in_order(self) -> Iterator[tuple[AtomicGraph, np.ndarray]]:
         """This process's share of all structures in their order, with their indices: for evaluation."""
-        plan = [part for part in self._shares(self._plan(np.arange(len(self.dataset)))) if len(part)]
-        for indices in plan:
-            yield AtomicGraph.from_list([self.graphs[i] for i in indices.tolist()]), indices
+        shares = [share for share in self._shares(self._plan(np.arange(len(self.dataset)))) if len(share)]
+        for graph, indices in zip(self._graphs(shares), shares, strict=True):
+            assert graph is not None  # no share is empty
+            yield graph, indices
 
     def _plan(self, order: np.ndarray) -> list[np.ndarray]:
         limits = self.batch
@@ -89,20 +108,13 @@ class Loader:
     def _shares(self, plan: Sequence[np.ndarray]) -> list[np.ndarray]:
         return [indices[self.world.rank :: self.world.size] for indices in plan]
 
-    def _graphs(self, plan: Sequence[np.ndarray]) -> Iterator[AtomicGraph | None]:
-        shares = self._shares(plan)
+    def _graphs(self, shares: Sequence[np.ndarray]) -> Iterator[AtomicGraph | None]:
         if self.workers == 0:
-            yield from (_join([self.graphs[i] for i in indices.tolist()]) for indices in shares)
+            yield from map(self.graphs.batch, shares)
             return
-        loader = DataLoader(
-            self.graphs,
-            batch_sampler=[indices.tolist() for indices in shares],
-            collate_fn=_join,
+        yield from DataLoader(
+            _Batches(self.graphs, shares),
+            batch_size=None,
             num_workers=self.workers,
             multiprocessing_context="spawn",  # a forked child would inherit the threads' locks
         )
-        yield from loader
-
-
-def _join(graphs: Sequence[AtomicGraph]) -> AtomicGraph | None:
-    return AtomicGraph.from_list(graphs) if graphs else None
