@@ -10,6 +10,7 @@ interpreter of its own, since the two want different versions of e3nn.
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -180,6 +181,7 @@ class Peer:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            env={**os.environ, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"},  # mace-torch unpickles constants of e3nn
         )
 
     def milliseconds(self) -> float:
