@@ -17,6 +17,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ class Run:
         """Train until a limit is reached or a stop is requested; evaluates, logs and saves on the way.
 
         Raises:
-            ValueError: the loss became NaN or infinite; the batch is in bad_batch.extxyz.
+            ValueError: the loss became NaN or infinite (the batch is in bad_batch.extxyz), or memory ran out.
             OSError: a file cannot be written, for instance because the disk is full; what was there before is whole.
         """
         loggers = self._open_loggers() if self.world.is_first else []
@@ -117,6 +118,13 @@ class Run:
                     return
         except NonFiniteLoss as error:
             raise ValueError(self._save_bad_batch(error)) from None
+        except (MemoryError, RuntimeError) as error:  # torch has no type of its own for memory of the CPU
+            if not re.search("out of memory|not enough memory|allocate memory", str(error)):
+                raise
+            raise ValueError(
+                f"out of memory at step {self.state.step + 1}; lower batch.structures, or bound batch.atoms or "
+                "batch.edges, or take a smaller model, in a new folder"
+            ) from None
         finally:
             for logger in loggers:
                 logger.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +78,31 @@ def test_elements_that_were_not_trained_on_are_refused_before_the_first_step(
     with pytest.raises(ValueError, match="the valid set: the model does not know Cu; it was made for H O"):
         Run(config(small, water, data={"valid": str(crystals)}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+OUT_OF_MEMORY = """
+import resource, sys
+from pathlib import Path
+import torch
+from atomsml.training.config import config_from_values
+from atomsml.training.run import Run
+torch.set_num_threads(1)
+options = {"channels": 512, "lmax": 1, "hidden_lmax": 1, "correlation": 2, "radial_mlp": [8], "cutoff": 4.0}
+values = {"data": {"train": sys.argv[1], "valid": 6}, "model_options": options, "batch": {"structures": 24}}
+run = Run(config_from_values({**values, "max_steps": 3}), Path(sys.argv[2]))
+steps = run.steps()
+next(steps)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, resource.RLIM_INFINITY))
+try:
+    next(steps)
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the size of a process is read from Linux's /proc")
+def test_memory_that_runs_out_is_a_clear_error(tmp_path: Path, water: Path) -> None:
+    command = [sys.executable, "-c", OUT_OF_MEMORY, str(water), str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "out of memory at step 2; lower batch.structures" in done.stdout, done.stderr
