@@ -1,6 +1,6 @@
 """Force error on a validation set against time: `atomsml train` beside `mace_run_train`, on the same cores.
 
-    python benchmarks/time_to_accuracy.py DATA -o FOLDER [--minutes 10] [--peer .venv-peers/bin/python] [--docs]
+    python benchmarks/time_to_accuracy.py DATA -o FOLDER [--minutes 10] [--only 3BPA] [--peer PYTHON] [--docs]
 
 Two sets: 3BPA at 300 K (molecules; energies and forces), and silicon of the mlearn set (crystals; stress as well), each
 divided into a training and a validation file that both programs read. Both train MACE with 64x0e + 64x1o features, two
@@ -163,6 +163,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="for each program on each set")
     parser.add_argument("--peer", default=".venv-peers/bin/python", metavar="PYTHON", help="that has mace-torch")
     parser.add_argument("--threads", type=int, default=2, help="cores, and threads of each program")
+    parser.add_argument("--only", choices=[case.name for case in CASES], help="one set alone")
     parser.add_argument("--docs", action="store_true", help="put the results into docs/ as well")
     arguments = parser.parse_args()
     if arguments.output.exists() and any(arguments.output.iterdir()):
@@ -171,7 +172,7 @@ def main() -> None:
     os.sched_setaffinity(0, cores)  # the programs inherit this, and the environment
     os.environ["OMP_NUM_THREADS"] = str(len(cores))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # or the program that waits would wait for ever
-    results = {case.name: compete(case, arguments) for case in CASES}
+    results = {case.name: compete(case, arguments) for case in CASES if arguments.only in (None, case.name)}
     text = report(results, len(cores), arguments)
     (arguments.output / "table.md").write_text(text, encoding="utf-8")
     (arguments.output / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -286,8 +287,8 @@ def draw(results: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> N
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator
 
-    figure, axes = plt.subplots(1, len(results), figsize=(9, 4), layout="constrained")
-    for axis, (case, curves) in zip(axes, results.items(), strict=True):
+    figure, axes = plt.subplots(1, len(results), figsize=(9, 4), layout="constrained", squeeze=False)
+    for axis, (case, curves) in zip(axes[0], results.items(), strict=True):
         for name, curve in curves.items():
             minutes, errors = [row["minutes"] for row in curve], [row["forces_rmse"] for row in curve]
             axis.plot(minutes, errors, marker=".", markersize=4, linewidth=1.2, label=name)

@@ -80,6 +80,7 @@ def train(
     from dataclasses import replace
 
     from atomsml.cli.output import print_json
+    from atomsml.dataset import LabelKeys
     from atomsml.training.config import config_from_values, read_values, starter_config
 
     if init:
@@ -107,16 +108,9 @@ def train(
         _put(values, key, value)
     if not any(values.get(limit) for limit in ("max_minutes", "max_epochs", "max_steps")):
         values["max_minutes"] = DEFAULT_MINUTES
-    keys = {
-        "energy": energy_key,
-        "forces": forces_key,
-        "stress": stress_key,
-        "virial": virial_key,
-        "config_type": config_type_key,
-        "group": group_key,
-    }
+    keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group_key)
     try:
-        parsed = config_from_values(values, {name: key for name, key in keys.items() if key is not None})
+        parsed = config_from_values(values, keys)
     except ValueError as error:
         raise ValueError(f"{config}: {error}" if config else str(error)) from None
     results = [

@@ -3,8 +3,8 @@
 An operation that runs the same arithmetic for every channel is written out once for a vector of `lanes` neighbouring
 channels: what is known beforehand (paths, coefficients, numbers of rows and channels) becomes straight-line code with
 constant addresses, what is not (atoms, edges) becomes loops. LLVM comes as the wheel of llvmlite, so that nobody
-needs a compiler. Written like this a kernel is both several times faster than loops which a compiler has to vectorise,
-and quick to compile, since no time goes into proving that arrays do not overlap.
+needs a compiler. Written like this a kernel does not depend on what a compiler makes of loops, and is
+quick to compile, since no time goes into proving that arrays do not overlap.
 
 Arrays are contiguous; their element type is the `dtype` of the kernel, of indices int64.
 """

@@ -75,7 +75,7 @@ class FinetuneConfig:
 
     model: str | None = None  # embedded name or model file; null: train from scratch
     method: Literal["naive", "freeze", "lora"] = "naive"  # train all weights, some, or low-rank changes
-    trainable: tuple[str, ...] = ("readouts.*",)  # for freeze: patterns of the weights that are trained
+    trainable: tuple[str, ...] = ()  # for freeze: patterns of the weights that are trained, as in ["readouts.*"]
     lora_rank: int = 8  # for lora: size of the factors
     lora_alpha: float = 8.0  # the change of a matrix is lora_alpha / lora_rank times its two factors
     replay: tuple[SourceConfig, ...] = ()  # structures of the model's own training set, against forgetting
@@ -84,6 +84,11 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         if self.replay and self.model is None:
             raise ValueError("finetune.replay needs finetune.model; without one, list the files under data.train")
+        if (self.method == "freeze") != bool(self.trainable):
+            raise ValueError(
+                "finetune.trainable names what the method freeze leaves free: give both or neither, "
+                f"got method {self.method!r} and trainable {list(self.trainable)}"
+            )
         if self.lora_rank < 1 or self.lora_alpha <= 0:
             raise ValueError(
                 f"finetune.lora_rank and lora_alpha must be positive, got {self.lora_rank} and {self.lora_alpha}"
@@ -146,7 +151,7 @@ def read_values(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def config_from_values(values: dict[str, Any], keys: dict[str, str] | None = None) -> TrainingConfig:
+def config_from_values(values: dict[str, Any], keys: LabelKeys = LabelKeys()) -> TrainingConfig:  # noqa: B008 (frozen)
     """A config from nested plain values; a source may be a bare file name, and one source need not be a list.
 
     File names are relative to the folder from which the program runs. `keys` are those of sources without their own.
@@ -166,12 +171,12 @@ def config_from_values(values: dict[str, Any], keys: dict[str, str] | None = Non
     return config
 
 
-def _sources(name: str, value: Any, keys: dict[str, str] | None) -> Any:
+def _sources(name: str, value: Any, keys: LabelKeys) -> Any:
     if name not in ("train", "valid", "test", "replay") or isinstance(value, int | float):
         return value
     items = value if isinstance(value, list) else [value]
     sources = [{"file": item} if isinstance(item, str) else item for item in items]
-    return [{"keys": keys, **source} if keys and isinstance(source, dict) else source for source in sources]
+    return [{"keys": dataclasses.asdict(keys), **source} if isinstance(source, dict) else source for source in sources]
 
 
 def write_config(config: TrainingConfig) -> str:

@@ -221,11 +221,6 @@ def _array(values: Tensor | None, shape: tuple[int, ...]) -> NDArray[np.float64]
     return np.full(shape, np.nan) if values is None else values.detach().cpu().double().numpy()
 
 
-def collect(predict: Predict, batches: Batches) -> Collected:
-    """Labels and predictions over batches of labelled graphs, kept instead of summed."""
-    return Collected.concatenate([Collected.from_batch(predict(graph), graph, types) for graph, types in batches])
-
-
 def rmse_without_shifts(errors: NDArray[np.float64], composition: NDArray[np.int64]) -> float | None:
     """RMSE of energy errors per atom once the best constant for each element is taken off: what is left if the model
     and the labels only count energies from different reference levels.

@@ -195,6 +195,12 @@ def test_lora_of_a_model_without_matrices_is_refused(pair_potential: Potential) 
         prepare(pair_potential, LORA, torch.Generator())
 
 
+def test_freezing_and_its_patterns_go_together() -> None:
+    for values in ({"method": "freeze"}, {"method": "lora", "trainable": ("readouts.*",)}):
+        with pytest.raises(ValueError, match="give both or neither"):
+            FinetuneConfig(model="base", **values)
+
+
 def test_pattern_that_matches_nothing_lists_the_names() -> None:
     config = FinetuneConfig(model="base", method="freeze", trainable=("readouts.*", "readout.*"))
     with pytest.raises(

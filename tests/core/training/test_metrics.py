@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Prediction
-from atomsml.training.metrics import Collected, ErrorTable, collect, format_table, measure, rmse_without_shifts
+from atomsml.training.metrics import Collected, ErrorTable, format_table, measure, rmse_without_shifts
 
 TYPES = ("bulk", "slab", "molecule")
 ELEMENTS = (1, 6, 8)
@@ -208,7 +208,8 @@ def test_text_of_a_table() -> None:
 
 
 def test_collected_arrays_give_the_same_errors(batches: list[Batch]) -> None:
-    collected = collect(predict, batches)
+    parts = [Collected.from_batch(predict(graph), graph, types) for graph, types in batches]
+    collected = Collected.concatenate(parts)
     table = measure(predict, batches, TYPES, ELEMENTS).table()
     slab = collected.config_types == "slab"
     energy = (collected.energy_predicted - collected.energy_label)[slab]
