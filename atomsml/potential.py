@@ -10,7 +10,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from functools import partial
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,12 @@ class Prediction:
 
 Predict = Callable[[AtomicGraph], Prediction]
 """What everything downstream of a potential asks for: sums, committees and direct-force models fit as well."""
+
+
+class Predictor(Protocol):
+    """A Predict that computes no more than it is asked for."""
+
+    def __call__(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction: ...
 
 
 class Potential(nn.Module, ABC):
@@ -66,6 +73,14 @@ class Potential(nn.Module, ABC):
         self.to(dtype)
         self.references = references.to(self.references.device)
         return self
+
+    def predictor(self, exact: bool = False) -> Predictor:
+        """The fastest way from graphs to energies, forces and stress, for the weights as they are now.
+
+        A graph may hold edges longer than the cutoff, as a list with a skin does: they do not count. Unless `exact`, an
+        architecture may tabulate its radial functions. Nothing can be differentiated further: training uses `evaluate`.
+        """
+        return partial(evaluate, self)
 
     def last_layer(self) -> list[nn.Parameter]:
         """Weights w in which the energy is linear: E = E0 + w . f, where neither E0 nor f depends on w.

@@ -41,6 +41,12 @@ def lanes(dtype: torch.dtype) -> int:
     return register // dtype.itemsize
 
 
+@lru_cache
+def registers() -> int:
+    """Number of vector registers."""
+    return 32 if binding.get_host_cpu_features().get("avx512f") or "aarch64" in target_machine().triple else 16
+
+
 def whole_vectors(x: torch.Tensor) -> torch.Tensor:
     """Contiguous, with channels (the last axis) of zeros that fill the last vector."""
     missing = -x.shape[-1] % lanes(x.dtype)
