@@ -43,12 +43,12 @@ class _SolidHarmonics(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         (harmonics,) = ctx.saved_tensors
-        derivatives = harmonics @ _gradient_matrix(ctx.lmax).to(harmonics)
+        derivatives = harmonics @ gradient_matrix(ctx.lmax).to(harmonics)
         return (derivatives.unflatten(-1, (3, -1)) @ grad.unsqueeze(-1)).squeeze(-1), None
 
 
 @lru_cache
-def _gradient_matrix(lmax: int) -> torch.Tensor:
+def gradient_matrix(lmax: int) -> torch.Tensor:
     """D[j, i * components + k] of d S_k / d x_i = sum_j S_j D[j, i, k], for the solid harmonics S.
 
     The gradient of degree l is the coupling of degrees l - 1 and 1; Euler's theorem, sum_i x_i dS/dx_i = l S, read off

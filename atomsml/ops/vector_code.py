@@ -58,7 +58,7 @@ class Code:
 
     Args:
         name: of the function.
-        pointers: names of its arrays; those of int64 end in "_index".
+        pointers: names of its arrays; those of int64 end in "_index", those that are float64 in any kernel in "_double".
         counts: names of its int64 arguments.
         dtype: of all other arrays, torch.float32 or torch.float64.
     """
@@ -70,21 +70,29 @@ class Code:
         self.scalar = ir.FloatType() if dtype == torch.float32 else ir.DoubleType()
         self.vector = ir.VectorType(self.scalar, self.lanes)
         self.module = ir.Module(name)
-        types = [I64.as_pointer() if p.endswith("_index") else self.scalar.as_pointer() for p in pointers]
+        kinds = {"index": I64, "double": ir.DoubleType()}
+        types = [kinds.get(name.rpartition("_")[2], self.scalar).as_pointer() for name in pointers]
         function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), types + [I64] * len(counts)), name)
         for argument in function.args[: len(pointers)]:
             argument.add_attribute("noalias")
         self.arguments = dict(zip([*pointers, *counts], function.args, strict=True))
         self.builder = ir.IRBuilder(function.append_basic_block())
+        self._intrinsics: dict[str, ir.Function] = {}
         kind = "f32" if dtype == torch.float32 else "f64"
         three = ir.FunctionType(self.vector, [self.vector] * 3)
-        self._fma = ir.Function(self.module, three, f"llvm.fmuladd.v{self.lanes}{kind}")
+        self._fma = self.intrinsic(f"llvm.fmuladd.v{self.lanes}{kind}", three)
         ask = ir.FunctionType(ir.VoidType(), [BYTES, I32, I32, I32])
-        self._prefetch = ir.Function(self.module, ask, "llvm.prefetch.p0")
+        self._prefetch = self.intrinsic("llvm.prefetch.p0", ask)
         self.zero = ir.Constant(self.vector, None)
 
     def __getitem__(self, name: str) -> ir.Value:
         return self.arguments[name]
+
+    def intrinsic(self, name: str, kind: ir.FunctionType) -> ir.Function:
+        """A function that LLVM provides."""
+        if name not in self._intrinsics:
+            self._intrinsics[name] = ir.Function(self.module, kind, name)
+        return self._intrinsics[name]
 
     def constant(self, value: float) -> ir.Value:
         """A vector of equal numbers."""
