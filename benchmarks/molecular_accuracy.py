@@ -220,7 +220,7 @@ def write_results(names: Sequence[str], arguments: argparse.Namespace) -> None:
     draw(results, output / CURVES)
     print(text)
     if arguments.docs:
-        replace_section(SECTION, text)
+        replace_section(DOCS / "accuracy.md", SECTION, text)
         picture = DOCS / "images" / f"rmd17_{CURVES}"
         picture.parent.mkdir(exist_ok=True)
         picture.write_bytes((output / CURVES).read_bytes())

@@ -1,11 +1,13 @@
-"""What the benchmarks of training share: reading published sets, and tables with their places in docs/accuracy.md."""
+"""What benchmarks share: reading published sets, and tables with their places in the documentation."""
 
 from __future__ import annotations
 
 import io
 import json
 import lzma
+import math
 import platform
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,9 +48,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def replace_section(name: str, text: str) -> None:
-    """Put a text between the two comments `<!-- name: begin -->` and `<!-- name: end -->` of docs/accuracy.md."""
-    page = DOCS / "accuracy.md"
+def three_digits(value: float) -> str:
+    """Three significant digits, or all that stand before the point."""
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}" if value > 0 else "0"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, and the smallest and the largest in brackets."""
+    return f"{three_digits(statistics.median(values))} ({three_digits(min(values))}-{three_digits(max(values))})"
+
+
+def replace_section(page: Path, name: str, text: str) -> None:
+    """Put a text between the two comments `<!-- name: begin -->` and `<!-- name: end -->` of a page."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     before, _, rest = page.read_text(encoding="utf-8").partition(begin)
     _, found, after = rest.partition(end)

@@ -179,7 +179,7 @@ def main() -> None:
     draw(results, arguments.output / PICTURE)
     print(text)
     if arguments.docs:
-        replace_section(SECTION, text)
+        replace_section(DOCS / "accuracy.md", SECTION, text)
         (DOCS / "images").mkdir(exist_ok=True)
         (DOCS / "images" / PICTURE).write_bytes((arguments.output / PICTURE).read_bytes())
 
