@@ -105,7 +105,7 @@ class _Product:
         """Tiles of as many atoms as fit into the registers, then of half as many, and so on for those left over."""
         n = self.code["first"]
         for atoms in (8, 4, 2, 1):
-            if atoms == 1 or atoms * self.components < registers() // 2:
+            if atoms == 1 or atoms * self.components < registers() // 2:  # room for two vectors of columns
                 n = self._atoms(n, atoms)
 
     def _atoms(self, first: Value, atoms: int) -> Value:
