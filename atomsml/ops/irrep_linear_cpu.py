@@ -49,7 +49,10 @@ class IrrepProduct:
         self._kernel = _kernel(shapes, joined_in, joined_out, accumulate, dtype)
 
     def __call__(self, x: Sequence[Tensor], out: Sequence[Tensor], first: int, last: int, element: int = 0) -> None:
-        """Fill `out` for atoms first <= n < last. One array each where joined, else one per degree; all contiguous."""
+        """Fill `out` for atoms first <= n < last.
+
+        One array each where joined, else one per degree; all contiguous, and those of x apart from those of out.
+        """
         self._kernel([self._weights, *x, *out], first, last, element)
 
 
