@@ -146,7 +146,7 @@ def evaluate(
     if not forces and not stress:
         with torch.set_grad_enabled(create_graph):
             atom_energies = potential(graph)
-            return Prediction(_sum_by_system(atom_energies, graph), atom_energies)
+            return Prediction(sum_by_system(atom_energies, graph), atom_energies)
     with torch.enable_grad():
         positions = graph.positions.detach().requires_grad_(True)
         strain = torch.zeros_like(graph.cell, requires_grad=True)
@@ -155,7 +155,7 @@ def evaluate(
             strained, cell = apply_strain(positions, graph.cell, 0.5 * (strain + strain.mT), graph.batch)
             variables = graph.replace(positions=strained, cell=cell)
         atom_energies = potential(variables)
-        energy = _sum_by_system(atom_energies, graph)
+        energy = sum_by_system(atom_energies, graph)
         wanted = ([positions] if forces else []) + ([strain] if stress else [])
         gradients = list(
             torch.autograd.grad(energy.sum(), wanted, create_graph=create_graph, materialize_grads=True)
@@ -170,17 +170,17 @@ def evaluate(
         energy=energy,
         atom_energies=atom_energies,
         forces=None if position_gradient is None else -position_gradient,
-        stress=None if strain_gradient is None else _stress(strain_gradient, graph),
+        stress=None if strain_gradient is None else stress_of(strain_gradient, graph),
     )
 
 
-def _sum_by_system(atom_energies: Tensor, graph: AtomicGraph) -> Tensor:
+def sum_by_system(atom_energies: Tensor, graph: AtomicGraph) -> Tensor:
     total = atom_energies.new_zeros(graph.num_systems)
     return total.index_add(0, graph.batch, atom_energies)
 
 
-def _stress(strain_gradient: Tensor, graph: AtomicGraph) -> Tensor:
-    """(systems, 3, 3) stress; NaN where a cell has no volume, so that none is ever made up."""
+def stress_of(strain_gradient: Tensor, graph: AtomicGraph) -> Tensor:
+    """(systems, 3, 3) stress from dE/dstrain; NaN where a cell has no volume, so that none is ever made up."""
     found = volume(graph.cell)
     known = graph.pbc.any(dim=1) & (found > 0)
     # not a division by NaN: its derivative would spoil the other systems of a training batch

@@ -82,13 +82,14 @@ class RadialTable:
         return torch.einsum("ei,eif->ef", weights, near), torch.einsum("ei,eif->ef", slopes, near)
 
 
-def tabulate(function: Callable[[Tensor], Tensor], cutoff: float, tolerance: float) -> RadialTable:
-    """Spline fitted to functions of the distance by least squares, as fine as it must be.
+def tabulate(
+    function: Callable[[Tensor], Tensor], cutoff: float, tolerance: float, pieces: int = MIN_PIECES
+) -> RadialTable:
+    """Spline fitted to functions of the distance by least squares, as fine as it must be; of `pieces` at least.
 
     function: (points,) distances in A -> (kinds, points, functions) float64, twice differentiable by autograd. Both
     deviations of the table are below `tolerance`; raises ValueError where 2048 pieces do not reach it.
     """
-    pieces = MIN_PIECES
     while True:
         table = RadialTable(_fit(function, cutoff, pieces), cutoff)
         value, slope = _deviations(table, function)

@@ -9,14 +9,16 @@ of at most three components instead of a row of dense tensors over 16^3 of them.
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
+from importlib.util import find_spec
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from atomsml.o3.coupling import symmetric_basis
-from atomsml.ops import contraction_cpu
 
 
 class ContractionTable(torch.nn.Module):
@@ -28,6 +30,10 @@ class ContractionTable(torch.nn.Module):
     run          (R, 3)       (output, first factor, second factor) that successive terms share
     run_start    (R + 1,)     terms run_start[r] .. run_start[r + 1] - 1 belong to run r
     third        (K,)         the third factor of each term
+    values       (K, 4)       (term, three factors), ordered by output
+    derivatives  (G, 4)       the same for derivatives, ordered by component; factor D + 1 + o is the gradient of output o
+    value_start  (O + 1,)     terms of output o are values[value_start[o] : value_start[o + 1]]
+    derivative_start (D + 1,) the same for components and `derivatives`
     paths                     (l_out, degree, number of weights), in the order of `coefficients_from_weights`
     ============ ============ =========================================================================================
 
@@ -39,6 +45,10 @@ class ContractionTable(torch.nn.Module):
     run: Tensor
     run_start: Tensor
     third: Tensor
+    values: Tensor
+    value_start: Tensor
+    derivatives: Tensor
+    derivative_start: Tensor
 
     def __init__(self, lmax: int, correlation: int, hidden_lmax: int) -> None:
         super().__init__()
@@ -70,6 +80,12 @@ class ContractionTable(torch.nn.Module):
         self.register_buffer("run", torch.tensor(list(lengths)), persistent=False)
         self.register_buffer("run_start", torch.tensor([0, *accumulate(lengths.values())]), persistent=False)
         self.register_buffer("third", table[:, 3].contiguous(), persistent=False)
+        values = torch.column_stack([torch.arange(len(table)), self.index])
+        derivatives, component = _derivatives(self.index, self.output, self.num_components)
+        self.register_buffer("values", values, persistent=False)
+        self.register_buffer("value_start", _starts(self.output, self.num_outputs), persistent=False)
+        self.register_buffer("derivatives", derivatives, persistent=False)
+        self.register_buffer("derivative_start", _starts(component, self.num_components), persistent=False)
 
 
 def _group_into_runs(terms: Sequence[tuple[int, ...]]) -> tuple[list[int], list[tuple[int, ...]]]:
@@ -95,6 +111,20 @@ def _group_into_runs(terms: Sequence[tuple[int, ...]]) -> tuple[list[int], list[
     return [position for _, position in grouped], [term for term, _ in grouped]
 
 
+def _derivatives(index: Tensor, output: Tensor, components: int) -> tuple[Tensor, Tensor]:
+    """`ContractionTable.derivatives`, and the component by which each is the derivative."""
+    term, gradient = torch.arange(len(index)), components + 1 + output
+    rows = torch.cat([torch.column_stack([term, gradient, index.roll(-d, dims=1)[:, 1:]]) for d in range(3)])
+    component, order = index.T.flatten().sort(stable=True)
+    real = component < components  # the constant one has no derivative
+    return rows[order[real]], component[real]
+
+
+def _starts(ascending: Tensor, count: int) -> Tensor:
+    """Where each of 0 .. count - 1 starts among ascending numbers, and the end."""
+    return torch.searchsorted(ascending, torch.arange(count + 1))
+
+
 def coefficients_from_weights(weights: Sequence[Tensor], table: ContractionTable) -> Tensor:
     """Coefficient of every term, (S, K, C), from the weights of each of `table.paths`, (S, number of weights, C)."""
     stacked = torch.cat(list(weights), dim=1)
@@ -104,15 +134,20 @@ def coefficients_from_weights(weights: Sequence[Tensor], table: ContractionTable
 def contract(features: Tensor, coefficients: Tensor, species: Tensor, table: ContractionTable) -> Tensor:
     """Contract features (N, D, C) with coefficients (S, K, C) of each atom's species (N,) to (N, O, C).
 
-    float32 and float64 on a CPU go through compiled kernels, which can be differentiated twice; everything else goes
-    through `contract_reference`. Raises ValueError where shapes or dtypes do not fit or a species has no row.
+    float32 and float64 go through compiled kernels, which can be differentiated twice, on a CPU and, where Triton is
+    installed, on a GPU; everything else goes through `contract_reference`. Raises ValueError where shapes or dtypes do
+    not fit, and on a CPU, which need not wait for the answer, where a species has no row.
     """
     if features.dtype == torch.bfloat16:  # as matrix products under autocast return
         features = features.to(coefficients.dtype)
     _check(features, coefficients, species, table)
-    if features.device.type != "cpu" or features.dtype not in (torch.float32, torch.float64):
+    if _kernels(features.device) is None or features.dtype not in (torch.float32, torch.float64):
         return contract_reference(features, coefficients, species, table)
-    if len(species) and not 0 <= int(species.min()) <= int(species.max()) < len(coefficients):
+    if (
+        features.device.type == "cpu"
+        and len(species)
+        and not 0 <= int(species.min()) <= int(species.max()) < len(coefficients)
+    ):
         raise ValueError(f"species must lie in 0..{len(coefficients) - 1}, one row of coefficients each")
     out = _Contraction.apply(features, coefficients, species, table)
     if coefficients.requires_grad:
@@ -129,6 +164,20 @@ def contract_reference(features: Tensor, coefficients: Tensor, species: Tensor, 
     terms = coefficients[species] * padded[:, first] * padded[:, second] * padded[:, third]  # (N, K, C)
     shape = (features.shape[0], table.num_outputs, features.shape[2])
     return features.new_zeros(shape).index_add(1, table.output, terms)
+
+
+@lru_cache
+def _kernels(device: torch.device) -> Any:
+    """The module with the kernels for a device, or None."""
+    if device.type == "cpu":
+        from atomsml.ops import contraction_cpu
+
+        return contraction_cpu
+    if device.type == "cuda" and find_spec("triton"):
+        from atomsml.ops import contraction_triton
+
+        return contraction_triton
+    return None
 
 
 def _check(features: Tensor, coefficients: Tensor, species: Tensor, table: ContractionTable) -> None:
@@ -151,7 +200,7 @@ class _Contraction(torch.autograd.Function):
     def forward(ctx, features, coefficients, species, table):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(features, coefficients, species)
         ctx.table = table
-        return contraction_cpu.forward(features, coefficients, species, table)
+        return _kernels(features.device).forward(features, coefficients, species, table)
 
     @staticmethod
     def backward(ctx, grad_output):  # type: ignore[no-untyped-def]
@@ -169,7 +218,7 @@ class _FeatureGradient(torch.autograd.Function):
     def forward(ctx, grad_output, features, coefficients, species, table):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(grad_output, features, coefficients, species)
         ctx.table = table
-        return contraction_cpu.backward(grad_output, features, coefficients, species, table)
+        return _kernels(features.device).backward(grad_output, features, coefficients, species, table)
 
     @staticmethod
     def backward(ctx, v):  # type: ignore[no-untyped-def]
@@ -181,7 +230,7 @@ class _AlongDirection(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, v, grad_output, features, coefficients, species, table):  # type: ignore[no-untyped-def]
-        return contraction_cpu.backward_along(v, grad_output, features, coefficients, species, table)
+        return _kernels(features.device).backward_along(v, grad_output, features, coefficients, species, table)
 
     @staticmethod
     def backward(ctx, *_):  # type: ignore[no-untyped-def]
@@ -214,7 +263,7 @@ class _CoefficientGradient(torch.autograd.Function):
     def forward(ctx, grad_output, features, species, table, num_species):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(grad_output, features, species)
         ctx.table = table
-        return contraction_cpu.backward_coefficients(grad_output, features, species, table, num_species)
+        return _kernels(features.device).backward_coefficients(grad_output, features, species, table, num_species)
 
     @staticmethod
     def backward(ctx, u):  # type: ignore[no-untyped-def]

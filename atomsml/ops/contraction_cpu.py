@@ -83,12 +83,12 @@ def _run(
 ) -> None:
     atoms, components, channels = shape
     indices = [species.contiguous(), table.run, table.run_start, table.third]
-    kernel = _kernel(kind, components, table.num_outputs, channels, arrays[0].dtype)
+    kernel = contraction_kernel(kind, components, table.num_outputs, channels, arrays[0].dtype)
     kernel([*indices, *arrays], atoms, len(table.run), terms)
 
 
 @lru_cache
-def _kernel(kind: str, components: int, outputs: int, channels: int, dtype: torch.dtype) -> Kernel:
+def contraction_kernel(kind: str, components: int, outputs: int, channels: int, dtype: torch.dtype) -> Kernel:
     body, names = {
         "forward": (_forward, ["scratch_x", "x", "w", "out"]),
         "backward": (_backward, ["scratch_x", "scratch_gx", "g", "x", "w", "grad"]),

@@ -13,14 +13,15 @@ Clebsch-Gordan coefficients of path p = (l1, l2, l3), times sqrt(2 l3 + 1) so th
 | R | weights | (rows, paths, channels); edges may share a row, as the two directions of a pair do |
 | out | | for each l3, ascending: (atoms, 2 l3 + 1, paths to l3 * channels) |
 
-`convolve` runs compiled kernels on CPU and the plain-torch reference elsewhere. Both are differentiable to second
-order, as training on forces needs.
+`convolve` runs compiled kernels on CPU and, where Triton is installed, on GPU; the plain-torch reference elsewhere. All
+are differentiable to second order, as training on forces needs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,16 @@ class Edges:
     row_start: Tensor  # (atoms + 1,): edges into atom n are row_start[n] .. row_start[n + 1] - 1
     weight_row: Tensor  # (edges,)
 
+    @cached_property
+    def by_sender(self) -> Tensor:
+        """Numbers of the edges, ordered by sender."""
+        return torch.argsort(self.sender, stable=True)
+
+    @cached_property
+    def by_weight_row(self) -> Tensor:
+        """Numbers of the edges, ordered by weight row."""
+        return torch.argsort(self.weight_row, stable=True)
+
     @staticmethod
     def from_index(edge_index: Tensor, num_atoms: int, weight_row: Tensor | None = None) -> Edges:
         """Without `weight_row` every edge has weights of its own."""
@@ -126,7 +137,7 @@ def convolve(
     for x in (features, harmonics, weights):
         dtype = torch.promote_types(dtype, x.dtype)
     features, harmonics, weights = features.to(dtype), harmonics.to(dtype), weights.to(dtype)
-    if features.device.type != "cpu":
+    if _kernels(features.device) is None:
         return convolve_reference(features, harmonics, weights, edges, table)
     return [out.flatten(2) for out in _Convolve.apply(features, harmonics, weights, edges, table)]
 
@@ -153,14 +164,26 @@ def convolve_reference(
     return results
 
 
+@lru_cache
+def _kernels(device: torch.device) -> Any:
+    """The module with the kernels for a device, or None."""
+    if device.type == "cpu":
+        from atomsml.ops import convolution_cpu
+
+        return convolution_cpu
+    if device.type == "cuda" and find_spec("triton"):
+        from atomsml.ops import convolution_triton
+
+        return convolution_triton
+    return None
+
+
 class _Convolve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h: Tensor, y: Tensor, r: Tensor, edges: Edges, table: ConvolutionTable) -> tuple[Tensor, ...]:
-        from atomsml.ops import convolution_cpu
-
         ctx.save_for_backward(h, y, r)
         ctx.edges, ctx.table = edges, table
-        return tuple(convolution_cpu.forward(h, y, r, edges, table))
+        return tuple(_kernels(h.device).forward(h, y, r, edges, table))
 
     @staticmethod
     def backward(ctx: Any, *g: Tensor) -> tuple[Tensor | None, ...]:
@@ -172,11 +195,9 @@ class _ConvolveBackward(torch.autograd.Function):
     def forward(
         ctx: Any, h: Tensor, y: Tensor, r: Tensor, edges: Edges, table: ConvolutionTable, *g: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        from atomsml.ops import convolution_cpu
-
         ctx.save_for_backward(h, y, r, *g)
         ctx.edges, ctx.table = edges, table
-        return convolution_cpu.backward(g, h, y, r, edges, table)
+        return _kernels(h.device).backward(g, h, y, r, edges, table)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -189,10 +210,8 @@ class _ConvolveDoubleBackward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, edges: Edges, table: ConvolutionTable, *operands: Tensor) -> tuple[Tensor, ...]:
-        from atomsml.ops import convolution_cpu
-
         vh, vy, vr, h, y, r, *g = operands
-        grad_g, *grads = convolution_cpu.double_backward(vh, vy, vr, g, h, y, r, edges, table)
+        grad_g, *grads = _kernels(h.device).double_backward(vh, vy, vr, g, h, y, r, edges, table)
         return (*grads, *grad_g)
 
     @staticmethod

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 from llvmlite.ir import Value
 from torch import Tensor
@@ -31,7 +32,7 @@ from atomsml.ops.convolution import ConvolutionTable, Edges
 from atomsml.ops.vector_code import I64, Code, Kernel, lanes, whole_vectors
 
 EDGES_AHEAD = 3
-Block = Callable[["_Receiver"], None]
+Block = Callable[["Receiver"], None]
 
 
 def forward(h: Tensor, y: Tensor, r: Tensor, edges: Edges, table: ConvolutionTable) -> list[Tensor]:
@@ -91,10 +92,10 @@ def _kernel(kind: str, table: ConvolutionTable, channels: int, dtype: torch.dtyp
     grads = ["grad_h", "grad_y", "grad_r"]
     names, blocks = {
         "forward": (indices + operands + out, [_sum_forward]),
-        "backward": (indices + g + operands + u + grads, [_pull_back, _backward_edges]),
+        "backward": (indices + g + operands + u + grads, [pull_back, _backward_edges]),
         "double_backward": (
             indices + g + operands + u + ["vh", "vy", "vr"] + grad_g + grads,
-            [_pull_back, _double_backward_edges, _sum_double_backward],
+            [pull_back, _double_backward_edges, _sum_double_backward],
         ),
     }[kind]
     code = Code(f"convolution_{kind}", names, ["atoms"], dtype)
@@ -102,7 +103,7 @@ def _kernel(kind: str, table: ConvolutionTable, channels: int, dtype: torch.dtyp
     def receiver(n: Value, _: list[Value]) -> list[Value]:
         def vector_of_channels(c: Value, _: list[Value]) -> list[Value]:
             for block in blocks:
-                block(_Receiver(code, table, channels, n, c))
+                block(Receiver(code, table, channels, n, c))
             return []
 
         code.loop(I64(0), I64(channels), vector_of_channels, step=code.lanes)
@@ -112,7 +113,7 @@ def _kernel(kind: str, table: ConvolutionTable, channels: int, dtype: torch.dtyp
     return code.finish()
 
 
-class _Receiver:
+class Receiver:
     """One receiver and one vector of channels: where things are."""
 
     def __init__(self, code: Code, table: ConvolutionTable, channels: int, n: Value, c: Value) -> None:
@@ -130,17 +131,17 @@ class _Receiver:
         paths = self.table.by_degree[self.table.paths[p][2]]
         return (o * len(paths) + paths.index(p)) * self.channels
 
-    def edges(self, body: Callable[[_Edge, list[Value]], list[Value]], carried: Sequence[Value] = ()) -> list[Value]:
+    def edges(self, body: Callable[[Edge, list[Value]], list[Value]], carried: Sequence[Value] = ()) -> list[Value]:
         code, start = self.code, self.code["row_start_index"]
         first, last = code.integer(start, self.n), code.integer(start, code.builder.add(self.n, I64(1)))
         self.last = code.builder.sub(last, I64(1))
-        return code.loop(first, last, lambda e, values: body(_Edge(self, e), values), carried)
+        return code.loop(first, last, lambda e, values: body(Edge(self, e), values), carried)
 
     def prefetch(self, e: Value, names: Sequence[str]) -> None:
         """Ask for the weights of a later edge: they are scattered over more memory than the caches hold."""
         b = self.code.builder
         ahead = b.add(e, I64(EDGES_AHEAD))
-        edge = _Edge(self, b.select(b.icmp_signed("<", ahead, self.last), ahead, self.last))
+        edge = Edge(self, b.select(b.icmp_signed("<", ahead, self.last), ahead, self.last))
         for name in names:
             for p in range(len(self.table.paths)):
                 self.code.prefetch(edge.r(name), p * self.channels)
@@ -149,10 +150,10 @@ class _Receiver:
         return sum((2 * l1 + 1) * (2 * l2 + 1) for l1, l2, _ in self.table.paths[:p]) * self.code.lanes
 
 
-class _Edge:
+class Edge:
     """One edge into a receiver: addresses of its sender's features, its harmonics and its weights."""
 
-    def __init__(self, receiver: _Receiver, e: Value) -> None:
+    def __init__(self, receiver: Receiver, e: Value) -> None:
         code, table, channels = receiver.code, receiver.table, receiver.channels
         self.code, self.channels = code, channels
         self.sender = code.integer(code["sender_index"], e)
@@ -170,28 +171,28 @@ class _Edge:
         return self.code.row(self.code[name], self.weight_row, self.paths * self.channels, self.c)
 
 
-def _sum_forward(at: _Receiver) -> None:
+def _sum_forward(at: Receiver) -> None:
     code = at.code
 
-    def products(edge: _Edge, p: int, a: int) -> list[tuple[Value, Value]]:
+    def products(edge: Edge, p: int, a: int) -> list[tuple[Value, Value]]:
         x = code.mul(code.load(edge.h("h"), a * at.channels), code.load(edge.r("r"), p * at.channels))
         return [(x, edge.y("y"))]
 
-    _sum_over_edges(at, products, "out")
+    sum_over_edges(at, products, "out")
 
 
-def _sum_double_backward(at: _Receiver) -> None:
+def _sum_double_backward(at: Receiver) -> None:
     code = at.code
 
-    def products(edge: _Edge, p: int, a: int) -> list[tuple[Value, Value]]:
+    def products(edge: Edge, p: int, a: int) -> list[tuple[Value, Value]]:
         h, vh = (code.load(edge.h(name), a * at.channels) for name in ("h", "vh"))
         r, vr = (code.load(edge.r(name), p * at.channels) for name in ("r", "vr"))
         return [(code.fma(vh, r, code.mul(h, vr)), edge.y("y")), (code.mul(h, r), edge.y("vy"))]
 
-    _sum_over_edges(at, products, "grad_g")
+    sum_over_edges(at, products, "grad_g")
 
 
-def _sum_over_edges(at: _Receiver, products: Callable[[_Edge, int, int], list[tuple[Value, Value]]], name: str) -> None:
+def sum_over_edges(at: Receiver, products: Callable[[Edge, int, int], list[tuple[Value, Value]]], name: str) -> None:
     """out(o) = sum over a, b of C[a, b, o] M(a, b), M the sum over edges of x(a) y(b) for all given pairs of x and y.
 
     One path and one a at a time: what a loop over edges sums up stays in registers.
@@ -203,7 +204,7 @@ def _sum_over_edges(at: _Receiver, products: Callable[[_Edge, int, int], list[tu
         for group in _groups(2 * l1 + 1, 2 * l2 + 1):
 
             def body(
-                edge: _Edge, sums: list[Value], p: int = p, l1: int = l1, l2: int = l2, group: range = group
+                edge: Edge, sums: list[Value], p: int = p, l1: int = l1, l2: int = l2, group: range = group
             ) -> list[Value]:
                 updated = list(sums)
                 for i, a in enumerate(group):
@@ -214,13 +215,16 @@ def _sum_over_edges(at: _Receiver, products: Callable[[_Edge, int, int], list[tu
                 return updated
 
             sums = at.edges(body, [code.zero] * (len(group) * (2 * l2 + 1)))
-            for i, a in enumerate(group):
-                for b in range(2 * l2 + 1):
-                    for o in coefficients[a, b].nonzero()[0]:
-                        c = code.constant(coefficients[a, b, o])
-                        out[o] = code.fma(c, sums[i * (2 * l2 + 1) + b], out[o])
+            couple(code, coefficients[group.start : group.stop], sums, out)
         for o, value in enumerate(out):
             code.store(value or code.zero, rows[l3], at.row_offset(p, o))
+
+
+def couple(code: Code, coefficients: np.ndarray, m: Sequence[Value], out: list[Value | None]) -> None:
+    """out(o) += sum over a, b of C[a, b, o] M(a, b)."""
+    for (a, b, o), c in np.ndenumerate(coefficients):
+        if c != 0.0:
+            out[o] = code.fma(code.constant(c), m[a * coefficients.shape[1] + b], out[o])
 
 
 def _groups(rows: int, columns: int) -> list[range]:
@@ -229,7 +233,7 @@ def _groups(rows: int, columns: int) -> list[range]:
     return [range(i, min(i + size, rows)) for i in range(0, rows, size)]
 
 
-def _pull_back(at: _Receiver) -> None:
+def pull_back(at: Receiver, scratch: str = "u") -> None:
     """U(a, b) of this receiver, to scratch memory."""
     code, rows = at.code, at.rows("g")
     for p, (l1, l2, l3) in enumerate(at.table.paths):
@@ -241,13 +245,13 @@ def _pull_back(at: _Receiver) -> None:
                 for o in coefficients[a, b].nonzero()[0]:
                     total = code.fma(code.constant(coefficients[a, b, o]), g[o], total)
                 offset = at.u_offset(p) + (a * (2 * l2 + 1) + b) * code.lanes
-                code.store(total or code.zero, code["u"], offset)
+                code.store(total or code.zero, code[scratch], offset)
 
 
-def _backward_edges(at: _Receiver) -> None:
+def _backward_edges(at: Receiver) -> None:
     code, table, channels = at.code, at.table, at.channels
 
-    def body(edge: _Edge, _: list[Value]) -> list[Value]:
+    def body(edge: Edge, _: list[Value]) -> list[Value]:
         h = [code.load(edge.h("h"), a * channels) for a in range(table.dim_in)]
         grad_h: list[Value | None] = [None] * table.dim_in
         grad_y: list[Value | None] = [None] * table.dim_harmonics
@@ -259,7 +263,7 @@ def _backward_edges(at: _Receiver) -> None:
             grad_r: Value | None = None
             for a in range(l1 * l1, (l1 + 1) ** 2):
                 x, q = code.mul(h[a], r), None
-                for b, u in _row_of_u(at, p, a):
+                for b, u in row_of_u(at, p, a):
                     q = code.fma(u, code.splat(y, b), q)
                     grad_y[b] = code.fma(x, u, grad_y[b])
                 grad_h[a] = code.fma(r, q, grad_h[a])
@@ -271,10 +275,10 @@ def _backward_edges(at: _Receiver) -> None:
     at.edges(body)
 
 
-def _double_backward_edges(at: _Receiver) -> None:
+def _double_backward_edges(at: Receiver) -> None:
     code, table, channels = at.code, at.table, at.channels
 
-    def body(edge: _Edge, _: list[Value]) -> list[Value]:
+    def body(edge: Edge, _: list[Value]) -> list[Value]:
         h, vh = ([code.load(edge.h(name), a * channels) for a in range(table.dim_in)] for name in ("h", "vh"))
         grad_h: list[Value | None] = [None] * table.dim_in
         grad_y: list[Value | None] = [None] * table.dim_harmonics
@@ -286,7 +290,7 @@ def _double_backward_edges(at: _Receiver) -> None:
             grad_r: Value | None = None
             for a in range(l1 * l1, (l1 + 1) ** 2):
                 xv, q, qv = code.fma(vh[a], r, code.mul(h[a], vr)), None, None
-                for b, u in _row_of_u(at, p, a):
+                for b, u in row_of_u(at, p, a):
                     q = code.fma(u, code.splat(y, b), q)
                     qv = code.fma(u, code.splat(vy, b), qv)
                     grad_y[b] = code.fma(xv, u, grad_y[b])
@@ -299,17 +303,21 @@ def _double_backward_edges(at: _Receiver) -> None:
     at.edges(body)
 
 
-def _row_of_u(at: _Receiver, p: int, a: int) -> list[tuple[int, Value]]:
+def row_of_u(at: Receiver, p: int, a: int, scratch: str = "u") -> list[tuple[int, Value]]:
     """(b, U(a, b)) of one path; a and b count all components."""
     l1, l2, _ = at.table.paths[p]
     start = at.u_offset(p) + (a - l1 * l1) * (2 * l2 + 1) * at.code.lanes
-    return [(l2 * l2 + b, at.code.load(at.code["u"], start + b * at.code.lanes)) for b in range(2 * l2 + 1)]
+    return [(l2 * l2 + b, at.code.load(at.code[scratch], start + b * at.code.lanes)) for b in range(2 * l2 + 1)]
 
 
-def _finish_edge(at: _Receiver, edge: _Edge, grad_h: Sequence[Value | None], grad_y: Sequence[Value | None]) -> None:
+def _finish_edge(at: Receiver, edge: Edge, grad_h: Sequence[Value | None], grad_y: Sequence[Value | None]) -> None:
     code = at.code
+    add_to_sender(edge, grad_h)
+    code.add_lane_sums([value or code.zero for value in grad_y], edge.y("grad_y"))
+
+
+def add_to_sender(edge: Edge, grad_h: Sequence[Value | None]) -> None:
     target = edge.h("grad_h")
     for a, value in enumerate(grad_h):
         if value is not None:
-            code.add_to(value, target, a * at.channels)
-    code.add_lane_sums([value or code.zero for value in grad_y], edge.y("grad_y"))
+            edge.code.add_to(value, target, a * edge.channels)
