@@ -29,7 +29,7 @@ from torch import Tensor
 from atomsml.graph import AtomicGraph
 from atomsml.last_layer import LastLayerUncertainty, is_uncertainty, model_of
 from atomsml.modelfile import embedded_models, find_model, load, read_metadata
-from atomsml.potential import Potential, Prediction, check_elements, evaluate
+from atomsml.potential import Potential, Prediction, Predictor, check_elements
 from atomsml.uncertainty import Committee, UncertainPrediction, committee_files
 
 Model = Potential | Committee | LastLayerUncertainty
@@ -50,6 +50,7 @@ class AtomsMLCalculator(Calculator):
     `model` is an embedded name ("organic-xtb"), a model file, or a Potential; a Potential is copied, so that training
     it further does not change what the calculator computes. "auto" takes CUDA where there is one, then Apple's MPS if
     the precision is float32 (it has no float64), then the CPU. A multi-head file names its heads; others have one.
+    Radial functions may come from tables, which change forces by less than 1e-5 eV/A, unless `exact`.
 
     Standard deviations come with the results of a committee, which is a list of models or a folder of
     member-*/model.safetensors, and of a file that `atomsml uncertainty` wrote. ASE has no names for them, so they are
@@ -72,16 +73,25 @@ class AtomsMLCalculator(Calculator):
         device: str = "auto",
         precision: str = "mixed",
         head: str | None = None,
+        exact: bool = False,
     ) -> None:
         super().__init__()
         if precision not in PRECISIONS:
             raise ValueError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
         torch_device = select_device(device, precision)
         source, potential = _open(model, head)
-        self.potential = _prepare(potential, torch_device, precision)
-        self.parameters.update(model=source, device=device, precision=precision, head=head)
+        self.parameters.update(model=source, device=device, precision=precision, head=head, exact=exact)
+        self._start(_prepare(potential, torch_device, precision))
+
+    def _start(self, potential: Model) -> None:
+        """Take a prepared potential, and forget the last structure."""
+        self.potential, self.device = potential, next(potential.parameters()).device
+        self._predict: Predictor = potential
+        if isinstance(potential, Potential):
+            self._predict = potential.predictor(self.parameters["exact"])
         self._fixed: AtomicGraph | None = None  # everything but the positions, of the last call
-        self._fixed_from: tuple[NDArray[Any], ...] = ()
+        self._fixed_from: list[bytes] = []
+        self._has_volume = False
 
     def calculate(
         self,
@@ -89,7 +99,7 @@ class AtomsMLCalculator(Calculator):
         properties: Sequence[str] | None = None,
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Fill `results`; forces and stress cost one backward pass together, energies alone cost none."""
+        """Fill `results`; forces and stress come together, energies alone cost about half."""
         self.results = {}  # a call that fails must not leave the last structure's results behind
         properties = self.implemented_properties if properties is None else properties
         unknown = sorted(set(properties) - set(self.implemented_properties))
@@ -100,11 +110,18 @@ class AtomsMLCalculator(Calculator):
             raise ValueError("calculate() needs atoms: none were given, now or before")
         graph = self._graph(self.atoms)
         derivatives = "forces" in properties or "stress" in properties
-        stress = derivatives and _has_volume(self.atoms)
-        if isinstance(self.potential, Potential):
-            self.results = _results(evaluate(self.potential, graph, derivatives, stress))
-        else:
-            self.results = _results(self.potential(graph, derivatives, stress))
+        self.results = _results(self._predict(graph, derivatives, derivatives and self._has_volume))
+
+    def check_state(self, atoms: ase.Atoms, tol: float = 0.0) -> list[str]:
+        """What changed since the last calculation; any change of a number counts, unless `tol` says otherwise.
+
+        An MD step of ASE asks three times, and ASE's own comparison takes longer than everything else in this file.
+        """
+        if tol > 0 or self.atoms is None:
+            changes: list[str] = super().check_state(atoms, tol)
+            return changes
+        known, now = _content(self.atoms), _content(atoms)
+        return [name for name in now if known[name] != now[name]]
 
     def set(self, **options: Any) -> dict[str, Any]:
         """Refused, where there is anything to set: the weights were prepared for the options of __init__."""
@@ -118,47 +135,51 @@ class AtomsMLCalculator(Calculator):
 
     def _graph(self, atoms: ase.Atoms) -> AtomicGraph:
         """The atoms as a graph; in a run where only positions change, only positions are converted."""
-        now = (atoms.numbers, atoms.cell.array, atoms.pbc)
-        if self._fixed is None or not all(map(np.array_equal, self._fixed_from, now)):
-            self._fixed = self._convert(atoms)
-            self._fixed_from = tuple(array.copy() for array in now)
+        content = [array.tobytes() for array in (atoms.numbers, atoms.cell.array, atoms.pbc)]
+        if self._fixed is None or self._fixed_from != content:
+            self._fixed, self._has_volume = self._convert(atoms), _has_volume(atoms)
+            self._fixed_from = content
         return self._fixed.replace(positions=self._tensor(atoms.positions))
 
     def _convert(self, atoms: ase.Atoms) -> AtomicGraph:
         if len(atoms) == 0:
             raise ValueError("there are no atoms to compute")
         check_elements(atoms.numbers.tolist(), self.potential.elements)
-        device = self._device
+        device = self.device
         return AtomicGraph(
             positions=self._tensor(atoms.positions),
-            numbers=torch.tensor(atoms.numbers, dtype=torch.int64, device=device),
+            numbers=torch.from_numpy(atoms.numbers).to(device, torch.int64),
             cell=self._tensor(atoms.cell.array[None]),
-            pbc=torch.tensor(atoms.pbc[None], device=device),
+            pbc=torch.from_numpy(atoms.pbc[None]).to(device),
             batch=torch.zeros(len(atoms), dtype=torch.int64, device=device),
         )
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         dtype, _ = PRECISIONS[self.parameters["precision"]]
-        return torch.tensor(array, dtype=dtype, device=self._device)
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.potential.parameters()).device
+        return torch.from_numpy(array).to(self.device, dtype)  # may share memory: nobody writes to the copied atoms
 
     def __deepcopy__(self, memo: dict[int, Any]) -> AtomsMLCalculator:
-        memo[id(self.potential)] = self.potential  # never written to: copies share it
+        for shared in (self.potential, self._predict):
+            memo[id(shared)] = shared  # never written to
         clone = memo[id(self)] = object.__new__(type(self))
         clone.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return clone
 
     def __getstate__(self) -> dict[str, Any]:
         potential = copy.deepcopy(self.potential).to("cpu")  # the reader may have no such device
-        return {**self.__dict__, "potential": potential, "_fixed": None, "_fixed_from": ()}
+        working = {"potential", "device", "_predict", "_fixed", "_fixed_from", "_has_volume"}
+        return {**{k: v for k, v in self.__dict__.items() if k not in working}, "potential": potential}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         precision = self.parameters["precision"]
-        self.potential = _prepare(self.potential, select_device(self.parameters["device"], precision), precision)
+        self._start(_prepare(state["potential"], select_device(self.parameters["device"], precision), precision))
+
+
+def _content(atoms: ase.Atoms) -> dict[str, bytes]:
+    """All that the energy depends on, by ASE's names. Bytes are compared ten times faster than small arrays."""
+    arrays = {"positions": atoms.positions, "numbers": atoms.numbers, "cell": atoms.cell.array, "pbc": atoms.pbc}
+    return {name: array.tobytes() for name, array in arrays.items()}
 
 
 def select_device(device: str, precision: str) -> torch.device:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk, molecule
-from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.calculator import PropertyNotImplementedError, all_changes, compare_atoms
 from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms
 from ase.filters import FrechetCellFilter
@@ -118,6 +118,25 @@ def test_stress_follows_the_volume(calc):
     assert stress[2] == 0
 
 
+@pytest.mark.parametrize("change", ["positions", "numbers", "cell", "pbc"])
+def test_state_is_compared_as_ase_does_it(calc, change):
+    atoms = argon()
+    assert set(calc.check_state(atoms)) == set(all_changes)  # nothing is known yet
+    calc.calculate(atoms)
+    assert calc.check_state(atoms) == []
+    atoms.set_velocities(np.ones((2, 3)))
+    atoms.set_tags([1, 2])
+    assert calc.check_state(atoms) == compare_atoms(calc.atoms, atoms, excluded_properties=calc.ignored_changes) == []
+    if change == "pbc":
+        atoms.pbc = [True, True, False]
+    else:
+        array = atoms.cell.array if change == "cell" else atoms.arrays[change]
+        array.flat[0] += 1
+    assert calc.check_state(atoms) == compare_atoms(calc.atoms, atoms) == [change]
+    assert calc.check_state(atoms, tol=2) == []  # ASE counts True and False as numbers
+    assert set(calc.check_state(atoms[:1])) >= {"positions", "numbers"}
+
+
 def test_asking_for_something_else(calc):
     atoms = argon()
     atoms.calc = calc
@@ -139,18 +158,22 @@ def test_forces_are_raw_and_results_belong_to_the_caller(calc):
 
 def test_only_positions_are_converted_in_a_run(calc):
     atoms = argon()
-    first = calc._graph(atoms)
+
+    def graph():
+        return calc._graph(atoms.copy())
+
+    first = graph()
     atoms.positions += 0.01
-    second = calc._graph(atoms)
+    second = graph()
     assert second.numbers is first.numbers
     assert second.cell is first.cell
     assert not torch.equal(second.positions, first.positions)
     atoms.set_cell(atoms.cell * 1.01)
-    assert not torch.equal(calc._graph(atoms).cell, first.cell)
+    assert not torch.equal(graph().cell, first.cell)
     atoms.numbers[0] = 1
-    assert calc._graph(atoms).numbers.tolist() == [1, 18]
+    assert graph().numbers.tolist() == [1, 18]
     atoms.pbc[2] = False
-    assert calc._graph(atoms).pbc.tolist() == [[True, True, False]]
+    assert graph().pbc.tolist() == [[True, True, False]]
 
 
 @pytest.mark.parametrize(
@@ -264,7 +287,13 @@ def test_from_a_file(model_file, calc, monkeypatch):
         from_file = AtomsMLCalculator(model, device="cpu", precision="float64", head="argon")
         assert from_file.get_property("energy", argon()) == calc.get_property("energy", argon())
         parameters = json.loads(json.dumps(from_file.todict()))
-        assert parameters == {"model": str(model_file), "device": "cpu", "precision": "float64", "head": "argon"}
+        assert parameters == {
+            "model": str(model_file),
+            "device": "cpu",
+            "precision": "float64",
+            "head": "argon",
+            "exact": False,
+        }
         AtomsMLCalculator(**parameters)
     with pytest.raises(ValueError, match=r"unknown head 'neon'; .*pair\.safetensors has one head: 'argon'"):
         AtomsMLCalculator(model_file, head="neon")
