@@ -20,9 +20,9 @@ import torch
 from scipy.linalg import cho_solve_banded, cholesky_banded
 from torch import Tensor
 
-MIN_PIECES, MAX_PIECES = 24, 2048
+MAX_PIECES = 2048
 SAMPLES = 4  # fitted points of a piece
-SHORTEST = 0.3  # A; two hydrogen atoms so close are 13 eV above their bond
+SHORTEST = 0.4  # A; even two hydrogen atoms so close are 5 eV above their bond
 
 PIECES = torch.tensor(
     [
@@ -42,7 +42,7 @@ PIECES = torch.tensor(
 class RadialTable:
     """Spline coefficients of many functions, and how well they reproduce what was tabulated.
 
-    Deviations are largest differences over the largest value (slope) of all functions, at distances of 0.3 A and more.
+    Deviations are largest differences over the largest value (slope) of all functions, at distances of 0.4 A and more.
     """
 
     coefficients: Tensor  # (kinds, pieces + 5, functions) float64; kinds of pairs have functions of their own
@@ -82,13 +82,18 @@ class RadialTable:
         return torch.einsum("ei,eif->ef", weights, near), torch.einsum("ei,eif->ef", slopes, near)
 
 
-def tabulate(
-    function: Callable[[Tensor], Tensor], cutoff: float, tolerance: float, pieces: int = MIN_PIECES
-) -> RadialTable:
-    """Spline fitted to functions of the distance by least squares, as fine as it must be; of `pieces` at least.
+def tabulate(function: Callable[[Tensor], Tensor], cutoff: float, tolerance: float, pieces: int = 64) -> RadialTable:
+    """Spline fitted to functions of the distance, with `pieces` or as many more as it takes.
 
-    function: (points,) distances in A -> (kinds, points, functions) float64, twice differentiable by autograd. Both
-    deviations of the table are below `tolerance`; raises ValueError where 2048 pieces do not reach it.
+    Combinations of functions need no table of their own: theirs has the same combinations of the coefficients.
+
+    Args:
+        function: (points,) distances in A -> (kinds, points, functions) float64, twice differentiable by autograd.
+        tolerance: of both deviations. Slopes deviate most, some hundred times more than values; rounded to float32,
+            slopes of several hundred pieces are uncertain by 2e-6 of the largest.
+
+    Raises:
+        ValueError: 2048 pieces are not enough.
     """
     while True:
         table = RadialTable(_fit(function, cutoff, pieces), cutoff)
@@ -96,10 +101,10 @@ def tabulate(
         worst = max(value, slope)
         if worst <= tolerance:
             return replace(table, value_deviation=value, slope_deviation=slope)
-        if not worst < math.inf or pieces == MAX_PIECES:
+        if not worst < math.inf or pieces >= MAX_PIECES:
             raise ValueError(
-                f"radial functions deviate by {worst:.0e} of their maximum from a table of {pieces} pieces, "
-                f"more than {tolerance:.0e}: they are not smooth enough for a table, ask for exact ones"
+                f"radial functions differ by {worst:.0e} of their maximum from splines of {pieces} pieces, more than "
+                f"{tolerance:.0e}: they are not smooth enough for a table, ask for exact predictions"
             )
         growth = 1.05 * (worst / tolerance) ** (1 / 5)  # slopes converge with the fifth power of the spacing
         pieces = min(math.ceil(pieces * min(max(growth, 1.1), 2)), MAX_PIECES)
@@ -127,17 +132,20 @@ def _fit(function: Callable[[Tensor], Tensor], cutoff: float, pieces: int) -> Te
             band[i - j, j : j + pieces] += products[:, i, j]
     factor = cholesky_banded(band.numpy(), lower=True)
     columns = right.movedim(1, 0).flatten(1).numpy()
-    solution = torch.from_numpy(cho_solve_banded((factor, True), columns))
+    solution = torch.from_numpy(cho_solve_banded((factor, True), columns, check_finite=False))
     return solution.view(pieces + 5, kinds, functions).movedim(0, 1).contiguous()
 
 
 def _deviations(table: RadialTable, function: Callable[[Tensor], Tensor]) -> tuple[float, float]:
-    """Largest differences of values and slopes, over the largest value and slope, on knots and between fitted points."""
-    per_piece = 3 * SAMPLES
-    r = torch.arange(table.pieces * per_piece, dtype=torch.float64) * (table.spacing / per_piece)
+    """Largest differences of values and slopes, over the largest value and slope.
+
+    They are looked for between the fitted points, at multiples of a quarter piece: there, errors of quintic splines,
+    which are like Bernoulli polynomials of degree 6, and those of their slopes have their peaks.
+    """
+    r = torch.arange(table.pieces * SAMPLES, dtype=torch.float64) * (table.spacing / SAMPLES)
     kinds = torch.arange(len(table.coefficients))
     errors, largest = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
-    for part in r[r >= SHORTEST].split(128):
+    for part in r[r >= SHORTEST].split(256):  # what autograd keeps of all points might be too much
         exact = torch.autograd.functional.jvp(function, part, torch.ones_like(part))
         ours = table(part.repeat(len(kinds)), kinds.repeat_interleave(len(part)))
         for i, (a, b) in enumerate(zip(exact, ours, strict=True)):
