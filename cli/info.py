@@ -1,16 +1,28 @@
-"""`atomsml info`: what a model file says about itself."""
+"""`atomsml info`: what a model file says about itself, and what each precision brings and costs."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atomsml.cli.options import JsonOption
+from atomsml.cli.options import Device, DeviceOption, JsonOption
+
+if TYPE_CHECKING:
+    from atomsml.io import StructureRecord
+    from atomsml.precision import PolicyReport
 
 
 def info(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of an embedded model, or a file.")],
+    precision_report: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STRUCTURE",
+            help="Compare precisions on a structure (a file, or SMILES): deviations, NVE drift, speed.",
+        ),
+    ] = None,
+    device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
 ) -> None:
     """Describe a model: elements, training, errors, licence."""
@@ -20,9 +32,71 @@ def info(
     from atomsml.modelfile import find_model, model_hash, read_metadata
 
     about = {**read_metadata(model), "file": str(find_model(model)), "sha256": model_hash(model)}
-    if as_json:
+    if precision_report is not None:
+        _report_precision(model, precision_report, device.value, as_json)
+    elif as_json:
         print_json(about)
     else:
         typer.echo(
             yaml.safe_dump(about, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True), nl=False
         )
+
+
+def _report_precision(model: str, source: str, device: str, as_json: bool) -> None:
+    """Print a line, or a JSON object, for each policy."""
+    from dataclasses import asdict
+
+    import torch
+
+    from atomsml.cli.job import identity, naming
+    from atomsml.cli.output import follow, print_json
+    from atomsml.precision import POLICIES, SEED, SETTINGS, precision_report
+
+    structure = _structure(source)
+    with naming(structure):
+        reports = precision_report(model, structure.atoms, device, SETTINGS)
+        rows = list(follow(reports, len(POLICIES), "precision", lambda report: report.name))
+    if as_json:
+        settings = {key: getattr(SETTINGS, key) for key in ("ensemble", "temperature", "timestep", "steps")}
+        facts = {"model": model, **identity(structure), "atoms": len(structure.atoms), **settings, "seed": SEED}
+        print_json({**facts, "threads": torch.get_num_threads(), "policies": [asdict(row) for row in rows]})
+    else:
+        _print(rows, structure)
+
+
+def _structure(source: str) -> StructureRecord:
+    """The first structure of a file; says so where there are more."""
+    from atomsml.cli.job import label
+    from atomsml.io import read_structures
+
+    structure, *others = read_structures([source])
+    if others:
+        typer.echo(f"{source} holds {len(others) + 1} structures; the report is of {label(structure)}", err=True)
+    return structure
+
+
+def _print(reports: list[PolicyReport], structure: StructureRecord) -> None:
+    import torch
+
+    from atomsml.cli.output import number, print_table
+    from atomsml.precision import SETTINGS
+
+    def milli(value: float | None) -> str:
+        return "-" if value is None else f"{1000 * value:.1e}"
+
+    header = ["policy", "energy max meV/atom", "rms", "force max meV/A", "rms", "stress max meV/A^3", "rms"]
+    header += ["drift meV/atom/ps", "rms meV/atom", "ms/step", "us/atom"]
+    atoms = len(structure.atoms)
+    rows = []
+    for r in reports:
+        deviations = (r.energy_max, r.energy_rms, r.forces_max, r.forces_rms, r.stress_max, r.stress_rms)
+        conservation = (number(1000 * r.drift, 4), number(1000 * r.fluctuation, 4))
+        speed = (number(1e3 * r.step_time, 2), number(1e6 * r.step_time / atoms, 1))
+        rows.append([r.name, *map(milli, deviations), *conservation, *speed])
+    devices = ", ".join(sorted({r.device for r in reports}))
+    typer.echo(
+        f"{structure.atoms.get_chemical_formula()}, {atoms} atoms, {devices}, threads: {torch.get_num_threads()}. "
+        f"Deviations from {reports[0].name} along an NVE run at {SETTINGS.temperature:g} K, "
+        f"{SETTINGS.steps} steps of {SETTINGS.timestep:g} fs; each policy's own run gives drift and speed.\n"
+    )
+    print_table(header, rows)
