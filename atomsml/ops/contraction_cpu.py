@@ -31,7 +31,7 @@ WIDTH = 4  # vectors worked on at once: enough independent sums to keep the arit
 def forward(features: Tensor, coefficients: Tensor, species: Tensor, table: ContractionTable) -> Tensor:
     """Output (N, O, C)."""
     x, w = whole_vectors(features), whole_vectors(coefficients)
-    out = x.new_zeros(len(x), table.num_outputs, x.shape[2])
+    out = x.new_empty(len(x), table.num_outputs, x.shape[2])
     _run("forward", table, x.shape, [_scratch(x), x, w, out], species, w.shape[1])
     return out[..., : features.shape[2]]
 
@@ -66,7 +66,7 @@ def backward_along(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Derivatives along a direction of the features (N, D, C): of output, gradient of features and of coefficients."""
     v, g, x, w = (whole_vectors(y) for y in (direction, grad_output, features, coefficients))
-    out, grad, grad_w = x.new_zeros(g.shape), torch.empty_like(x), torch.zeros_like(w)
+    out, grad, grad_w = torch.empty_like(g), torch.empty_like(x), torch.zeros_like(w)
     arrays = [_scratch(x), _scratch(x), _scratch(x), v, g, x, w, out, grad, grad_w]
     _run("backward_along", table, x.shape, arrays, species, w.shape[1])
     channels = features.shape[2]
@@ -108,7 +108,7 @@ def contraction_kernel(kind: str, components: int, outputs: int, channels: int, 
         rows |= {"v": rows["x"], "grad": rows["x"], "g": rows["out"], "grad_w": rows["w"]}
         for first in range(0, channels, WIDTH * code.lanes):
             width = min(WIDTH, (channels - first) // code.lanes)
-            body(_Atom(code, components, channels, rows, first, width))
+            body(_Atom(code, (components, outputs, channels), rows, first, width))
         return []
 
     code.loop(I64(0), code["atoms"], atom)
@@ -118,10 +118,9 @@ def contraction_kernel(kind: str, components: int, outputs: int, channels: int, 
 class _Atom:
     """Rows of the arrays that belong to one atom, of which some neighbouring channels are looked at."""
 
-    def __init__(
-        self, code: Code, components: int, channels: int, rows: dict[str, Value], first: int, width: int
-    ) -> None:
-        self.code, self.components, self.channels, self.width = code, components, channels, width
+    def __init__(self, code: Code, sizes: tuple[int, int, int], rows: dict[str, Value], first: int, width: int) -> None:
+        self.code, self.width = code, width
+        self.components, self.outputs, self.channels = sizes
         self._rows, self._first = rows, first
         self.zeros: Vectors = [code.zero] * width
 
@@ -146,6 +145,10 @@ class _Atom:
 
     def add_product(self, a: Vectors, b: Vectors, name: str, row: Value) -> None:
         self.store(self.fma(a, b, self.load(name, row)), name, row)
+
+    def clear(self, name: str, rows: int) -> None:
+        for i in range(rows):
+            self.store(self.zeros, name, I64(i))
 
     def copy_components(self, source: str, target: str, last: float) -> None:
         """Rows of one atom to scratch memory, where a constant row follows them."""
@@ -184,6 +187,7 @@ class _Atom:
 
 def _forward(at: _Atom) -> None:
     at.copy_components("x", "scratch_x", 1.0)
+    at.clear("out", at.outputs)
 
     def run(r: Value, o: Value, i: Value, j: Value) -> None:
         def term(t: Value, k: Value, sums: list[Vectors]) -> list[Vectors]:
@@ -197,8 +201,7 @@ def _forward(at: _Atom) -> None:
 
 def _backward(at: _Atom) -> None:
     at.copy_components("x", "scratch_x", 1.0)
-    for i in range(at.components + 1):
-        at.store(at.zeros, "scratch_gx", I64(i))
+    at.clear("scratch_gx", at.components + 1)
 
     def run(r: Value, o: Value, i: Value, j: Value) -> None:
         g, xi, xj = at.load("g", o), at.load("scratch_x", i), at.load("scratch_x", j)
@@ -236,8 +239,8 @@ def _backward_coefficients(at: _Atom) -> None:
 def _backward_along(at: _Atom) -> None:
     at.copy_components("x", "scratch_x", 1.0)
     at.copy_components("v", "scratch_x_v", 0.0)
-    for i in range(at.components + 1):
-        at.store(at.zeros, "scratch_gx_v", I64(i))
+    at.clear("scratch_gx_v", at.components + 1)
+    at.clear("out", at.outputs)
 
     def run(r: Value, o: Value, i: Value, j: Value) -> None:
         g, xi, xj = at.load("g", o), at.load("scratch_x", i), at.load("scratch_x", j)

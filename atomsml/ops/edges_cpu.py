@@ -25,6 +25,7 @@ from llvmlite.ir import Value
 from torch import Tensor
 
 from atomsml.o3.spherical_harmonics import gradient_matrix
+from atomsml.ops.plan import Plan
 from atomsml.ops.scalar_code import Number, constant, from_integer, load, store, total
 from atomsml.ops.vector_code import I64, Code, Kernel
 
@@ -73,32 +74,56 @@ class AtomArrays:
     sender: Tensor  # (edges,)
     offset: Tensor  # (edges, 3)
 
+    @staticmethod
+    def new(order: Tensor, slot: Tensor, species: Tensor, systems: int, edges: int) -> AtomArrays:
+        """With memory for what changes from graph to graph."""
+        atoms = len(order)
+        batch, row_start = torch.zeros(2, atoms + 1, dtype=torch.int64)
+        sender, offset = torch.empty(edges, dtype=torch.int64), torch.empty(edges, 3, dtype=torch.int64)
+        positions, cell = (torch.empty(n, 3, dtype=torch.float64) for n in (atoms, 3 * systems))
+        return AtomArrays(order, slot, species, positions, cell.view(-1, 3, 3), batch, row_start, sender, offset)
+
+    def load_list(self, edge_index: Tensor, cell_offsets: Tensor, batch: Tensor) -> None:
+        """Take over a neighbour list with room for it."""
+        edges = edge_index.shape[1]
+        self.batch[:-1] = batch
+        self.sender[:edges] = edge_index[0]
+        self.offset[:edges] = cell_offsets
+        torch.cumsum(torch.bincount(edge_index[1], minlength=len(self.order)), 0, out=self.row_start[1:])
+
 
 def find(
-    atoms: AtomArrays, edges: EdgeArrays, scale: Tensor, num_species: int, lmax: int, first: int, last: int
+    plan: Plan, atoms: AtomArrays, edges: EdgeArrays, scale: Tensor, num_species: int, lmax: int, first: int, last: int
 ) -> None:
-    """Fill `edges` for the slots from first to last - 1; scale is float64: cutoff, pieces of the splines in it."""
+    """Fill `edges` for the slots from first to last - 1, their gradients with zeros.
+
+    scale is float64: the cutoff, and the number of pieces of the splines.
+    """
     given = [atoms.order, atoms.slot, atoms.species, atoms.row_start, atoms.sender, atoms.offset, atoms.batch]
     found = [edges.begin, edges.end, edges.sender, edges.kind, edges.piece]
-    arrays = [atoms.positions, atoms.cell, scale, edges.direction, edges.weights, edges.harmonics]
-    _find_kernel(lmax, edges.harmonics.dtype)([*given, *found, *arrays], num_species, first, last)
+    arrays = [atoms.positions, atoms.cell, scale, edges.direction, edges.weights, edges.harmonics, edges.gradient]
+    kernel = _find_kernel(lmax, edges.harmonics.dtype)
+    plan.add(kernel, [*given, *found, *arrays], num_species, first, last)
 
 
-def pull_back(edges: EdgeArrays, position_gradient: Tensor, virial: Tensor, lmax: int, first: int, last: int) -> None:
+def pull_back(
+    plan: Plan, edges: EdgeArrays, position_gradient: Tensor, virial: Tensor, lmax: int, first: int, last: int
+) -> None:
     """Forces of the edges, and their sums over each receiver: position_gradient (atoms, 3), virial (atoms, 9)."""
     arrays = [edges.begin, edges.end, edges.direction, edges.harmonics, edges.gradient, edges.force]
-    _pull_back_kernel(lmax, edges.harmonics.dtype)([*arrays, position_gradient, virial], first, last)
+    kernel = _pull_back_kernel(lmax, edges.harmonics.dtype)
+    plan.add(kernel, [*arrays, position_gradient, virial], first, last)
 
 
-def add_to_senders(edges: EdgeArrays, position_gradient: Tensor, first: int, last: int) -> None:
-    _senders_kernel()([edges.begin, edges.end, edges.sender, edges.force, position_gradient], first, last)
+def add_to_senders(plan: Plan, edges: EdgeArrays, position_gradient: Tensor, first: int, last: int) -> None:
+    plan.add(_senders_kernel(), [edges.begin, edges.end, edges.sender, edges.force, position_gradient], first, last)
 
 
 @lru_cache
 def _find_kernel(lmax: int, dtype: torch.dtype) -> Kernel:
     given = ["order", "slot", "species", "row_start", "list_sender", "offset", "batch"]
     found = ["begin", "end", "sender", "kind", "piece"]
-    arrays = ["positions_double", "cell_double", "scale_double", "direction_double", "weights", "harmonics"]
+    arrays = ["positions_double", "cell_double", "scale_double", "direction_double", "weights", "harmonics", "gradient"]
     names = [f"{name}_index" for name in given + found] + arrays
     code = Code("find_edges", names, ["num_species", "first", "last"], dtype)
     b = code.builder
@@ -127,7 +152,9 @@ def _find_kernel(lmax: int, dtype: torch.dtype) -> Kernel:
             with b.if_then(close):
                 u = [x / r for x in v]
                 store([*u, r], code, "direction_double", out)
-                store(_harmonics(code, lmax, u), code, "harmonics", out)
+                harmonics = _harmonics(code, lmax, u)
+                store(harmonics, code, "harmonics", out)
+                store([constant(code, 0.0)] * len(harmonics), code, "gradient", out)
                 piece, weights = _spline(code, r, cutoff, pieces)
                 store(weights, code, "weights", out)
                 b.store(piece, b.gep(code["piece_index"], [out]))

@@ -20,6 +20,7 @@ import torch
 from llvmlite.ir import Value
 from torch import Tensor
 
+from atomsml.ops.plan import Plan
 from atomsml.ops.vector_code import I64, Code, Kernel, lanes, registers
 
 
@@ -48,12 +49,14 @@ class IrrepProduct:
         shapes = tuple((w.shape[1], w.shape[2]) for w in stacks)
         self._kernel = _kernel(shapes, joined_in, joined_out, accumulate, dtype)
 
-    def __call__(self, x: Sequence[Tensor], out: Sequence[Tensor], first: int, last: int, element: int = 0) -> None:
-        """Fill `out` for atoms first <= n < last.
+    def add_to(
+        self, plan: Plan, x: Sequence[Tensor], out: Sequence[Tensor], first: int, last: int, element: int = 0
+    ) -> None:
+        """Plan to fill `out` for atoms first <= n < last.
 
         One array each where joined, else one per degree; all contiguous, and those of x apart from those of out.
         """
-        self._kernel([self._weights, *x, *out], first, last, element)
+        plan.add(self._kernel, [self._weights, *x, *out], first, last, element)
 
 
 @lru_cache

@@ -43,9 +43,21 @@ class Number:
 
     __radd__, __rmul__ = __add__, __mul__
 
+    def __neg__(self) -> Number:
+        return Number(self.code, self.code.builder.fneg(self.value))
+
+    def inverse(self) -> Number:
+        return constant(self.code, 1.0) / self
+
     def sqrt(self) -> Number:
-        function = ir.FunctionType(DOUBLE, [DOUBLE])
-        return Number(self.code, self.code.builder.call(self.code.intrinsic("llvm.sqrt.f64", function), [self.value]))
+        return self._function("llvm.sqrt.f64")
+
+    def exp(self) -> Number:
+        return self._function("llvm.exp.f64")
+
+    def _function(self, name: str) -> Number:
+        function = self.code.intrinsic(name, ir.FunctionType(DOUBLE, [DOUBLE]))
+        return Number(self.code, self.code.builder.call(function, [self.value]))
 
     def below(self, other: Number) -> ir.Value:
         """Whether it is less than another; also true where either is not a number."""

@@ -1,13 +1,13 @@
 """CPU kernels of the convolution for inference: radial functions come from tables, gradients go to the geometry alone.
 
 Notation as in convolution_cpu.py. The radial functions of path p are r_p = sum over i of w_i T_p[row + i] with the
-weights of an edge (edges_cpu.py), and their slopes s_p the same sum with the weights of slopes; nothing of the size of edges times
-channels is ever stored. The gradients of one edge, summed over the channels, are
+weights of an edge (edges_cpu.py), and their slopes s_p the same sum with the weights of slopes; nothing of the size of
+edges times channels is ever stored. The gradients of one edge, summed over the channels, are
 
     grad_Y(b) = sum over a of h(a) r_p U_p(a, b)        grad_length = sum over p and a of s_p h(a) q_p(a)
 
-and are added up over the layers of a model; the gradient of the constant Y_00 is not needed, and its place holds that of
-the length. In the first layer of a model, features are constants that the tables contain: h = 1.
+and are added up over the layers of a model; nobody needs the gradient of the constant Y_00, and its place holds that
+of the length. In the first layer of a model, features are constants that the tables contain: h = 1.
 
 A table is (blocks, rows, paths, lanes): the functions of one vector of channels lie together, and the kernels take one
 vector of channels after the other, so that what they read of a table stays in the cache. Atoms are counted in slots.
@@ -26,6 +26,7 @@ from torch import Tensor
 from atomsml.ops.convolution import ConvolutionTable
 from atomsml.ops.convolution_cpu import Edge, Receiver, add_to_sender, couple, pull_back, row_of_u, sum_over_edges
 from atomsml.ops.edges_cpu import WEIGHTS, EdgeArrays
+from atomsml.ops.plan import Plan
 from atomsml.ops.vector_code import I64, Code, Kernel, lanes
 
 MOST_SUMS = 20  # that one pass over the edges of an atom keeps in registers
@@ -60,13 +61,14 @@ class TabulatedConvolution:
         self._forward = _kernel("forward", table, channels, dtype, with_features)
         self._backward = _kernel("backward", table, channels, dtype, with_features)
 
-    def scratch(self, most_neighbors: int) -> Tensor:
-        """Memory that both directions need, for atoms with no more than so many neighbours."""
+    def scratch_size(self, most_neighbors: int) -> int:
+        """Numbers in the memory that both directions need, for atoms with no more than so many neighbours."""
         u = sum((2 * l1 + 1) * (2 * l2 + 1) for l1, l2, _ in self.table.paths)
-        return torch.empty(max(u, most_neighbors * len(self.table.paths)) * lanes(self.dtype), dtype=self.dtype)
+        return max(u, most_neighbors * len(self.table.paths)) * lanes(self.dtype)
 
     def forward(
         self,
+        plan: Plan,
         edges: EdgeArrays,
         radial: RadialRows,
         h: Tensor,
@@ -77,10 +79,11 @@ class TabulatedConvolution:
     ) -> None:
         """out: for each l3 an array whose first row is slot `first`."""
         arrays = [*_of_edges(edges), radial.start, edges.harmonics, edges.weights, radial.values, scratch, h, *out]
-        self._forward(arrays, radial.values.shape[1], first, last)
+        plan.add(self._forward, arrays, radial.values.shape[1], first, last)
 
     def backward(
         self,
+        plan: Plan,
         edges: EdgeArrays,
         radial: RadialRows,
         h: Tensor,
@@ -103,7 +106,7 @@ class TabulatedConvolution:
             edges.gradient,
             grad_h,
         ]
-        self._backward(arrays, radial.values.shape[1], first, last)
+        plan.add(self._backward, arrays, radial.values.shape[1], first, last)
 
 
 def _of_edges(edges: EdgeArrays) -> list[Tensor]:

@@ -58,7 +58,7 @@ class Code:
 
     Args:
         name: of the function.
-        pointers: names of its arrays; those of int64 end in "_index", those that are float64 in any kernel in "_double".
+        pointers: names of its arrays; those of int64 end in "_index", those always of float64 in "_double".
         counts: names of its int64 arguments.
         dtype: of all other arrays, torch.float32 or torch.float64.
     """
@@ -221,7 +221,8 @@ class Kernel:
         self._engine = binding.create_mcjit_compiler(module, machine)  # owns the code
         self._engine.finalize_object()
         kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * num_pointers, *[ctypes.c_int64] * num_counts)
-        self._call = kind(self._engine.get_function_address(name))
+        self.address = self._engine.get_function_address(name)
+        self._call = kind(self.address)
 
     def __call__(self, tensors: Sequence[torch.Tensor], *counts: int) -> None:
         self._call(*[x.data_ptr() for x in tensors], *counts)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from atomsml.layers import irrep_blocks
 from atomsml.ops.irrep_linear_cpu import IrrepProduct
+from atomsml.ops.plan import Plan
 from atomsml.ops.vector_code import lanes
 
 DTYPES = (torch.float32, torch.float64)
@@ -32,6 +33,15 @@ def separate(atoms: int, channels: Sequence[int], dtype: torch.dtype) -> list[Te
     return [random(atoms, 2 * l + 1, c, dtype=dtype) for l, c in enumerate(channels)]
 
 
+def run(
+    product: IrrepProduct, x: Sequence[Tensor], out: Sequence[Tensor], first: int, last: int, element: int = 0
+) -> None:
+    scratch = torch.empty(0)
+    plan = Plan(scratch)
+    product.add_to(plan, x, out, first, last, element)
+    plan.run(scratch)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("lmax", range(5))
 def test_separate_to_joined_and_back(lmax: int, dtype: torch.dtype) -> None:
@@ -39,10 +49,10 @@ def test_separate_to_joined_and_back(lmax: int, dtype: torch.dtype) -> None:
     channels = [(1 + l % 3) * lanes(dtype) for l in range(lmax + 1)]
     weights = [random(c, n, dtype=dtype) for c in channels]
     x, out = separate(atoms, channels, dtype), torch.full((atoms, dim, n), torch.nan, dtype=dtype)
-    IrrepProduct(weights, None, dim)(x, [out], 0, atoms)
+    run(IrrepProduct(weights, None, dim), x, [out], 0, atoms)
     assert_products(irrep_blocks(out, lmax), x, weights)
     back = [torch.full_like(a, torch.nan) for a in x]
-    IrrepProduct([w.mT for w in weights], dim, None)([out], back, 0, atoms)
+    run(IrrepProduct([w.mT for w in weights], dim, None), [out], back, 0, atoms)
     assert_products(back, irrep_blocks(out, lmax), [w.mT for w in weights])
 
 
@@ -54,7 +64,7 @@ def test_only_the_atoms_of_the_range_are_read_and_written(atoms: int, dtype: tor
     first, last = 2, 2 + atoms
     x, out = torch.full((last + 1, 16, n), torch.nan, dtype=dtype), torch.full((last + 1, 16, n), 7.0, dtype=dtype)
     x[first:last] = random(atoms, 16, n, dtype=dtype)
-    IrrepProduct(weights, 16, 16)([x], [out], first, last)
+    run(IrrepProduct(weights, 16, 16), [x], [out], first, last)
     assert_products(irrep_blocks(out[first:last], lmax), irrep_blocks(x[first:last], lmax), weights)
     assert (out[:first] == 7.0).all()
     assert (out[last:] == 7.0).all()
@@ -67,7 +77,7 @@ def test_matrices_of_one_element_are_added_to_leading_components(dtype: torch.dt
     x, out = random(atoms, 9, n, dtype=dtype), torch.full((atoms, 5, n), 0.5, dtype=dtype)
     product = IrrepProduct(weights, 9, 5, accumulate=True)
     for element, (first, last) in enumerate([(0, 1), (1, 1), (1, 5)]):
-        product([x], [out], first, last, element)
+        run(product, [x], [out], first, last, element)
     for element, rows in ((0, slice(0, 1)), (2, slice(1, 5))):
         matrices = [w[element] for w in weights]
         assert_products(irrep_blocks(out[rows, :4], 1), irrep_blocks(x[rows, :4], 1), matrices, added=0.5)
@@ -81,7 +91,7 @@ def test_any_number_of_channels(vectors: int, k: int, dtype: torch.dtype) -> Non
     atoms, n = 13, vectors * lanes(dtype)
     weights = [random(k, n, dtype=dtype)] * 2
     x, out = separate(atoms, [k, k], dtype), separate(atoms, [n, n], dtype)
-    IrrepProduct(weights, None, None)(x, out, 0, atoms)
+    run(IrrepProduct(weights, None, None), x, out, 0, atoms)
     assert_products(out, x, weights)
 
 
@@ -89,7 +99,7 @@ def test_the_highest_degree() -> None:
     n = 3 * lanes(torch.float32)
     weights = [random(n, n, dtype=torch.float32)] * 7
     x, out = random(3, 49, n, dtype=torch.float32), torch.empty(3, 49, n)
-    IrrepProduct(weights, 49, 49)([x], [out], 0, 3)
+    run(IrrepProduct(weights, 49, 49), [x], [out], 0, 3)
     assert_products(irrep_blocks(out, 6), irrep_blocks(x, 6), weights)
 
 
@@ -99,9 +109,9 @@ def test_an_atom_has_the_same_bits_in_every_range(dtype: torch.dtype) -> None:
     product = IrrepProduct([random(50, n, dtype=dtype)] * 4, 16, 16)
     x = random(atoms, 16, 50, dtype=dtype)
     whole, parts = torch.empty(atoms, 16, n, dtype=dtype), torch.empty(atoms, 16, n, dtype=dtype)
-    product([x], [whole], 0, atoms)
+    run(product, [x], [whole], 0, atoms)
     for first, last in ((0, 1), (1, 4), (4, 11), (11, 23)):
-        product([x], [parts], first, last)
+        run(product, [x], [parts], first, last)
     assert torch.equal(whole, parts)
 
 
@@ -110,5 +120,5 @@ def test_later_changes_of_the_weights_do_not_count() -> None:
     weight, x, out = random(n, n), random(1, 1, n), torch.empty(1, 1, n, dtype=torch.float64)
     before, product = weight.clone(), IrrepProduct([weight], 1, 1)
     weight.zero_()
-    product([x], [out], 0, 1)
+    run(product, [x], [out], 0, 1)
     assert_products([out], [x], [before])
