@@ -11,6 +11,7 @@ from atomsml.cli.options import (
     ConfigOption,
     Device,
     DeviceOption,
+    ExactOption,
     Inputs,
     JsonOption,
     ModelOption,
@@ -28,6 +29,7 @@ def energy(
     model: ModelOption = None,
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.mixed,
+    exact: ExactOption = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the structures with their results, e.g. out.extxyz.")
     ] = None,
@@ -40,7 +42,7 @@ def energy(
 
     if output is not None:
         check_output(output, images=1)
-    job = prepare(inputs, model, device.value, precision.value)
+    job = prepare(inputs, model, device.value, precision.value, exact)
     if output is not None:
         check_output(output, len(job.structures))
     records, images = [], []

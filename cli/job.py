@@ -32,7 +32,7 @@ class Job:
         return Facts(self.model, str(device), len(self.structures), self.started)
 
 
-def prepare(inputs: Sequence[str], model: str | None, device: str, precision: str) -> Job:
+def prepare(inputs: Sequence[str], model: str | None, device: str, precision: str, exact: bool) -> Job:
     """Read all inputs, choose and load the model, and check every structure before the first is computed.
 
     Raises:
@@ -48,7 +48,7 @@ def prepare(inputs: Sequence[str], model: str | None, device: str, precision: st
     if model is None:
         model = choose_model(structures)
         typer.echo(f"model: {model}, chosen by the elements (--model takes another)", err=True)
-    calculator = AtomsMLCalculator(model, device, precision)
+    calculator = AtomsMLCalculator(model, device, precision, exact=exact)
     for structure in structures:
         with naming(structure):
             check_elements(structure.atoms.numbers.tolist(), calculator.potential.elements)

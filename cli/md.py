@@ -12,6 +12,7 @@ from atomsml.cli.options import (
     ConfigOption,
     Device,
     DeviceOption,
+    ExactOption,
     Inputs,
     JsonOption,
     ModelOption,
@@ -48,6 +49,7 @@ def md(
     ] = Path("md.extxyz"),
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.mixed,
+    exact: ExactOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -63,7 +65,7 @@ def md(
 
     settings = MDSettings(ensemble.value, temperature, timestep, steps, thermostat_time)
     check_trajectory(output)
-    job = prepare(inputs, model, device.value, precision.value)
+    job = prepare(inputs, model, device.value, precision.value, exact)
     outputs = _numbered(output, len(job.structures))
     records = []
     for number, (structure, path) in enumerate(zip(job.structures, outputs, strict=True)):

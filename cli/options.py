@@ -39,6 +39,7 @@ DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes
 PrecisionOption = Annotated[
     Precision, typer.Option(help="mixed: geometry and sums in float64, the network in float32.")
 ]
+ExactOption = Annotated[bool, typer.Option(help="Compute radial functions instead of tabulating them.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 ConfigOption = Annotated[
     Path | None,

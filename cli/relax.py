@@ -12,6 +12,7 @@ from atomsml.cli.options import (
     ConfigOption,
     Device,
     DeviceOption,
+    ExactOption,
     Inputs,
     JsonOption,
     ModelOption,
@@ -47,6 +48,7 @@ def relax(
     trajectory: Annotated[Path | None, typer.Option(help="Write every step as well, .extxyz or .traj.")] = None,
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.mixed,
+    exact: ExactOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -62,7 +64,7 @@ def relax(
     check_output(output, images=1)
     if trajectory is not None:
         check_trajectory(trajectory)
-    job = prepare(inputs, model, device.value, precision.value)
+    job = prepare(inputs, model, device.value, precision.value, exact)
     check_output(output, len(job.structures))
     for structure in job.structures:
         with naming(structure):
