@@ -29,7 +29,7 @@ from atomsml.layers import MLP, ElementLinear, IrrepLinear, irrep_blocks
 from atomsml.o3 import spherical_harmonics
 from atomsml.ops.contraction import ContractionTable, coefficients_from_weights, contract
 from atomsml.ops.convolution import Edges, convolution_table, convolve, edge_pairs
-from atomsml.potential import Potential
+from atomsml.potential import Potential, Predictor
 from atomsml.potentials.zbl import zbl_energy
 from atomsml.radial import agnesi_transform, bessel_basis, polynomial_envelope
 
@@ -129,6 +129,14 @@ class MACE(Potential):
             energies = energies + readout(features[:, 0]).squeeze(1)
         energies = self.config.scale * energies + self.config.shift
         return energies.to(graph.dtype) + self.references.to(graph.dtype)[species]
+
+    def predictor(self, exact: bool = False) -> Predictor:
+        """On a CPU, unless `exact`, a program without autograd whose radial functions are tables."""
+        from atomsml.potentials.mace_cpu import MACEOnCPU
+
+        if exact or self.embedding.device.type != "cpu" or self.dtype not in (torch.float32, torch.float64):
+            return super().predictor(exact)
+        return MACEOnCPU(self)
 
     def last_layer(self) -> list[nn.Parameter]:
         """The last matrix of every readout."""

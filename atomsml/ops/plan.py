@@ -78,6 +78,7 @@ def carry_out(steps: Sequence[Sequence[Plan]], scratch: Sequence[Tensor]) -> Non
         for step in steps:
             _run_all(iter(step), scratch[0])
         return
+    _runner()  # compiled before threads ask for it
     with ThreadPoolExecutor(len(scratch) - 1) as others:
         for step in steps:
             remaining = iter(step)  # taking the next one is a single step, also among threads

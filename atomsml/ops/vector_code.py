@@ -14,11 +14,13 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from threading import Lock
 
 import torch
 from llvmlite import binding, ir
 from torch.nn.functional import pad
 
+_COMPILER = Lock()  # LLVM compiles for one thread at a time
 I32, I64 = ir.IntType(32), ir.IntType(64)
 BYTES = ir.IntType(8).as_pointer()
 
@@ -216,10 +218,9 @@ class Kernel:
     """Machine code in memory; called with tensors and counts."""
 
     def __init__(self, name: str, source: str, num_pointers: int, num_counts: int) -> None:
-        machine = target_machine()
-        module = binding.parse_assembly(source)
-        self._engine = binding.create_mcjit_compiler(module, machine)  # owns the code
-        self._engine.finalize_object()
+        with _COMPILER:
+            self._engine = binding.create_mcjit_compiler(binding.parse_assembly(source), target_machine())
+            self._engine.finalize_object()  # the engine owns the code
         kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * num_pointers, *[ctypes.c_int64] * num_counts)
         self.address = self._engine.get_function_address(name)
         self._call = kind(self.address)
