@@ -24,18 +24,18 @@ from atomsml.o3.coupling import symmetric_basis
 class ContractionTable(torch.nn.Module):
     """The K terms of the contraction of irreps 0..lmax to irreps 0..hidden_lmax, and how path weights enter them.
 
-    ============ ============ =========================================================================================
-    index        (K, 3)       components multiplied; the number of components stands for a factor of one
-    output       (K,)         output component l*l + l + m
-    run          (R, 3)       (output, first factor, second factor) that successive terms share
-    run_start    (R + 1,)     terms run_start[r] .. run_start[r + 1] - 1 belong to run r
-    third        (K,)         the third factor of each term
-    values       (K, 4)       (term, three factors), ordered by output
-    derivatives  (G, 4)       the same for derivatives, ordered by component; factor D + 1 + o is the gradient of output o
-    value_start  (O + 1,)     terms of output o are values[value_start[o] : value_start[o + 1]]
-    derivative_start (D + 1,) the same for components and `derivatives`
-    paths                     (l_out, degree, number of weights), in the order of `coefficients_from_weights`
-    ============ ============ =========================================================================================
+    ================ ============ =====================================================================================
+    index            (K, 3)       components multiplied; the number of components stands for a factor of one
+    output           (K,)         output component l*l + l + m
+    run              (R, 3)       (output, first factor, second factor) that successive terms share
+    run_start        (R + 1,)     terms run_start[r] .. run_start[r + 1] - 1 belong to run r
+    third            (K,)         the third factor of each term
+    values           (K, 4)       (term, three factors), by output; those of o are rows value_start[o] and following
+    value_start      (O + 1,)
+    derivatives      (G, 4)       the same of derivatives, by component; factor D + 1 + o is the gradient of output o
+    derivative_start (D + 1,)
+    paths                         (l_out, degree, number of weights), in the order of `coefficients_from_weights`
+    ================ ============ =====================================================================================
 
     Raises ValueError for a correlation outside 1..3.
     """

@@ -1,4 +1,4 @@
-"""GPU kernels of the symmetric contraction in Triton: values, gradients, and gradients differentiated along a direction.
+"""GPU kernels of the symmetric contraction in Triton: values, gradients, gradients differentiated along a direction.
 
 Output and gradient are polynomials with the same coefficients w, sums of products of three factors:
 
@@ -14,7 +14,7 @@ Along a direction v of the features a product of factors is replaced by its deri
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import triton
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CHANNELS = 64 if torch.version.hip else 32  # of one program: one thread each, in one warp
 TERMS = 8  # loaded at once
+LAUNCH = {"num_warps": 1, "enable_fp_fusion": True}
 
 
 def forward(features: Tensor, coefficients: Tensor, species: Tensor, table: ContractionTable) -> Tensor:
@@ -80,17 +81,7 @@ def _polynomials(
         grid = (atoms, len(start) - 1, triton.cdiv(channels, CHANNELS))
         arrays = [z, z if dz is None else dz, coefficients.contiguous(), species.contiguous(), terms, start, out]
         with torch.cuda.device_of(z):
-            _polynomial[grid](
-                *arrays,
-                rows,
-                coefficients.shape[1],
-                channels,
-                dz is not None,
-                TERMS,
-                CHANNELS,
-                num_warps=1,
-                enable_fp_fusion=True,
-            )
+            _polynomial[grid](*arrays, rows, coefficients.shape[1], channels, dz is not None, TERMS, CHANNELS, **LAUNCH)
     return out
 
 
@@ -106,16 +97,7 @@ def _sum_over_atoms(z: Tensor, dz: Tensor | None, species: Tensor, table: Contra
         first_output = table.num_components + 1
         with torch.cuda.device_of(z):
             _coefficient_gradient[grid](
-                *arrays,
-                rows,
-                first_output,
-                out.shape[1],
-                channels,
-                dz is not None,
-                TERMS,
-                CHANNELS,
-                num_warps=1,
-                enable_fp_fusion=True,
+                *arrays, rows, first_output, out.shape[1], channels, dz is not None, TERMS, CHANNELS, **LAUNCH
             )
     return out
 

@@ -144,9 +144,8 @@ def convolution_source(kind: Kind, table: ConvolutionTable) -> str:
         "double_backward": ["h", "y", "r", *g, "vh", "vy", "vr", *grads, *grad_g],
     }[kind]
     code = _Code(table)
-    with code.block(
-        f"def {kind}(row_start, sender, weight_row, {', '.join(arrays)}, edges, channels: tl.constexpr, BLOCK: tl.constexpr)"
-    ):
+    arguments = ["row_start", "sender", "weight_row", *arrays, "channels: tl.constexpr", "BLOCK: tl.constexpr"]
+    with code.block(f"def {kind}({', '.join(arguments)})"):
         code.lines("n = tl.program_id(0).to(tl.int64)", "c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)")
         code.lines("inside = c < channels", "zero = tl.zeros((BLOCK,), h.dtype.element_ty)")
         code.lines("first, last = tl.load(row_start + n), tl.load(row_start + n + 1)")
