@@ -25,9 +25,11 @@ I32, I64 = ir.IntType(32), ir.IntType(64)
 BYTES = ir.IntType(8).as_pointer()
 
 
-@lru_cache
 def target_machine() -> binding.TargetMachine:
-    """The processor at hand, with 512-bit vectors where it has them (LLVM would rather split those)."""
+    """The processor at hand, with 512-bit vectors where it has them (LLVM would rather split those).
+
+    Each compiled module needs its own, because it takes it along when it is freed.
+    """
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     features = binding.get_host_cpu_features().flatten() + ",-prefer-256-bit"
