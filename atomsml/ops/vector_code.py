@@ -20,7 +20,7 @@ import torch
 from llvmlite import binding, ir
 from torch.nn.functional import pad
 
-_COMPILER = Lock()  # LLVM compiles for one thread at a time
+COMPILER = Lock()  # LLVM compiles for one thread at a time
 I32, I64 = ir.IntType(32), ir.IntType(64)
 BYTES = ir.IntType(8).as_pointer()
 
@@ -220,7 +220,7 @@ class Kernel:
     """Machine code in memory; called with tensors and counts."""
 
     def __init__(self, name: str, source: str, num_pointers: int, num_counts: int) -> None:
-        with _COMPILER:
+        with COMPILER:
             self._engine = binding.create_mcjit_compiler(binding.parse_assembly(source), target_machine())
             self._engine.finalize_object()  # the engine owns the code
         kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * num_pointers, *[ctypes.c_int64] * num_counts)
