@@ -56,12 +56,19 @@ def _report_precision(model: str, source: str, device: str, as_json: bool) -> No
     with naming(structure):
         reports = precision_report(model, structure.atoms, device, SETTINGS)
         rows = list(follow(reports, len(POLICIES), "precision", lambda report: report.name))
+    tables = _radial_tables(model, structure) if not all(row.exact for row in rows) else {}
     if as_json:
         settings = {key: getattr(SETTINGS, key) for key in ("ensemble", "temperature", "timestep", "steps")}
         facts = {"model": model, **identity(structure), "atoms": len(structure.atoms), **settings, "seed": SEED}
-        print_json({**facts, "threads": torch.get_num_threads(), "policies": [asdict(row) for row in rows]})
+        facts |= {"threads": torch.get_num_threads(), "radial_tables": tables}
+        print_json({**facts, "policies": [asdict(row) for row in rows]})
     else:
         _print(rows, structure)
+        for network, table in tables.items():
+            typer.echo(
+                f"Tables of radial functions for a {network} network: {table['pieces']} pieces, values within "
+                f"{table['value_deviation']:.0e} and slopes within {table['slope_deviation']:.0e} of the largest."
+            )
 
 
 def _structure(source: str) -> StructureRecord:
@@ -73,6 +80,23 @@ def _structure(source: str) -> StructureRecord:
     if others:
         typer.echo(f"{source} holds {len(others) + 1} structures; the report is of {label(structure)}", err=True)
     return structure
+
+
+def _radial_tables(model: str, structure: StructureRecord) -> dict[str, dict[str, float]]:
+    """How far tables are from the radial functions that they stand for, given the elements of a structure."""
+    import torch
+
+    from atomsml.modelfile import load
+    from atomsml.potentials.mace_cpu import MACEOnCPU
+
+    found: dict[str, dict[str, float]] = {}
+    for network, dtype in (("float64", torch.float64), ("float32", torch.float32)):
+        predictor = load(model).cast(dtype).predictor()
+        if isinstance(predictor, MACEOnCPU):
+            weights = predictor.weights(tuple(sorted(set(structure.atoms.numbers.tolist()))))
+            names = ("pieces", "value_deviation", "slope_deviation")
+            found[network] = {name: getattr(weights, name) for name in names}
+    return found
 
 
 def _print(reports: list[PolicyReport], structure: StructureRecord) -> None:

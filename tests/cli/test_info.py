@@ -34,6 +34,10 @@ def test_json_is_what_the_library_reports(run: Run, model: str) -> None:
     wanted |= {"ensemble": "nve", "temperature": 300.0, "timestep": 0.5, "steps": 20}
     assert {key: about[key] for key in wanted} == wanted
     assert about["threads"] >= 1
+    assert set(about["radial_tables"]) == {"float64", "float32"}
+    for table, bound in ((about["radial_tables"]["float64"], 1e-8), (about["radial_tables"]["float32"], 5e-7)):
+        assert table["pieces"] > 1
+        assert 0 < table["value_deviation"] < table["slope_deviation"] < bound
     reports = list(precision.precision_report(model, _water(), settings=precision.SETTINGS))
     assert len(about["policies"]) == len(reports)
     for found, report in zip(about["policies"], reports, strict=True):
@@ -45,7 +49,9 @@ def test_json_is_what_the_library_reports(run: Run, model: str) -> None:
 
 def test_table_has_a_line_per_policy(run: Run, model: str) -> None:
     result = run("info", model, "--precision-report", "O")
-    title, empty, header, *lines = result.out.splitlines()
+    title, empty, header, *lines, double, single = result.out.splitlines()
+    assert double.startswith("Tables of radial functions for a float64 network: ")
+    assert single.startswith("Tables of radial functions for a float32 network: ")
     assert title.startswith("H2O, 3 atoms, ")
     assert "Deviations from float64 exact" in title
     assert empty == ""

@@ -5,13 +5,15 @@ import dataclasses
 import ase
 import numpy as np
 import pytest
+import torch
 from ase import units
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.constraints import FixAtoms, FixCom
 from ase.md.verlet import VelocityVerlet
 from scipy.stats import linregress
 
 from atomsml import AtomsMLCalculator
+from atomsml.potentials.mace import MACE
 from atomsml.precision import SEED, precision_report
 from atomsml.simulate.md import MDSettings, UnstableDynamics, draw_velocities
 
@@ -83,6 +85,20 @@ def test_a_molecule_has_no_stress_and_constraints_do_not_count(pair_potential):
     atoms.set_constraint()
     free = precision_report(pair_potential, atoms, "cpu", settings)
     assert [r.drift for r in free] == [r.drift for r in fixed]
+
+
+def test_tables_have_reports_of_their_own():
+    config = MACE.Config(elements=(1, 8), channels=8, hidden_lmax=1, lmax=2, correlation=2, radial_mlp=(8,), scale=0.1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        potential = MACE(config)
+    settings = dataclasses.replace(SETTINGS, steps=10)
+    reports = {r.name: r for r in precision_report(potential, molecule("H2O"), "cpu", settings)}
+    policies = [f"{precision}{exact}" for precision in ("float64", "mixed", "float32") for exact in (" exact", "")]
+    assert list(reports) == policies
+    assert reports["float64 exact"].forces_max == 0
+    assert 0 < reports["float64"].forces_max < 1e-5  # what the calculator promises of tables
+    assert reports["float64"].forces_max < reports["mixed"].forces_max < 1e-4
 
 
 def test_a_run_that_explodes_is_an_error(pair_potential):
