@@ -73,6 +73,7 @@ class ContractionTable(torch.nn.Module):
         order, runs = _group_into_runs(terms)
         # (terms, weights of all paths), float64; no buffer, so that casting a model does not round it for good
         self.matrix = torch.block_diag(*matrices)[order]
+        self._last_matrix = self.matrix
         table = torch.tensor(runs)
         lengths = Counter(term[:3] for term in runs)  # in the order of the runs
         self.register_buffer("index", table[:, 1:].contiguous(), persistent=False)
@@ -86,6 +87,14 @@ class ContractionTable(torch.nn.Module):
         self.register_buffer("value_start", _starts(self.output, self.num_outputs), persistent=False)
         self.register_buffer("derivatives", derivatives, persistent=False)
         self.register_buffer("derivative_start", _starts(component, self.num_components), persistent=False)
+
+    def matrix_like(self, x: Tensor) -> Tensor:
+        """`matrix` of the type and on the device of x; the last one is kept, which spares a GPU a copy each step."""
+        matrix = self._last_matrix
+        if matrix.dtype != x.dtype or matrix.device != x.device:
+            with torch.inference_mode(False):  # what is first asked for there must still serve later gradients
+                matrix = self._last_matrix = self.matrix.to(x)
+        return matrix
 
 
 def _group_into_runs(terms: Sequence[tuple[int, ...]]) -> tuple[list[int], list[tuple[int, ...]]]:
@@ -128,7 +137,7 @@ def _starts(ascending: Tensor, count: int) -> Tensor:
 def coefficients_from_weights(weights: Sequence[Tensor], table: ContractionTable) -> Tensor:
     """Coefficient of every term, (S, K, C), from the weights of each of `table.paths`, (S, number of weights, C)."""
     stacked = torch.cat(list(weights), dim=1)
-    return torch.matmul(table.matrix.to(stacked), stacked)
+    return torch.matmul(table.matrix_like(stacked), stacked)
 
 
 def contract(features: Tensor, coefficients: Tensor, species: Tensor, table: ContractionTable) -> Tensor:

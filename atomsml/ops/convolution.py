@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from atomsml.o3 import clebsch_gordan
+from atomsml.ops.capture import capturing
 
 Path = tuple[int, int, int]
 
@@ -103,8 +104,7 @@ class Edges:
     def from_index(edge_index: Tensor, num_atoms: int, weight_row: Tensor | None = None) -> Edges:
         """Without `weight_row` every edge has weights of its own."""
         sender, receiver = edge_index.contiguous()
-        counts = torch.bincount(receiver, minlength=num_atoms)
-        row_start = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        row_start = torch.searchsorted(receiver, torch.arange(num_atoms + 1, device=receiver.device))
         own = torch.arange(len(sender), device=sender.device) if weight_row is None else weight_row.contiguous()
         return Edges(sender, receiver, row_start, own)
 
@@ -113,8 +113,12 @@ def edge_pairs(edge_index: Tensor, cell_offsets: Tensor) -> tuple[Tensor, Tensor
     """Number of the pair that each edge belongs to (edges,), and the first edge of each pair (pairs,).
 
     Sender to receiver and receiver to sender, through the same images, are the two directions of one pair: what
-    depends on the distance alone is computed once for both. An edge whose opposite is missing is a pair of its own.
+    depends on the distance alone is computed once for both. An edge whose opposite is missing is a pair of its own; so
+    is every edge while a CUDA graph is captured, since how many pairs there are depends on data.
     """
+    if capturing(edge_index.device):
+        own = torch.arange(edge_index.shape[1], device=edge_index.device)
+        return own, own
     sender, receiver = edge_index
     offsets = cell_offsets.long()
     # every edge is turned to one of the two directions; between images of one atom the sign of the offset decides
