@@ -113,6 +113,12 @@ class AtomicGraph:
         edge_index, cell_offsets = neighbor_list(self.positions, self.cell, self.pbc, cutoff, self.batch)
         return self.replace(edge_index=edge_index, cell_offsets=cell_offsets)
 
+    def closer_than(self, distance: float) -> AtomicGraph:
+        """The same graph without the edges that are as long as `distance` (Angstrom) or longer."""
+        edge_index, cell_offsets = self._edges()
+        near = torch.linalg.vector_norm(self.edge_vectors().detach(), dim=1) < distance
+        return self.replace(edge_index=edge_index[:, near], cell_offsets=cell_offsets[near])
+
     def replace(self, **changes: Any) -> AtomicGraph:
         return dataclasses.replace(self, **changes)
 

@@ -10,11 +10,13 @@ import copy
 
 import numpy as np
 import torch
+from ase.data import covalent_radii
 from torch import Tensor
 
 from atomsml.graph import AtomicGraph
+from atomsml.ops.convolution import Edges
 from atomsml.ops.plan import carry_out
-from atomsml.potential import Prediction, check_elements, stress_of, sum_by_system
+from atomsml.potential import Potential, Prediction, check_elements, evaluate, stress_of, sum_by_system
 from atomsml.potentials.mace import MACE
 from atomsml.potentials.mace_cpu_plan import MACEPlan, Sizes
 from atomsml.potentials.mace_cpu_weights import MACEWeights, prepare
@@ -32,6 +34,7 @@ class MACEOnCPU:
     def __init__(self, model: MACE) -> None:
         self._model = copy.deepcopy(model).double().requires_grad_(False)
         self._dtype = model.dtype
+        self._repulsion = Repulsion(self._model) if model.config.zbl else None
         self._weights: MACEWeights | None = None
         self._idle: list[MACEPlan] = []  # threads may predict at the same time: each takes the plan it works with
 
@@ -58,7 +61,17 @@ class MACEOnCPU:
             stress=self._stress(plan.virial[slot], graph) if stress else None,
         )
         self._idle = [plan]
-        return result
+        return result if self._repulsion is None else self._with_repulsion(self._repulsion, result, graph)
+
+    def _with_repulsion(self, repulsion: Repulsion, result: Prediction, graph: AtomicGraph) -> Prediction:
+        forces, stress = result.forces, result.stress
+        more = evaluate(repulsion, graph.closer_than(repulsion.cutoff), forces is not None, stress is not None)
+        return Prediction(
+            energy=result.energy + more.energy,
+            atom_energies=result.atom_energies + more.atom_energies,
+            forces=None if forces is None or more.forces is None else forces + more.forces,
+            stress=None if stress is None or more.stress is None else stress + more.stress,
+        )
 
     def _stress(self, virial: Tensor, graph: AtomicGraph) -> Tensor:
         of_atoms = self._model.config.scale * virial.view(-1, 3, 3)
@@ -89,3 +102,19 @@ class MACEOnCPU:
 
 def _threads(graph: AtomicGraph) -> int:
     return max(1, min(torch.get_num_threads(), graph.num_atoms // WORTH_A_THREAD))
+
+
+class Repulsion(Potential):
+    """The Ziegler-Biersack-Littmark part of a MACE alone; it acts between very few atoms and needs no program."""
+
+    def __init__(self, model: MACE) -> None:
+        super().__init__()
+        self.zbl, self.scale = model.zbl, model.config.scale
+        self.cutoff = 2 * max(covalent_radii[z] for z in model.elements)
+
+    def forward(self, graph: AtomicGraph) -> Tensor:
+        assert graph.edge_index is not None
+        edges = Edges.from_index(graph.edge_index, graph.num_atoms)
+        lengths = torch.linalg.vector_norm(graph.edge_vectors(), dim=1)
+        energies: Tensor = self.scale * self.zbl(lengths, graph.numbers, edges)
+        return energies

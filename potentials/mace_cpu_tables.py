@@ -20,6 +20,7 @@ from atomsml.radial_table import RadialTable, tabulate
 
 # of the largest value and the largest slope of a table
 TOLERANCES = {torch.float32: 5e-7, torch.float64: 1e-8}
+FEWEST_PIECES = 128  # most networks need more, and finding out that fewer are too few takes time
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,19 @@ def tabulate_model(model: MACE, species: list[int], dtype: torch.dtype) -> tuple
         groups.append(_distinct(model, kinds, i == 0, i == 0 and not layer.residual, _radial_function(model, i)))
         if layer.density is not None:
             groups.append(_distinct(model, kinds, False, False, _density_function(model, i)))
-    pieces = 0
+    found: list[list[RadialTable]] = []
+    pieces = FEWEST_PIECES
     for functions, _ in groups:
+        found.append([])
         for function in functions:
-            pieces = max(pieces, tabulate(function, model.cutoff, TOLERANCES[dtype]).pieces)
+            found[-1].append(tabulate(function, model.cutoff, TOLERANCES[dtype], pieces))
+            pieces = found[-1][-1].pieces  # as fine as those before at least
     tables = iter(
         [
-            Tables([tabulate(f, model.cutoff, TOLERANCES[dtype], pieces) for f in functions], of_kind)
-            for functions, of_kind in groups
+            Tables(
+                [_with_pieces(t, f, TOLERANCES[dtype], pieces) for t, f in zip(made, functions, strict=True)], of_kind
+            )
+            for made, (functions, of_kind) in zip(found, groups, strict=True)
         ]
     )
     radial: list[Tables] = []
@@ -70,6 +76,10 @@ def tabulate_model(model: MACE, species: list[int], dtype: torch.dtype) -> tuple
         radial.append(next(tables))
         density.append(None if layer.density is None else next(tables))
     return radial, density
+
+
+def _with_pieces(table: RadialTable, function: Function, tolerance: float, pieces: int) -> RadialTable:
+    return table if table.pieces == pieces else tabulate(function, table.cutoff, tolerance, pieces)
 
 
 def _distinct(
