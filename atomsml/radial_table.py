@@ -2,12 +2,13 @@
 
 A radial function that vanishes at the cutoff rc like an envelope is written as
 
-    R(r) = u(r) sum_(i = 0 ... 5) B_i(t) c[k + i],   u(r) = (1 - r / rc)^3,   k = floor(r / h),   t = r / h - k
+    R = u sum_(i = 0 ... 5) B_i(t) c[k + i],   u = (1 - x)^3,   x = r / rc,   k = floor(n s),   t = n s - k
 
-with the six pieces B_i of the cardinal quintic B-spline (C. de Boor, "A practical guide to splines", chapter IX) on
-knots h apart. Whatever the coefficients c, it has four continuous derivatives and vanishes at the cutoff with its first
-two. The six products u B_i depend on the distance alone, so that each of the many functions of an edge is a sum of six
-products, and its slope is another one: energies and forces agree to rounding.
+with the six pieces B_i of the cardinal quintic B-spline (C. de Boor, "A practical guide to splines", chapter IX) on n
+intervals of s = 1.5 x / (x + 0.5), which are nine times shorter at r = 0 than at the cutoff: functions of a network
+vary fastest between close atoms. Whatever the coefficients c, R has four continuous derivatives and vanishes at the
+cutoff with its first two. The six products u B_i depend on the distance alone, so that each of the many functions of
+an edge is a sum of six products, and its slope is another one: energies and forces agree to rounding.
 """
 
 from __future__ import annotations
@@ -54,10 +55,10 @@ class RadialTable:
     def pieces(self) -> int:
         return self.coefficients.shape[1] - 5
 
-    @property
-    def spacing(self) -> float:
-        """h, the width of a piece in A."""
-        return self.cutoff / self.pieces
+    def grid(self, positions: Tensor) -> Tensor:
+        """Distances from positions n s between 0 and the number of pieces n."""
+        s = positions / self.pieces
+        return self.cutoff * 0.5 * s / (1.5 - s)
 
     def basis(self, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Distances (E,) -> k (E,) int64, weights u B_i (E, 6) and their derivatives (E, 6).
@@ -65,12 +66,14 @@ class RadialTable:
         The weights are zero from the cutoff on, where k is that of the last piece.
         """
         x = (r / self.cutoff).clamp(max=1)
-        k = (x * self.pieces).floor().long().clamp(0, self.pieces - 1)
-        t = x * self.pieces - k
+        position = self.pieces * 1.5 * x / (x + 0.5)
+        slope_of_position = self.pieces / self.cutoff * 0.75 / (x + 0.5) ** 2
+        k = position.detach().long().clamp(max=self.pieces - 1)
+        t = position - k
         powers = torch.stack([torch.ones_like(t), t, t**2, t**3, t**4, t**5], dim=1)
         pieces = PIECES.to(r) / 120
-        slopes = powers[:, :5] @ (pieces[:, 1:] * torch.arange(1, 6).to(r)).T / self.spacing
         values = powers @ pieces.T
+        slopes = powers[:, :5] @ (pieces[:, 1:] * torch.arange(1, 6).to(r)).T * slope_of_position[:, None]
         to_cutoff = (1 - x)[:, None]
         u, slope_of_u = to_cutoff**3, to_cutoff**2 * (-3 / self.cutoff)
         return k, u * values, u * slopes + slope_of_u * values
@@ -117,7 +120,7 @@ def _fit(function: Callable[[Tensor], Tensor], cutoff: float, pieces: int) -> Te
     accurate enough, since their Cholesky factors do not depend on how the coefficients are scaled.
     """
     table = RadialTable(torch.empty(1, pieces + 5, 1), cutoff)
-    r = (torch.arange(pieces * SAMPLES, dtype=torch.float64) + 0.5) * (table.spacing / SAMPLES)
+    r = table.grid((torch.arange(pieces * SAMPLES, dtype=torch.float64) + 0.5) / SAMPLES)
     with torch.no_grad():
         samples = function(r)
     kinds, _, functions = samples.shape
@@ -142,7 +145,7 @@ def _deviations(table: RadialTable, function: Callable[[Tensor], Tensor]) -> tup
     They are looked for between the fitted points, at multiples of a quarter piece: there, errors of quintic splines,
     which are like Bernoulli polynomials of degree 6, and those of their slopes have their peaks.
     """
-    r = torch.arange(table.pieces * SAMPLES, dtype=torch.float64) * (table.spacing / SAMPLES)
+    r = table.grid(torch.arange(table.pieces * SAMPLES, dtype=torch.float64) / SAMPLES)
     kinds = torch.arange(len(table.coefficients))
     errors, largest = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     for part in r[r >= SHORTEST].split(256):  # what autograd keeps of all points might be too much

@@ -3,24 +3,27 @@
 A kind is an ordered pair of elements (receiver, sender). Kinds share a table unless the functions differ: by the Agnesi
 transform, whose distances depend on both elements, and in the first layer, where the features of a neighbour depend on
 its element alone, so that embedding and linear maps (of the receiver too, without residual) go into the functions.
+
+What is tabulated are the last hidden functions of the radial networks: all others are linear combinations of them, and
+so are the coefficients of their splines.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from atomsml.ops.activation import silu
 from atomsml.ops.tabulated_convolution_cpu import RadialRows
-from atomsml.potentials.mace import MACE
+from atomsml.potentials.mace import MACE, MACELayer
 from atomsml.radial_table import RadialTable, tabulate
 
 # of the largest value and the largest slope of a table
 TOLERANCES = {torch.float32: 5e-7, torch.float64: 1e-8}
-FEWEST_PIECES = 128  # most networks need more, and finding out that fewer are too few takes time
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,6 @@ class Tables:
         return RadialRows.from_coefficients(padded, torch.tensor(self.of_kind), num_paths, dtype)
 
 
-Function = Callable[[Tensor], Tensor]  # distances (points,) -> (1, points, functions)
-
-
 def tabulate_model(model: MACE, species: list[int], dtype: torch.dtype) -> tuple[list[Tables], list[Tables | None]]:
     """Radial functions of every layer, and its densities where it has some, all in equally many pieces.
 
@@ -50,89 +50,64 @@ def tabulate_model(model: MACE, species: list[int], dtype: torch.dtype) -> tuple
         ValueError: the functions are not smooth enough for tables.
     """
     kinds = [(r, s) for r in species for s in species]
-    groups: list[tuple[list[Function], list[int]]] = []
-    for i, layer in enumerate(model.layers):
-        groups.append(_distinct(model, kinds, i == 0, i == 0 and not layer.residual, _radial_function(model, i)))
-        if layer.density is not None:
-            groups.append(_distinct(model, kinds, False, False, _density_function(model, i)))
-    found: list[list[RadialTable]] = []
-    pieces = FEWEST_PIECES
-    for functions, _ in groups:
-        found.append([])
-        for function in functions:
-            found[-1].append(tabulate(function, model.cutoff, TOLERANCES[dtype], pieces))
-            pieces = found[-1][-1].pieces  # as fine as those before at least
-    tables = iter(
-        [
-            Tables(
-                [_with_pieces(t, f, TOLERANCES[dtype], pieces) for t, f in zip(made, functions, strict=True)], of_kind
-            )
-            for made, (functions, of_kind) in zip(found, groups, strict=True)
-        ]
-    )
+    pairs = kinds[:1] if model.radial_basis.agnesi is None else [(r, s) for r, s in kinds if r <= s]
+    pair = [pairs.index((min(kind), max(kind))) if len(pairs) > 1 else 0 for kind in kinds]
+    table = tabulate(lambda x: _hidden_functions(model, pairs, x), model.cutoff, TOLERANCES[dtype])
+    widths = [
+        width
+        for layer in _layers(model)
+        for width in (len(list(layer.radial.weights)[-1]), int(layer.density is not None))
+    ]
+    coefficients = table.coefficients.split(widths, dim=2)
     radial: list[Tables] = []
     density: list[Tables | None] = []
-    for layer in model.layers:
-        radial.append(next(tables))
-        density.append(None if layer.density is None else next(tables))
+    with torch.no_grad():
+        for i, layer in enumerate(_layers(model)):
+            hidden, dense = coefficients[2 * i : 2 * i + 2]
+            found: dict[tuple[int, ...], tuple[int, Tensor]] = {}
+            of_kind = []
+            for p, (r, s) in zip(pair, kinds, strict=True):
+                key = (p, s, r) if i == 0 and not layer.residual else (p, s) if i == 0 else (p,)
+                if key not in found:
+                    found[key] = len(found), hidden[p, None] @ _combinations(model, i, r, s)
+                of_kind.append(found[key][0])
+            radial.append(Tables([replace(table, coefficients=c) for _, c in found.values()], of_kind))
+            shares = [replace(table, coefficients=c[None]) for c in dense]
+            density.append(None if layer.density is None else Tables(shares, pair))
     return radial, density
 
 
-def _with_pieces(table: RadialTable, function: Function, tolerance: float, pieces: int) -> RadialTable:
-    return table if table.pieces == pieces else tabulate(function, table.cutoff, tolerance, pieces)
+def _hidden_functions(model: MACE, pairs: list[tuple[int, int]], x: Tensor) -> Tensor:
+    """Of every layer what the last matrix of its radial network maps, and an edge's share in the density."""
+    receiver, sender = (
+        torch.tensor([[model.elements[i] for i in pair] for pair in pairs]).repeat_interleave(len(x), 0).T
+    )
+    basis = model.radial_basis(x.repeat(len(pairs)), sender, receiver)
+    functions = []
+    for layer in _layers(model):
+        hidden = basis
+        for weight in list(layer.radial.weights)[:-1]:
+            hidden = silu(hidden @ (weight / math.sqrt(len(weight))))
+        functions.append(hidden)
+        if layer.density is not None:
+            functions.append(torch.tanh(layer.density(basis) ** 2))
+    return torch.cat(functions, dim=1).unflatten(0, (len(pairs), -1))
 
 
-def _distinct(
-    model: MACE,
-    kinds: list[tuple[int, int]],
-    by_sender: bool,
-    by_receiver: bool,
-    function: Callable[[int, int], Function],
-) -> tuple[list[Function], list[int]]:
-    """Functions of the kinds that differ, and which of them belongs to every kind."""
-    keys: dict[tuple[int, ...], int] = {}
-    functions, of_kind = [], []
-    for r, s in kinds:
-        distances = (min(r, s), max(r, s)) if model.radial_basis.agnesi is not None else ()
-        key = (*distances, s * by_sender, r * by_receiver)
-        if key not in keys:
-            keys[key] = len(functions)
-            functions.append(function(r, s))
-        of_kind.append(keys[key])
-    return functions, of_kind
+def _combinations(model: MACE, i: int, r: int, s: int) -> Tensor:
+    """(hidden, paths * channels): the last matrix of layer i; in the first layer times all that follows."""
+    layer, c = _layers(model)[i], model.config.channels
+    last = list(layer.radial.weights)[-1]
+    last = last / math.sqrt(len(last))
+    if i > 0:
+        return last
+    scale = (1.0 if layer.density is not None else 1 / model.config.avg_num_neighbors) / math.sqrt(c)
+    maps = torch.stack(list(layer.linear.weights)) * scale  # (degrees, channels, channels)
+    if not layer.residual:
+        maps = maps @ torch.stack([w[r] for w in layer.skip.weights]) / math.sqrt(len(model.elements) * c)
+    features = layer.linear_up(model.embedding[s][None, None].split(1))[0, 0]
+    return torch.einsum("xlc,c,lcd->xld", last.unflatten(1, (-1, c)), features, maps).flatten(1)
 
 
-def _basis(model: MACE, r: int, s: int) -> Function:
-    receiver, sender = (torch.tensor(model.elements[x]) for x in (r, s))
-    return lambda x: model.radial_basis(x, sender.expand(len(x)), receiver.expand(len(x)))
-
-
-def _radial_function(model: MACE, i: int) -> Callable[[int, int], Function]:
-    """Receiver, sender -> radial functions of layer i, (1, points, paths * channels)."""
-    layer, c = model.layers[i], model.config.channels
-
-    def of_kind(r: int, s: int) -> Function:
-        basis = _basis(model, r, s)
-        if i > 0:
-            return lambda x: layer.radial(basis(x))[None]
-        scale = (1.0 if layer.density is not None else 1 / model.config.avg_num_neighbors) / math.sqrt(c)
-        maps = torch.stack(list(layer.linear.weights)) * scale  # (degrees, channels, channels)
-        if not layer.residual:
-            maps = maps @ torch.stack([w[r] for w in layer.skip.weights]) / math.sqrt(len(model.elements) * c)
-        features = layer.linear_up(model.embedding[s][None, None].split(1))[0, 0]
-        maps = features[:, None] * maps
-        return lambda x: torch.einsum("xlc,lcd->xld", layer.radial(basis(x)).unflatten(1, (-1, c)), maps).flatten(1)[
-            None
-        ]
-
-    return of_kind
-
-
-def _density_function(model: MACE, i: int) -> Callable[[int, int], Function]:
-    """Receiver, sender -> an edge's share in the density of layer i, (1, points, 1)."""
-
-    def of_kind(r: int, s: int) -> Function:
-        basis = _basis(model, r, s)
-        return lambda x: torch.tanh(model.layers[i].density(basis(x)) ** 2)[None]
-
-    return of_kind
+def _layers(model: MACE) -> list[MACELayer]:
+    return cast(list[MACELayer], list(model.layers))

@@ -199,7 +199,10 @@ def _spline(code: Code, r: Number, cutoff: Number, pieces: Number) -> tuple[Valu
     By the recursion of Cox and de Boor, in which the derivative is a difference of splines of one degree less.
     """
     b = code.builder
-    scaled = r * (pieces / cutoff)
+    ratio = r / cutoff
+    beyond = ratio + 0.5
+    scaled = pieces * 1.5 * ratio / beyond
+    stretch = pieces * 0.75 / (beyond * beyond * cutoff)
     largest = b.fptosi((pieces - 1.0).value, I64(0).type)
     piece = scaled.floor()
     piece = b.select(b.icmp_signed("<", piece, largest), piece, largest)
@@ -213,8 +216,8 @@ def _spline(code: Code, r: Number, cutoff: Number, pieces: Number) -> tuple[Valu
             falling = [(float(i + 1) - t) * lower[i]] if i < p else []
             splines.append(total(rising + falling, code) * (1 / p))
     nought = [constant(code, 0.0)]
-    slopes = [(left - right) * (pieces / cutoff) for left, right in zip(nought + lower, lower + nought, strict=True)]
-    rest = 1.0 - r / cutoff
+    slopes = [(left - right) * stretch for left, right in zip(nought + lower, lower + nought, strict=True)]
+    rest = 1.0 - ratio
     envelope, envelope_slope = rest * rest * rest, rest * rest * (constant(code, -3.0) / cutoff)
     values = [envelope * x for x in splines]
     return piece, values + [envelope_slope * x + envelope * y for x, y in zip(splines, slopes, strict=True)]
