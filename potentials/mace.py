@@ -19,7 +19,7 @@ normalised by a learned density, Agnesi-transformed distances and a ZBL core (MA
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -129,6 +129,16 @@ class MACE(Potential):
             energies = energies + readout(features[:, 0]).squeeze(1)
         energies = self.config.scale * energies + self.config.shift
         return energies.to(graph.dtype) + self.references.to(graph.dtype)[species]
+
+    @property
+    def all_layers(self) -> list[MACELayer]:
+        """`layers` with their type."""
+        return cast("list[MACELayer]", list(self.layers))
+
+    @property
+    def all_readouts(self) -> list[MLP]:
+        """`readouts` with their type."""
+        return cast("list[MLP]", list(self.readouts))
 
     def predictor(self, exact: bool = False) -> Predictor:
         """On a CPU, unless `exact`, a program without autograd whose radial functions are tables."""

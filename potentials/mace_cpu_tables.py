@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from atomsml.ops.activation import silu
 from atomsml.ops.tabulated_convolution_cpu import RadialRows
-from atomsml.potentials.mace import MACE, MACELayer
+from atomsml.potentials.mace import MACE
 from atomsml.radial_table import RadialTable, tabulate
 
 # of the largest value and the largest slope of a table
@@ -55,14 +54,14 @@ def tabulate_model(model: MACE, species: list[int], dtype: torch.dtype) -> tuple
     table = tabulate(lambda x: _hidden_functions(model, pairs, x), model.cutoff, TOLERANCES[dtype])
     widths = [
         width
-        for layer in _layers(model)
+        for layer in model.all_layers
         for width in (len(list(layer.radial.weights)[-1]), int(layer.density is not None))
     ]
     coefficients = table.coefficients.split(widths, dim=2)
     radial: list[Tables] = []
     density: list[Tables | None] = []
     with torch.no_grad():
-        for i, layer in enumerate(_layers(model)):
+        for i, layer in enumerate(model.all_layers):
             hidden, dense = coefficients[2 * i : 2 * i + 2]
             found: dict[tuple[int, ...], tuple[int, Tensor]] = {}
             of_kind = []
@@ -84,7 +83,7 @@ def _hidden_functions(model: MACE, pairs: list[tuple[int, int]], x: Tensor) -> T
     )
     basis = model.radial_basis(x.repeat(len(pairs)), sender, receiver)
     functions = []
-    for layer in _layers(model):
+    for layer in model.all_layers:
         hidden = basis
         for weight in list(layer.radial.weights)[:-1]:
             hidden = silu(hidden @ (weight / math.sqrt(len(weight))))
@@ -96,7 +95,7 @@ def _hidden_functions(model: MACE, pairs: list[tuple[int, int]], x: Tensor) -> T
 
 def _combinations(model: MACE, i: int, r: int, s: int) -> Tensor:
     """(hidden, paths * channels): the last matrix of layer i; in the first layer times all that follows."""
-    layer, c = _layers(model)[i], model.config.channels
+    layer, c = model.all_layers[i], model.config.channels
     last = list(layer.radial.weights)[-1]
     last = last / math.sqrt(len(last))
     if i > 0:
@@ -107,7 +106,3 @@ def _combinations(model: MACE, i: int, r: int, s: int) -> Tensor:
         maps = maps @ torch.stack([w[r] for w in layer.skip.weights]) / math.sqrt(len(model.elements) * c)
     features = layer.linear_up(model.embedding[s][None, None].split(1))[0, 0]
     return torch.einsum("xlc,c,lcd->xld", last.unflatten(1, (-1, c)), features, maps).flatten(1)
-
-
-def _layers(model: MACE) -> list[MACELayer]:
-    return cast(list[MACELayer], list(model.layers))

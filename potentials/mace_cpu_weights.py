@@ -7,7 +7,7 @@ multiplied out for each element (ops/contraction.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -81,7 +81,7 @@ def prepare(model: MACE, elements: tuple[int, ...], dtype: torch.dtype) -> MACEW
     packing = _Packing(model, species, dtype)
     layers = []
     with torch.no_grad():
-        for i, layer in enumerate(model.layers):
+        for i, layer in enumerate(model.all_layers):
             paths, dense = len(layer.table.paths), density[i]
             layers.append(
                 packing.layer(
@@ -90,7 +90,7 @@ def prepare(model: MACE, elements: tuple[int, ...], dtype: torch.dtype) -> MACEW
                     None if dense is None else dense.rows(1, lanes(dtype), dtype),
                 )
             )
-        hidden = list(model.readouts[-1].weights)[1].squeeze(1)
+        hidden = list(model.all_readouts[-1].weights)[1].squeeze(1)
     return MACEWeights(
         elements=elements,
         layers=tuple(layers),
@@ -110,7 +110,7 @@ class _Packing:
         self.channels = self.next_whole(model.config.channels)
 
     def layer(self, i: int, radial: RadialRows, density: RadialRows | None) -> LayerWeights:
-        layer, last = self.model.layers[i], i == len(self.model.layers) - 1
+        layer, last = self.model.all_layers[i], i == len(self.model.all_layers) - 1
         before, after = (layer.lmax_in + 1) ** 2, (layer.lmax_out + 1) ** 2
         skip, skip_constant = None, None
         if layer.residual:
@@ -120,9 +120,9 @@ class _Packing:
                 skip_constant = self.whole(torch.einsum("sc,scd->sd", features, maps[0]), self.channels)
             else:
                 skip = Linear.of([self._square(w) for w in maps], before, after, (True, True))
-        up = None if last else self._scaled(self.model.layers[i + 1].linear_up.weights)
+        up = None if last else self._scaled(self.model.all_layers[i + 1].linear_up.weights)
         coefficients = coefficients_from_weights(list(layer.product), layer.contraction)[self.species]
-        readout = self._readout(next(iter(self.model.readouts[i].weights)))
+        readout = self._readout(next(iter(self.model.all_readouts[i].weights)))
         return LayerWeights(
             convolution=TabulatedConvolution(layer.table, self.channels, self.dtype, with_features=i > 0),
             radial=radial,
@@ -148,7 +148,7 @@ class _Packing:
             for w in layer.linear.weights
         ]
 
-    def _scaled(self, weights: Sequence[Tensor]) -> list[Tensor]:
+    def _scaled(self, weights: Iterable[Tensor]) -> list[Tensor]:
         return [self._square(w / math.sqrt(len(w))) for w in weights]
 
     def _readout(self, w: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from atomsml.ops.vector_code import I64, Code, Kernel
 def normalize(
     plan: Plan, edges: EdgeArrays, density: RadialRows, message: Tensor, scale: Tensor, first: int, last: int
 ) -> None:
-    """message (atoms, numbers) becomes s M, and scale (slots,) s; the first row of `message` is that of slot `first`."""
+    """message (atoms, ...), of which the first is in slot `first`, becomes s M, and scale (slots,) becomes s."""
     _add(plan, "forward", edges, density, [message, scale], message.flatten(1).shape[1], first, last)
 
 

@@ -4,8 +4,8 @@ Molecular dynamics repeats the same few hundred calls with the same addresses. A
 (function, arguments), and one compiled loop makes the calls: kernels take addresses and int64 only, so that one type of
 function serves them all, and those with fewer arguments do not look at the rest.
 
-Arrays that lie in the `scratch` of a plan are remembered by their place in it: threads run the plan with memory of their
-own. `carry_out` shares plans out among threads.
+Arrays that lie in the `scratch` of a plan are remembered by their place in it: threads run the plan with memory of
+their own. `carry_out` shares plans out among threads.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ class _TabulatedEdge(Edge):
 
 
 def _forward(at: _TabulatedReceiver) -> None:
-    code, table, lanes_ = at.code, at.table, at.code.lanes
+    code, table = at.code, at.table
     if sum((2 * l1 + 1) * (2 * l2 + 1) for l1, l2, _ in table.paths) <= MOST_SUMS:
         _sum_in_one_pass(at)
         return
@@ -188,12 +188,12 @@ def _forward(at: _TabulatedReceiver) -> None:
     def tabulate(edge: Edge, _: list[Value]) -> list[Value]:
         assert isinstance(edge, _TabulatedEdge)
         for p in range(len(table.paths)):
-            code.store(edge.radial(p), edge.in_scratch, p * lanes_)
+            code.store(edge.radial(p), edge.in_scratch, p * code.lanes)
         return []
 
     def products(edge: Edge, p: int, a: int) -> list[tuple[Value, Value]]:
         assert isinstance(edge, _TabulatedEdge)
-        x = code.mul(code.load(edge.h("h"), a * at.channels), code.load(edge.in_scratch, p * lanes_))
+        x = code.mul(code.load(edge.h("h"), a * at.channels), code.load(edge.in_scratch, p * code.lanes))
         return [(x, edge.y("y"))]
 
     at.edges(tabulate)
@@ -206,7 +206,8 @@ def _sum_in_one_pass(at: _TabulatedReceiver) -> None:
 
     def body(edge: Edge, sums: list[Value]) -> list[Value]:
         assert isinstance(edge, _TabulatedEdge)
-        updated, j = list(sums), 0
+        updated = list(sums)
+        j = 0
         for p, (l1, l2, _) in enumerate(paths):
             r = edge.radial(p)
             for a in range(l1 * l1, (l1 + 1) ** 2):
@@ -238,9 +239,11 @@ def _backward(at: _TabulatedReceiver) -> None:
         y = edge.y("y")
         for p in table.by_harmonic:
             l1, l2, _ = table.paths[p]
-            r, grad_r = edge.radial(p), None
+            r = edge.radial(p)
+            grad_r: Value | None = None
             for a in range(l1 * l1, (l1 + 1) ** 2):
-                x, q = code.mul(h[a], r) if h else r, None
+                x = code.mul(h[a], r) if h else r
+                q: Value | None = None
                 for b, u in row_of_u(at, p, a, "scratch"):
                     q = code.fma(u, code.splat(y, b), q)
                     if l2 > 0:
