@@ -100,8 +100,8 @@ class AtomicGraph:
         edge_index, cell_offsets = self._edges()
         sender, receiver = edge_index
         vectors = self.positions[sender] - self.positions[receiver]
-        # open systems have no images: skip the gather, which is most of the cost for molecules
-        if not self.pbc.any():
+        # open systems have no images: skip the gather, most of the cost for molecules, where no GPU has to be asked
+        if self.device.type == "cpu" and not self.pbc.any():
             return vectors
         cell = self.cell[self.batch[receiver]]
         return vectors + torch.einsum("ei,eij->ej", cell_offsets.to(cell.dtype), cell)

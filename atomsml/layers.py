@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from atomsml.ops.activation import silu
+from atomsml.ops.capture import capturing
 
 
 class MLP(nn.Module):
@@ -61,6 +62,9 @@ class ElementLinear(nn.Module):
         num_elements, channels, _ = self.weights[0].shape
         scale = 1.0 / math.sqrt(num_elements * channels)
         mine = features[:, : len(self.weights) ** 2].to(self.weights[0].dtype)  # under autocast they may be narrower
+        if capturing(species.device):  # which elements there are cannot be asked: each atom takes its own matrices
+            blocks = zip(irrep_blocks(mine, len(self.weights) - 1), self.weights, strict=True)
+            return torch.cat([x @ (w * scale)[species] for x, w in blocks], dim=1)
         mapped: Tensor = _ElementMap.apply(mine, _atoms_of_elements(species), *[w * scale for w in self.weights])
         return mapped
 

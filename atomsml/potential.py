@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from atomsml.geometry import apply_strain, volume
 from atomsml.graph import AtomicGraph
+from atomsml.ops.capture import capturing
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,20 @@ class Potential(nn.Module, ABC):
         Raises:
             ValueError: an element that the model was not made for, by name.
         """
-        table = torch.full((128,), -1, dtype=torch.int64, device=numbers.device)
-        table[torch.tensor(self.elements, device=numbers.device)] = torch.arange(
-            len(self.elements), device=numbers.device
-        )
-        species = table[numbers]
-        if (species < 0).any():
+        species = _species_table(self.elements, numbers.device)[numbers]
+        # while a CUDA graph is captured nothing can be asked; it is asked before
+        if not capturing(numbers.device) and (species < 0).any():
             check_elements(numbers.tolist(), self.elements)
         return species
+
+
+@lru_cache
+def _species_table(elements: tuple[int, ...], device: torch.device) -> Tensor:
+    """(128,) atomic number -> its place in `elements`, or -1."""
+    table = torch.full((128,), -1, dtype=torch.int64)
+    table[list(elements)] = torch.arange(len(elements))
+    with torch.inference_mode(False):
+        return table.to(device, copy=True)
 
 
 def check_elements(numbers: list[int], elements: tuple[int, ...]) -> None:

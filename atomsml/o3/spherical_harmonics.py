@@ -43,7 +43,7 @@ class _SolidHarmonics(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         (harmonics,) = ctx.saved_tensors
-        derivatives = harmonics @ gradient_matrix(ctx.lmax).to(harmonics)
+        derivatives = harmonics @ _gradient_matrix_like(ctx.lmax, harmonics.dtype, harmonics.device)
         return (derivatives.unflatten(-1, (3, -1)) @ grad.unsqueeze(-1)).squeeze(-1), None
 
 
@@ -60,6 +60,13 @@ def gradient_matrix(lmax: int) -> torch.Tensor:
         factor = l * sqrt((2 * l + 1) / (2 * l - 1)) / coupling[l - 1, 1, l].item()
         matrix[(l - 1) ** 2 : l * l, :, l * l : (l + 1) ** 2] = factor * coupling
     return matrix.flatten(1)
+
+
+@lru_cache
+def _gradient_matrix_like(lmax: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Kept, so that a GPU need not wait for it at each call."""
+    with torch.inference_mode(False):  # what is first asked for there must still serve later gradients
+        return gradient_matrix(lmax).to(device, dtype)
 
 
 def _on_unit_sphere(lmax: int, unit: torch.Tensor) -> torch.Tensor:

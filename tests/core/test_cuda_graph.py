@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import ase.build
 import pytest
 import torch
 
+from atomsml import layers
+from atomsml import potential as potential_module
 from atomsml.cuda_graph import CUDAGraphPredictor, PaddedGraph, bucket_size, pad_edges, unpadded_stress
 from atomsml.graph import AtomicGraph
 from atomsml.modelfile import load
@@ -112,14 +116,29 @@ def test_unknown_elements_are_refused_when_they_are_loaded(potential: Potential)
         memory.load(graph.replace(numbers=torch.full_like(graph.numbers, 92)))
 
 
-def test_weights_of_its_own_for_each_edge_change_no_prediction(
-    potential: Potential, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While work is captured the two directions of a pair share nothing, since pairs cannot be counted."""
+@pytest.fixture
+def _captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (convolution, layers, potential_module):
+        monkeypatch.setattr(module, "capturing", lambda device: True)
+
+
+@pytest.mark.usefixtures("_captured")
+def test_what_is_captured_changes_no_prediction(potential: Potential, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two directions of a pair share nothing, since pairs cannot be counted; nor do atoms of an element."""
     graph = batch(potential)
-    expected = evaluate(potential, graph, stress=True)
-    monkeypatch.setattr(convolution, "capturing", lambda device: True)
-    assert_same(evaluate(potential, graph, stress=True), expected)
+    found = evaluate(potential, graph, stress=True)
+    monkeypatch.undo()
+    assert_same(found, evaluate(potential, graph, stress=True))
+
+
+@pytest.mark.usefixtures("_captured")
+def test_what_is_captured_depends_on_no_data(potential: Potential) -> None:
+    """Tensors on the meta device have none: a size or a branch that needs some is an error."""
+    graph = batch(potential)
+    padded = pad_edges(graph, potential.cutoff, bucket_size(graph.num_edges))
+    found = evaluate(copy.deepcopy(potential).to("meta"), padded.to("meta"), stress=True)
+    assert found.forces is not None
+    assert found.forces.shape == graph.positions.shape
 
 
 def test_a_potential_on_a_cpu_is_refused(potential: Potential) -> None:
