@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from atomsml.graph import AtomicGraph
-from atomsml.potential import Potential, Prediction, evaluate
+from atomsml.potential import Potential, Prediction, Predictor, evaluate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +61,21 @@ class Committee(nn.Module):
 
         A graph without a neighbour list gets one at `self.cutoff`; each member sees the part within its own cutoff.
         """
+        return self._mean([partial(evaluate, member) for member in self.members], graph, forces, stress)
+
+    def predictor(self, exact: bool = False) -> Predictor:
+        """The same by the predictors of the members, as they are now (`Potential.predictor`)."""
+        return partial(self._mean, [member.predictor(exact) for member in self.members])
+
+    def _mean(
+        self, predictors: Sequence[Predictor], graph: AtomicGraph, forces: bool = True, stress: bool = False
+    ) -> UncertainPrediction:
         if graph.edge_index is None:
             graph = graph.with_neighbors(self.cutoff)
         found = []
-        for member in self.members:
-            near = _within(graph, member.cutoff) if member.cutoff < self.cutoff else graph
-            found.append(evaluate(member, near, forces, stress))
+        for member, predict in zip(self.members, predictors, strict=True):
+            near = graph.closer_than(member.cutoff) if member.cutoff < self.cutoff else graph
+            found.append(predict(near, forces, stress))
         energy = torch.stack([prediction.energy for prediction in found])
         mean_forces, forces_std = _mean_and_std([prediction.forces for prediction in found])
         mean_stress, stress_std = _mean_and_std([prediction.stress for prediction in found])
@@ -78,14 +88,6 @@ class Committee(nn.Module):
             forces_std=forces_std,
             stress_std=stress_std,
         )
-
-
-def _within(graph: AtomicGraph, cutoff: float) -> AtomicGraph:
-    """The graph with only the edges that are shorter than `cutoff`."""
-    near = torch.linalg.vector_norm(graph.edge_vectors(), dim=1) < cutoff
-    assert graph.edge_index is not None  # edge_vectors() has raised otherwise
-    assert graph.cell_offsets is not None
-    return graph.replace(edge_index=graph.edge_index[:, near], cell_offsets=graph.cell_offsets[near])
 
 
 def _mean_and_std(values: list[Tensor | None]) -> tuple[Tensor | None, Tensor | None]:

@@ -238,7 +238,7 @@ def _backward(at: _TabulatedReceiver) -> None:
         grad_length: Value | None = None
         y = edge.y("y")
         for p in table.by_harmonic:
-            l1, l2, _ = table.paths[p]
+            l1, l2 = table.paths[p][:2]
             r = edge.radial(p)
             grad_r: Value | None = None
             for a in range(l1 * l1, (l1 + 1) ** 2):
