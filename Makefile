@@ -3,7 +3,7 @@
 #   make demo     relax a molecule and a crystal, run 1 ps of MD, on the embedded models; results in demo-output/
 #   make test     the default test suite, on two cores
 #   make lint     ruff and mypy
-#   make peers    .venv-peers with mace-torch, for the tests that compare with it live
+#   make peers    .venv-peers with mace-torch, for benchmarks and the tests that compare with it live
 #   make clean    remove the environments and everything generated
 #
 # Another interpreter: `make clean`, then `make test PYTHON=python3.13`.

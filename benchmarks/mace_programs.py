@@ -76,7 +76,7 @@ def mace_torch_evaluation(job: Job, path: Path) -> Callable[[], Result]:
 
     dtype, systems = getattr(torch, job.dtype), job.structure.systems()
     torch.set_default_dtype(dtype)
-    model = load_mace_torch(job, path).to(dtype).requires_grad_(False).to(job.device)
+    model: Any = load_mace_torch(job, path).to(dtype).requires_grad_(False).to(job.device)
     inputs = batch(systems, job.model.elements, job.model.cutoff, dtype)
     graph = {key: value.to(job.device) for key, value in inputs.items()}
     compiled = job.program == COMPILED

@@ -18,7 +18,7 @@ from ase import Atoms
 from e3nn import o3
 from mace import modules
 from matscipy.neighbours import neighbour_list
-from workloads import AVG_NUM_NEIGHBORS, MODELS, Model
+from workloads import AVG_NUM_NEIGHBORS, MODELS, Model, Structure
 
 
 def build(
@@ -81,17 +81,22 @@ def batch(systems: Sequence[Atoms], elements: Sequence[int], cutoff: float, dtyp
     }
 
 
-def write(model: Model, path: Path) -> None:
-    """Save a model in float64, with weights that float32 can hold: both precisions compute the same potential."""
+def write(model: Model, structure: Structure, path: Path) -> None:
+    """Save a model in float64, scaled to forces of 1 eV/A (root mean square) in a structure.
+
+    float32 can hold its weights, so that both precisions compute the same potential.
+    """
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
     network = build(model.elements, 128, model.hidden_lmax, model.cutoff, AVG_NUM_NEIGHBORS)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(parameter.float())
+    forces = network(batch(structure.systems(), model.elements, model.cutoff, torch.float64))["forces"]
+    network.scale_shift.scale.div_(forces.square().mean().sqrt()).copy_(network.scale_shift.scale.float())
     torch.save(network, path)
 
 
 if __name__ == "__main__":
-    for model in MODELS:
-        write(model, Path(sys.argv[1]) / model.file)
+    for model, structure in MODELS.items():
+        write(model, structure, Path(sys.argv[1]) / model.file)

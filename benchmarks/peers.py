@@ -83,9 +83,17 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def take_turns(steps: Sequence[Callable[[], float]], repeats: int, warm_up: int = 2) -> list[list[float]]:
-    """What each of the steps returns, one after the other, so many times; the rounds that warm up are left out."""
-    rounds = [[step() for step in steps] for _ in range(warm_up + repeats)]
+def take_turns(steps: Sequence[Callable[[], float]], repeats: int, warm_up: int = 4) -> list[list[float]]:
+    """What each of the steps returns, one after the other, so many times.
+
+    The first rounds are left out: in its third, TorchScript still compiles.
+    """
+
+    def rested(step: Callable[[], float]) -> float:
+        time.sleep(0.05)  # by then, threads of the program before have stopped looking for work
+        return step()
+
+    rounds = [[rested(step) for step in steps] for _ in range(warm_up + repeats)]
     return [list(values) for values in zip(*rounds[warm_up:], strict=True)]
 
 
@@ -101,6 +109,11 @@ def versions(python: Path, names: tuple[str, ...]) -> str:
     code = "import sys, importlib.metadata as m; print(*(f'{x} {m.version(x)}' for x in sys.argv[1:]), sep=', ')"
     done = subprocess.run([python, "-c", code, *names], capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def has_package(python: Path, name: str) -> bool:
+    code = "import sys, importlib.util as u; sys.exit(u.find_spec(sys.argv[1]) is None)"
+    return subprocess.run([python, "-c", code, name]).returncode == 0
 
 
 @contextmanager

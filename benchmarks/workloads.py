@@ -71,7 +71,7 @@ class Structure:
         return systems
 
     def _silicon(self) -> Atoms:
-        return ase.build.bulk("Si", cubic=True) * (self.repeat,) * 3
+        return ase.build.bulk("Si", cubic=True).repeat(self.repeat)
 
     def _ethanol(self) -> Atoms:
         return ase.build.molecule("CH3CH2OH")
@@ -90,4 +90,10 @@ class Structure:
 
 SILICON = tuple(Structure("silicon", n) for n in (1, 2, 4, 8, 12, 20))  # 8, 64, 512, 4096, 13824, 64000 atoms
 OTHERS = (Structure("water", 4), Structure("water", 8), Structure("ethanol"), Structure("ethanol", copies=64))
-MODELS = (SMALL, MEDIUM, WIDE, *(replace(model, elements=e) for e in ((1, 8), (1, 6, 8)) for model in (SMALL, MEDIUM)))
+WATER, ETHANOL = OTHERS[0], OTHERS[2]
+MODELS: dict[Model, Structure] = {  # and what forces of 1 eV/A are made of
+    SMALL: SILICON[1],
+    MEDIUM: SILICON[1],
+    WIDE: SILICON[1],
+    **{replace(model, elements=x.elements): x for model in (SMALL, MEDIUM) for x in (WATER, ETHANOL)},
+}
