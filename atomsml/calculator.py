@@ -31,6 +31,7 @@ from atomsml.last_layer import LastLayerUncertainty, is_uncertainty, model_of
 from atomsml.modelfile import embedded_models, find_model, load, read_metadata
 from atomsml.potential import Potential, Prediction, Predictor, check_elements
 from atomsml.uncertainty import Committee, UncertainPrediction, committee_files
+from atomsml.verlet_list import VerletList
 
 Model = Potential | Committee | LastLayerUncertainty
 
@@ -40,6 +41,8 @@ PRECISIONS = {
     "mixed": (torch.float64, torch.float32),
     "float64": (torch.float64, torch.float64),
 }
+
+SKIN = 0.5  # A: how much farther than the cutoff a neighbour list reaches, to serve several steps
 
 _VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])  # xx yy zz yz xz xy
 
@@ -87,8 +90,12 @@ class AtomsMLCalculator(Calculator):
         """Take a prepared potential, and forget the last structure."""
         self.potential, self.device = potential, next(potential.parameters()).device
         self._predict: Predictor = potential
-        if isinstance(potential, Potential):
-            self._predict = potential.predictor(self.parameters["exact"])
+        self._neighbors: VerletList | None = None  # the last-layer uncertainty looks for neighbours itself
+        if not isinstance(potential, LastLayerUncertainty):
+            exact = self.parameters["exact"]
+            self._predict = potential.predictor(exact)
+            # what lies in a skin would cost autograd as much as other neighbours
+            self._neighbors = VerletList(potential.cutoff, 0.0 if exact else SKIN)
         self._fixed: AtomicGraph | None = None  # everything but the positions, of the last call
         self._fixed_from: list[bytes] = []
         self._has_volume = False
@@ -139,7 +146,8 @@ class AtomsMLCalculator(Calculator):
         if self._fixed is None or self._fixed_from != content:
             self._fixed, self._has_volume = self._convert(atoms), _has_volume(atoms)
             self._fixed_from = content
-        return self._fixed.replace(positions=self._tensor(atoms.positions))
+        graph = self._fixed.replace(positions=self._tensor(atoms.positions))
+        return graph if self._neighbors is None else self._neighbors.update(graph)
 
     def _convert(self, atoms: ase.Atoms) -> AtomicGraph:
         if len(atoms) == 0:
@@ -148,15 +156,15 @@ class AtomsMLCalculator(Calculator):
         device = self.device
         return AtomicGraph(
             positions=self._tensor(atoms.positions),
-            numbers=torch.from_numpy(atoms.numbers).to(device, torch.int64),
+            numbers=torch.tensor(atoms.numbers, dtype=torch.int64, device=device),
             cell=self._tensor(atoms.cell.array[None]),
-            pbc=torch.from_numpy(atoms.pbc[None]).to(device),
+            pbc=torch.tensor(atoms.pbc[None], device=device),
             batch=torch.zeros(len(atoms), dtype=torch.int64, device=device),
         )
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         dtype, _ = PRECISIONS[self.parameters["precision"]]
-        return torch.from_numpy(array).to(self.device, dtype)  # may share memory: nobody writes to the copied atoms
+        return torch.from_numpy(array.copy()).to(self.device, dtype)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> AtomsMLCalculator:
         for shared in (self.potential, self._predict):
@@ -167,7 +175,7 @@ class AtomsMLCalculator(Calculator):
 
     def __getstate__(self) -> dict[str, Any]:
         potential = copy.deepcopy(self.potential).to("cpu")  # the reader may have no such device
-        working = {"potential", "device", "_predict", "_fixed", "_fixed_from", "_has_volume"}
+        working = {"potential", "device", "_predict", "_neighbors", "_fixed", "_fixed_from", "_has_volume"}
         return {**{k: v for k, v in self.__dict__.items() if k not in working}, "potential": potential}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -263,4 +271,4 @@ def _results(prediction: Prediction) -> dict[str, Any]:
 
 
 def _array(tensor: Tensor) -> NDArray[np.float64]:
-    return np.array(tensor.detach().cpu().numpy(), dtype=np.float64, order="C")
+    return np.array(tensor.numpy(force=True), dtype=np.float64, order="C")

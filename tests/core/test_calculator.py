@@ -118,6 +118,21 @@ def test_stress_follows_the_volume(calc):
     assert stress[2] == 0
 
 
+def test_a_run_with_one_list_for_several_steps_gives_what_single_calculations_give(calc, pair_potential):
+    rng = np.random.default_rng(0)
+    atoms = argon()
+    steps = 40
+    for _ in range(steps):
+        atoms.set_cell(atoms.cell * (1 + rng.normal(scale=0.003)), scale_atoms=True)
+        atoms.positions += rng.normal(scale=0.02, size=(2, 3))
+        alone = evaluate(pair_potential, _graph(atoms), stress=True)
+        assert calc.get_property("energy", atoms) == pytest.approx(alone.energy.item(), abs=1e-10)
+        np.testing.assert_allclose(calc.get_property("forces", atoms), alone.forces.numpy(), rtol=0, atol=1e-10)
+        stress = alone.stress.numpy()[0][[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+        np.testing.assert_allclose(calc.get_property("stress", atoms), stress, rtol=0, atol=1e-12)
+    assert 1 < calc._neighbors.rebuilds < steps / 2
+
+
 @pytest.mark.parametrize("change", ["positions", "numbers", "cell", "pbc"])
 def test_state_is_compared_as_ase_does_it(calc, change):
     atoms = argon()
@@ -159,21 +174,19 @@ def test_forces_are_raw_and_results_belong_to_the_caller(calc):
 def test_only_positions_are_converted_in_a_run(calc):
     atoms = argon()
 
-    def graph():
-        return calc._graph(atoms.copy())
-
-    first = graph()
+    first = calc._graph(atoms)
     atoms.positions += 0.01
-    second = graph()
+    second = calc._graph(atoms)
     assert second.numbers is first.numbers
     assert second.cell is first.cell
+    assert second.edge_index is first.edge_index  # it has a skin
     assert not torch.equal(second.positions, first.positions)
     atoms.set_cell(atoms.cell * 1.01)
-    assert not torch.equal(graph().cell, first.cell)
+    assert not torch.equal(calc._graph(atoms).cell, first.cell)
     atoms.numbers[0] = 1
-    assert graph().numbers.tolist() == [1, 18]
+    assert calc._graph(atoms).numbers.tolist() == [1, 18]
     atoms.pbc[2] = False
-    assert graph().pbc.tolist() == [[True, True, False]]
+    assert calc._graph(atoms).pbc.tolist() == [[True, True, False]]
 
 
 @pytest.mark.parametrize(
