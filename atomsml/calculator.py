@@ -109,10 +109,11 @@ class AtomsMLCalculator(Calculator):
         """Fill `results`; forces and stress come together, energies alone cost about half."""
         self.results = {}  # a call that fails must not leave the last structure's results behind
         properties = self.implemented_properties if properties is None else properties
-        unknown = sorted(set(properties) - set(self.implemented_properties))
+        unknown = [name for name in properties if name not in self.implemented_properties]
         if unknown:
             raise PropertyNotImplementedError(f"{', '.join(unknown)}: not implemented")
-        super().calculate(atoms, properties, system_changes)
+        if atoms is not None:
+            self.atoms = atoms.copy()
         if self.atoms is None:
             raise ValueError("calculate() needs atoms: none were given, now or before")
         graph = self._graph(self.atoms)
