@@ -1,7 +1,8 @@
 """Neighbour lists: neighbor_list(), one door to several backends that all return the same list.
 
-The door checks the input, wraps every atom into its cell, lets a backend find each pair once, then lists it in both
-directions in one fixed order. A backend therefore never sees an atom outside its cell, a singular cell or float32.
+On a CPU compiled loops do everything. For the other backends the door checks the input, wraps every atom into its cell,
+lets the backend find each pair once, then lists it in both directions in one fixed order. Such a backend therefore
+never sees an atom outside its cell, a singular cell or float32.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from atomsml.geometry import periodic_lattice, volume, wrap
 from atomsml.neighbors_cell_list import find_pairs
+from atomsml.neighbors_cpu import find_edges
 
 # Backends search within cutoff * (1 - TIE): a shell of an ideal crystal exactly at the cutoff is then beyond it for
 # all of them, whichever way their sums round.
@@ -51,8 +53,9 @@ def neighbor_list(
         pbc: (systems, 3) bool, per axis.
         cutoff: A.
         batch: (atoms,) system of each atom, ascending; a system may be empty.
-        backend: "vesin" searches system by system on the host; "torch" searches the whole batch at once on the device
-            of `positions`; "torch-cluster" serves open systems only; "auto" takes "torch" on GPUs, otherwise "vesin".
+        backend: "cpu" and "torch" search the whole batch at once, in compiled loops on the host and on the device of
+            `positions`; "vesin" searches system by system on the host; "torch-cluster" serves open systems only;
+            "auto" takes "torch" on GPUs, otherwise "cpu".
 
     Returns:
         edge_index (2, edges) int64, row 0 sender (neighbour), row 1 receiver (centre), and cell_offsets (edges, 3)
@@ -63,11 +66,18 @@ def neighbor_list(
             ascending, a periodic axis in a singular cell, an unknown backend, or one that cannot serve these systems.
         ImportError: torch-cluster is asked for but not installed.
     """
-    _check(positions, cell, pbc, cutoff, batch)
+    _check_shapes(positions, cell, pbc, cutoff, batch)
     if backend == "auto":
-        backend = "torch" if positions.device.type in ("cuda", "xpu") else "vesin"
+        backend = "torch" if positions.is_cuda or positions.is_xpu else "cpu"
+    if backend == "cpu":
+        double = _on_host(positions, torch.float64), _on_host(cell, torch.float64)
+        edges = find_edges(*double, _on_host(pbc, torch.bool), cutoff * (1 - TIE), _on_host(batch, torch.int64))
+        if edges is not None:
+            return edges if positions.is_cpu else (edges[0].to(positions.device), edges[1].to(positions.device))
+        backend = "torch"  # which says what is wrong
     if backend not in _SEARCHES:
-        raise ValueError(f"unknown neighbour-list backend {backend!r}; choose one of auto, {', '.join(_SEARCHES)}")
+        raise ValueError(f"unknown neighbour-list backend {backend!r}; choose one of auto, cpu, {', '.join(_SEARCHES)}")
+    _check_numbers(positions, cell, batch)
     device = torch.device("cpu") if backend == "vesin" else positions.device
     positions64, cell64 = (x.detach().to(device, torch.float64) for x in (positions, cell))
     pbc, batch = pbc.to(device), batch.to(device, torch.int64)
@@ -80,6 +90,11 @@ def neighbor_list(
     if shifts.any():
         offsets = offsets + shifts.index_select(0, receiver) - shifts.index_select(0, sender)
     return torch.stack([sender, receiver]).to(positions.device), offsets.to(positions.device)
+
+
+def _on_host(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Contiguous, on the CPU; asking costs less than doing it again, which a molecule would notice."""
+    return x if x.is_cpu and x.dtype == dtype and x.is_contiguous() else x.detach().to("cpu", dtype).contiguous()
 
 
 def _mirror_and_sort(pairs: Pairs, num_atoms: int) -> Pairs:
@@ -157,16 +172,22 @@ _SEARCHES: dict[str, Callable[[WrappedAtoms], Pairs]] = {
 }
 
 
-def _check(positions: Tensor, cell: Tensor, pbc: Tensor, cutoff: float, batch: Tensor) -> None:
-    atoms, systems = len(positions), len(cell)
-    expected = {"positions": (atoms, 3), "cell": (systems, 3, 3), "pbc": (systems, 3), "batch": (atoms,)}
-    for (name, shape), x in zip(expected.items(), (positions, cell, pbc, batch), strict=True):
-        if tuple(x.shape) != shape:
-            raise ValueError(f"{name} must have shape {shape}, got {tuple(x.shape)}")
+def _check_shapes(positions: Tensor, cell: Tensor, pbc: Tensor, cutoff: float, batch: Tensor) -> None:
+    atoms, systems = positions.shape[0], cell.shape[0]
+    found = positions.shape, cell.shape, pbc.shape, batch.shape
+    expected = (atoms, 3), (systems, 3, 3), (systems, 3), (atoms,)
+    if found != expected:
+        for name, shape, wanted in zip(("positions", "cell", "pbc", "batch"), found, expected, strict=True):
+            if shape != wanted:
+                raise ValueError(f"{name} must have shape {wanted}, got {tuple(shape)}")
     if pbc.dtype != torch.bool:
         raise ValueError(f"pbc must be boolean, got {pbc.dtype}")
-    if not (math.isfinite(cutoff) and cutoff > 0):
+    if not 0 < cutoff < math.inf:
         raise ValueError(f"cutoff must be positive and finite, got {cutoff} A")
+
+
+def _check_numbers(positions: Tensor, cell: Tensor, batch: Tensor) -> None:
+    atoms, systems = len(positions), len(cell)
     if atoms and ((batch[1:] < batch[:-1]).any() or batch[0] < 0 or batch[-1] >= systems):
         raise ValueError(f"batch must be ascending and name systems 0 to {systems - 1}; sort the atoms by system")
     if not positions.isfinite().all():

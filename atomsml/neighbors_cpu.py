@@ -1,197 +1,177 @@
-"""A cell list for the CPU that emits edges in their final order, without sorting them.
+"""A cell list for the CPU that lists edges in their final order without sorting them.
 
-Atoms are sorted into bins (Quentrec and Brot, J. Comput. Phys. 13, 430 (1973)). Then every atom as a sender, in
-ascending order, and every periodic image of it, in ascending order, is shown to the atoms in the bins around. So each
-receiver meets its senders in the order in which they are to be listed, and an edge goes straight to the next free
-place of its receiver. Where these places begin is known from a first pass that only counts: an atom is seen by as many
-as it sees, because (x_i - x_j) + t and (x_j - x_i) - t round alike.
+Atoms are sorted into bins (Quentrec and Brot, J. Comput. Phys. 13, 430 (1973)). Then every atom as a sender, and every
+periodic image of it in ascending order, is shown to the atoms in the bins around, and it is counted how many senders
+each receiver meets: so it is known where its edges begin. Going through the senders in ascending order, each edge takes
+the next free place of its receiver.
 """
 
 from __future__ import annotations
 
-from itertools import accumulate
-from math import ceil, floor, inf, sqrt
+import ctypes
+from math import ceil, floor
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from atomsml.ops.loop_code import Bools, Floats, Ints, compiled
+from atomsml.neighbors_cpu_bins import BINS_PER_ATOM, Work, memory_layout, place, sort_into_bins
+from atomsml.ops.loop_code import Ints, compiled
 
-BINS_PER_CUTOFF = 2  # along an axis
-BINS_PER_ATOM = 4  # at most; else bins are wider: two atoms 1e6 A apart must not fill the memory with empty bins
-FARTHEST = 2.0**53  # cells
-
-# columns of what is known of an atom: cells taken off to wrap it (3), its bin along each axis (3), its bin among those
-# of all systems, and where its next edge goes
-SHIFT, PLACE, BIN, NEXT, ATOM = 0, 3, 6, 7, 8
-# columns of the grid of a system: bins along each axis (3), bins to look at on either side (3), its first bin
-SIZE, AROUND, FIRST_BIN, GRID = 0, 3, 6, 7
+ROOM = 64  # neighbours per atom for which there is room at first
 
 
 def find_edges(
     positions: Tensor, cell: Tensor, pbc: Tensor, cutoff: float, batch: Tensor
 ) -> tuple[Tensor, Tensor] | None:
-    """Edges and offsets as `neighbor_list` returns them, from contiguous tensors.
+    """What `neighbor_list` returns, from contiguous tensors on the CPU: float64, bool, int64.
 
-    None if a number is not finite, a periodic cell is singular or the atoms are not sorted by system.
+    None if a number is not finite, a periodic cell is singular, the atoms are not sorted by system, or their images
+    are too many to be numbered.
     """
-    atoms, systems = len(batch), len(cell)
-    num_bins = BINS_PER_ATOM * atoms + systems + 2
-    sizes = [9 * systems, 9 * systems, 3 * atoms, 3 * atoms, ATOM * atoms, GRID * systems, num_bins, atoms, atoms]
-    memory = torch.empty(sum(sizes), dtype=torch.int64)
-    ends = accumulate(sizes, initial=memory.data_ptr() // 8)
-    lattice, inverse, wrapped, binned, atom, grid, bins, order, found, _ = (8 * end for end in ends)
-    x, h, periodic, system = (tensor.data_ptr() for tensor in (positions, cell, pbc, batch))
-    shape = atoms, systems
-    arrays = lattice, inverse, wrapped, binned, atom, grid, bins
-    if not prepare(x, h, periodic, system, *shape, cutoff, *arrays, num_bins):
-        return None
-    sort(atoms, num_bins, wrapped, binned, atom, bins, order)
-    inputs = (periodic, system, atoms, lattice, wrapped, binned, atom, grid, bins, order, cutoff * cutoff, found)
-    edges = visit(*inputs, 0, 0, 0)
-    edge_index, offsets = torch.empty(2, edges, dtype=torch.int64), torch.empty(edges, 3, dtype=torch.int64)
-    if edges:
-        visit(*inputs, edges, edge_index.data_ptr(), offsets.data_ptr())
+    atoms, systems = batch.shape[0], cell.shape[0]
+    num_bins, room = BINS_PER_ATOM * atoms + 2, ROOM * atoms
+    layout = memory_layout(atoms, systems, num_bins, atoms, atoms, room)
+    blocks = [_empty(layout[-1] // 8)]
+    start = blocks[0].data_ptr()
+    *arrays, first, last, found, _ = [start + place for place in layout]
+    inputs = positions.data_ptr(), cell.data_ptr(), pbc.data_ptr(), batch.data_ptr()
+    fields: list[Any] = [*inputs, atoms, systems, cutoff, num_bins, *arrays]
+    work = Work(*fields)
+    atom_bits = atoms.bit_length()
+    image_bits = (63 - atom_bits) // 3  # an atom and its image along each axis are packed into one number
+    done = 0
+    while done < atoms:
+        done = search(*work, atom_bits, image_bits, first, last, done, found, room)
+        if done < 0:
+            return None
+        if done < atoms:
+            blocks.append(_empty(2 * room))
+            ctypes.memmove(blocks[-1].data_ptr(), found, 8 * room)
+            found, room = blocks[-1].data_ptr(), 2 * room
+    free = work.order  # which is no longer needed
+    edges = count_edges(atoms, first, last, atom_bits, found, free)
+    edge_index, offsets = _empty(2, edges), _empty(edges, 3)
+    out = edges, edge_index.data_ptr(), offsets.data_ptr()
+    write_edges(atoms, work.shift, atom_bits, image_bits, first, last, found, free, *out)
     return edge_index, offsets
 
 
+def _empty(*shape: int) -> Tensor:
+    """Memory by numpy, which asks for large pages: those that torch gets take longer to come than to be filled."""
+    return torch.from_numpy(np.empty(shape, np.int64))
+
+
 @compiled
-def prepare(
-    positions: Floats,
-    cell: Floats,
-    pbc: Bools,
-    batch: Ints,
+def search(w: Work, atom_bits: int, image_bits: int, first: Ints, last: Ints, done: int, found: Ints, room: int) -> int:
+    """Find who is near to which image of each atom; of atom i they are found[first[i]] to found[last[i] - 1], packed.
+
+    The atoms are taken bin by bin; some may be done already. Returns how many are done when there is no more room in
+    `found`, or -1 where `find_edges` returns None.
+    """
+    if done == 0 and not sort_into_bins(w):
+        return -1
+    total = last[w.order[done - 1]] if done > 0 else 0
+    for n in range(done, w.atoms):
+        i = w.order[n]
+        first[i] = total
+        ax, bx = first_image(w, i, 0), last_image(w, i, 0)
+        ay, by = first_image(w, i, 1), last_image(w, i, 1)
+        az, bz = first_image(w, i, 2), last_image(w, i, 2)
+        if max(-ax, -ay, -az, bx, by, bz) >= 1 << image_bits - 1:
+            return -1
+        for a in range(ax, bx + 1):
+            for b in range(ay, by + 1):
+                for c in range(az, bz + 1):
+                    if total + w.atoms > room:
+                        return n
+                    total = find_near(w, i, a, b, c, atom_bits, image_bits, found, total)
+        last[i] = total
+    return w.atoms
+
+
+@compiled
+def first_image(w: Work, i: int, k: int) -> int:
+    """The first image of an atom along an axis that comes near the atoms of its system."""
+    n = 3 * w.batch[i] + k
+    return ceil(w.lowest[n] - w.reach[n] - w.fractional[3 * i + k]) if w.pbc[n] else 0
+
+
+@compiled
+def last_image(w: Work, i: int, k: int) -> int:
+    n = 3 * w.batch[i] + k
+    return floor(w.highest[n] + w.reach[n] - w.fractional[3 * i + k]) if w.pbc[n] else 0
+
+
+@compiled
+def find_near(w: Work, i: int, a: int, b: int, c: int, atom_bits: int, image_bits: int, found: Ints, total: int) -> int:
+    """Append the atoms near an image of atom i to those found, of which there are `total`; returns the new total."""
+    s = w.batch[i]
+    shift_x = a * w.lattice[9 * s] + b * w.lattice[9 * s + 3] + c * w.lattice[9 * s + 6]
+    shift_y = a * w.lattice[9 * s + 1] + b * w.lattice[9 * s + 4] + c * w.lattice[9 * s + 7]
+    shift_z = a * w.lattice[9 * s + 2] + b * w.lattice[9 * s + 5] + c * w.lattice[9 * s + 8]
+    itself = i if (a == 0) & (b == 0) & (c == 0) else -1
+    zero = 1 << image_bits - 1  # packed images are not negative
+    image = (((((a + zero) << image_bits) + b + zero) << image_bits) + c + zero) << atom_bits
+    u, v = a + w.fractional[3 * i], b + w.fractional[3 * i + 1]
+    z0 = place(w, 3 * s + 2, c + w.fractional[3 * i + 2] - w.reach[3 * s + 2])
+    z1 = place(w, 3 * s + 2, c + w.fractional[3 * i + 2] + w.reach[3 * s + 2])
+    for x in range(place(w, 3 * s, u - w.reach[3 * s]), place(w, 3 * s, u + w.reach[3 * s]) + 1):
+        for y in range(place(w, 3 * s + 1, v - w.reach[3 * s + 1]), place(w, 3 * s + 1, v + w.reach[3 * s + 1]) + 1):
+            column = w.first_bin[s] + (x * w.size[3 * s + 1] + y) * w.size[3 * s + 2]
+            for n in range(w.bins[column + z0], w.bins[column + z1 + 1]):
+                # (x_i - x_j) + t and (x_j - x_i) - t round alike: an edge has its reverse
+                dx = (w.wrapped[3 * i] - w.binned[3 * n]) + shift_x
+                dy = (w.wrapped[3 * i + 1] - w.binned[3 * n + 1]) + shift_y
+                dz = (w.wrapped[3 * i + 2] - w.binned[3 * n + 2]) + shift_z
+                found[total] = w.order[n] | image  # the next one takes its place unless this one is near: no branch
+                total += (dx * dx + dy * dy + dz * dz < w.cutoff * w.cutoff) & (w.order[n] != itself)
+    return total
+
+
+@compiled
+def count_edges(atoms: int, first: Ints, last: Ints, atom_bits: int, found: Ints, free: Ints) -> int:
+    """The number of edges; free[i] is where those of receiver i begin."""
+    edges, who = 0, (1 << atom_bits) - 1
+    for i in range(atoms):
+        free[i] = 0
+        edges += last[i] - first[i]
+    for n in range(edges):
+        free[found[n] & who] += 1
+    begin = 0
+    for i in range(atoms):
+        free[i], begin = begin, begin + free[i]
+    return edges
+
+
+@compiled
+def write_edges(
     atoms: int,
-    systems: int,
-    cutoff: float,
-    lattice: Floats,
-    inverse: Floats,
-    wrapped: Floats,
-    fractional: Floats,
-    atom: Ints,
-    grid: Ints,
-    bins: Ints,
-    num_bins: int,
-) -> bool:
-    """Wrap all atoms, find their bins, and count the atoms of each bin."""
-    for b in range(num_bins):
-        bins[b] = 0
-    begin, first_bin = 0, 0
-    for s in range(systems):
-        end = begin
-        while end < atoms and batch[end] == s:
-            end += 1
-        if not complete_lattice(cell, pbc, s, lattice, inverse):
-            return False
-        if not wrap(positions, pbc, s, begin, end, lattice, inverse, wrapped, fractional, atom):
-            return False
-        grid[GRID * s + FIRST_BIN] = first_bin
-        first_bin += lay_grid(pbc, s, begin, end, cutoff, inverse, fractional, atom, grid)
-        for i in range(begin, end):
-            bins[atom[ATOM * i + BIN] + 2] += 1
-        begin = end
-    return begin == atoms
-
-
-@compiled
-def complete_lattice(cell: Floats, pbc: Bools, s: int, lattice: Floats, inverse: Floats) -> bool:
-    """The cell of a system with unit vectors along open axes, orthogonal to the others, and its inverse."""
-    first = 0  # periodic axis, if there is one
-    for k in range(3):
-        if pbc[3 * s + 2 - k]:
-            first = 2 - k
-        for d in range(9 * s + 3 * k, 9 * s + 3 * k + 3):
-            if not abs(cell[d]) < inf:
-                return False
-            lattice[d] = cell[d] if pbc[3 * s + k] else 0.0
-    row = 9 * s + 3 * first
-    if not pbc[3 * s + first]:
-        lattice[row] = 1.0
-    second = 9 * s + 3 * ((first + 1) % 3)
-    if not pbc[3 * s + (first + 1) % 3]:
-        least = 0  # Cartesian axis least parallel to the first vector
-        for d in range(3):
-            least = d if abs(lattice[row + d]) < abs(lattice[row + least]) else least
-        lattice[second + least] = 1.0
-    for step in range(3):
-        k = (first + 2 - step) % 3
-        if not pbc[3 * s + k]:
-            u, v = 9 * s + 3 * ((k + 1) % 3), 9 * s + 3 * ((k + 2) % 3)
-            x, y, z = cross(lattice, u, v, 0), cross(lattice, u, v, 1), cross(lattice, u, v, 2)
-            length = sqrt(x * x + y * y + z * z)
-            row = 9 * s + 3 * k
-            lattice[row], lattice[row + 1], lattice[row + 2] = x / length, y / length, z / length
-    return invert(lattice, s, inverse)
-
-
-@compiled
-def invert(lattice: Floats, s: int, inverse: Floats) -> bool:
-    """Columns are the reciprocal vectors, without the 2 pi; False for vectors that lie almost in a plane."""
-    a, determinant, lengths = 9 * s, 0.0, 1.0
-    for k in range(3):
-        determinant += lattice[a + k] * cross(lattice, a + 3, a + 6, k)
-        x, y, z = lattice[a + 3 * k], lattice[a + 3 * k + 1], lattice[a + 3 * k + 2]
-        lengths *= sqrt(x * x + y * y + z * z)
-    for k in range(3):
-        for d in range(3):
-            inverse[a + 3 * d + k] = cross(lattice, a + 3 * ((k + 1) % 3), a + 3 * ((k + 2) % 3), d) / determinant
-    return abs(determinant) > 1e-8 * lengths
-
-
-@compiled
-def cross(vectors: Floats, u: int, v: int, d: int) -> float:
-    """Component of the vector product of two vectors that begin at u and v."""
-    e, f = (d + 1) % 3, (d + 2) % 3
-    return vectors[u + e] * vectors[v + f] - vectors[u + f] * vectors[v + e]
-
-
-@compiled
-def wrap(
-    positions: Floats,
-    pbc: Bools,
-    s: int,
-    begin: int,
-    end: int,
-    lattice: Floats,
-    inverse: Floats,
-    wrapped: Floats,
-    fractional: Floats,
-    atom: Ints,
-) -> bool:
-    """Move the atoms of a system into its cell along periodic axes; False where one is not finite."""
-    for i in range(begin, end):
-        for d in range(3):
-            wrapped[3 * i + d] = positions[3 * i + d]
-        for k in range(3):
-            column = 9 * s + k
-            u = positions[3 * i] * inverse[column]
-            u += positions[3 * i + 1] * inverse[column + 3] + positions[3 * i + 2] * inverse[column + 6]
-            if not abs(u) < FARTHEST:
-                return False
-            shift = floor(u) * int(pbc[3 * s + k])
-            fractional[3 * i + k] = u - shift
-            atom[ATOM * i + SHIFT + k] = shift
-            for d in range(3):
-                wrapped[3 * i + d] -= shift * lattice[9 * s + 3 * k + d]
-    return True
-
-
-@compiled
-def lay_grid(
-    pbc: Bools,
-    s: int,
-    begin: int,
-    end: int,
-    cutoff: float,
-    inverse: Floats,
-    fractional: Floats,
-    atom: Ints,
-    grid: Ints,
-) -> int:
-    """The bin of each atom of a system, along each axis and among all systems; returns the number of its bins."""
-    reach = cutoff * (1 + 1e-6)  # rounded coordinates must not put a neighbour one bin too far
-    count = 1
-    for k in range(3):
-        size = GRID * s + SIZE + k
-        grid[size] = min(1000000, max(1, floor(min(1e6, height(k) * BINS_PER_CUTOFF / reach))))
-    return count
+    shift: Ints,
+    atom_bits: int,
+    image_bits: int,
+    first: Ints,
+    last: Ints,
+    found: Ints,
+    free: Ints,
+    edges: int,
+    edge_index: Ints,
+    offsets: Ints,
+) -> None:
+    """Hand every sender with its image, packed, to its receivers; then unpack them in order."""
+    who, which, zero = (1 << atom_bits) - 1, (1 << image_bits) - 1, 1 << image_bits - 1
+    for i in range(atoms):
+        for n in range(first[i], last[i]):
+            receiver = found[n] & who
+            edge_index[free[receiver]] = found[n] - receiver + i
+            free[receiver] += 1
+    begin = 0
+    for i in range(atoms):
+        for e in range(begin, free[i]):
+            sender, image = edge_index[e] & who, edge_index[e] >> atom_bits
+            edge_index[e], edge_index[edges + e] = sender, i
+            offsets[3 * e] = (image >> 2 * image_bits) - zero + shift[3 * i] - shift[3 * sender]
+            offsets[3 * e + 1] = (image >> image_bits & which) - zero + shift[3 * i + 1] - shift[3 * sender + 1]
+            offsets[3 * e + 2] = (image & which) - zero + shift[3 * i + 2] - shift[3 * sender + 2]
+        begin = free[i]

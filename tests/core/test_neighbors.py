@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from atomsml.neighbors import _mirror_and_sort, neighbor_list
+from atomsml.neighbors_cpu import find_edges
 
 has_torch_cluster = importlib.util.find_spec("torch_cluster") is not None
-BACKENDS = ["vesin", "torch"]
+BACKENDS = ["cpu", "vesin", "torch"]
 OPEN_BACKENDS = [
     *BACKENDS,
     pytest.param(
@@ -247,7 +248,7 @@ def test_large_systems_agree() -> None:
     """Enough atoms that every backend leaves its brute-force branch, and the cell list works in several chunks."""
     atoms = bulk("Si", cubic=True) * (8, 7, 9)
     atoms.rattle(0.1, seed=0)
-    assert edges_of([atoms], 6.0, "vesin") == edges_of([atoms], 6.0, "torch")
+    assert edges_of([atoms], 6.0, "cpu") == edges_of([atoms], 6.0, "vesin") == edges_of([atoms], 6.0, "torch")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -347,7 +348,7 @@ def test_refuses_wrong_shapes_and_order() -> None:
         ({"pbc": pbc.long()}, "pbc must be boolean"),
         ({"batch": batch.flip(0)}, "batch must be ascending"),
         ({"batch": batch + 1}, "batch must be ascending and name systems 0 to 1"),
-        ({"backend": "magic"}, "unknown neighbour-list backend 'magic'; choose one of auto, vesin"),
+        ({"backend": "magic"}, "unknown neighbour-list backend 'magic'; choose one of auto, cpu, vesin, torch"),
         ({"backend": "torch-cluster"}, "open systems only"),
     ]
     for wrong, message in cases:
@@ -360,6 +361,24 @@ def test_refuses_more_edges_than_a_key_can_hold() -> None:
     one = torch.zeros(1, dtype=torch.int64)
     with pytest.raises(ValueError, match="5 atoms with up to 1048576 periodic images per axis are too many"):
         _mirror_and_sort((one, one, torch.tensor([[2**20, 0, 0]])), 5)
+
+
+def test_leaves_more_images_than_it_can_number() -> None:
+    positions, cell, pbc, cutoff, batch = arguments([ase.Atoms("H", cell=[0, 0, 4e-6], pbc=[False, False, True])])
+    assert find_edges(positions, cell, pbc, cutoff, batch) is None
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_inputs_that_are_not_contiguous(backend: str) -> None:
+    positions, cell, pbc, cutoff, batch = arguments([PERIODIC["triclinic"], OPEN["molecule"]])
+    scattered = positions.T.contiguous().T, cell.mT.contiguous().mT, pbc.T.contiguous().T
+    assert not any(x.is_contiguous() for x in scattered)
+    for a, b in zip(
+        neighbor_list(*scattered, cutoff, batch, backend),
+        neighbor_list(positions, cell, pbc, cutoff, batch, backend),
+        strict=True,
+    ):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.skipif(has_torch_cluster, reason="torch-cluster is installed")
