@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,24 @@ class Sizes:
     edges: int
     neighbors: int  # of one atom
     threads: int
+
+
+@dataclass(frozen=True)
+class _List:
+    """Which neighbour list was loaded: its tensors, and how often each had been changed in place."""
+
+    tensors: tuple[Tensor, ...]
+    versions: tuple[int, ...]
+
+    @staticmethod
+    def of(graph: AtomicGraph) -> _List:
+        assert graph.edge_index is not None
+        assert graph.cell_offsets is not None
+        tensors = (graph.edge_index, graph.cell_offsets, graph.batch)
+        return _List(tensors, tuple(x._version for x in tensors))
+
+    def is_same(self, other: _List) -> bool:
+        return self.versions == other.versions and all(map(operator.is_, self.tensors, other.tensors))
 
 
 @dataclass(frozen=True)
@@ -123,7 +142,7 @@ class MACEPlan:
         self, config: MACEConfig, weights: MACEWeights, numbers: np.ndarray, sizes: Sizes, dtype: torch.dtype
     ) -> None:
         self.weights, self.sizes, self.dtype, self.lmax, atoms = weights, sizes, dtype, config.lmax, len(numbers)
-        self._numbers, self._list = numbers.copy(), (torch.empty(0), -1)
+        self._numbers, self._list = numbers.copy(), _List((), ())
         species = np.searchsorted(weights.elements, numbers)
         order = np.lexsort((species, np.arange(atoms) // CHUNK))
         self.slot = torch.from_numpy(np.argsort(order))
@@ -161,8 +180,6 @@ class MACEPlan:
     def fits(self, graph: AtomicGraph, threads: int) -> bool:
         """Whether a graph is of the same atoms, with no more edges than there is room for."""
         assert graph.edge_index is not None
-        if graph.edge_index is self._list[0] and graph.edge_index._version == self._list[1]:
-            return threads == self.sizes.threads
         return (
             threads == self.sizes.threads
             and graph.num_systems == self.sizes.systems
@@ -175,11 +192,11 @@ class MACEPlan:
         """Take over positions and cell, and the neighbour list if it is a new one."""
         self.atoms.positions.copy_(graph.positions.detach())
         self.atoms.cell.copy_(graph.cell.detach())
-        if graph.edge_index is not self._list[0] or graph.edge_index._version != self._list[1]:
-            assert graph.edge_index is not None
-            assert graph.cell_offsets is not None
-            self.atoms.load_list(graph.edge_index, graph.cell_offsets, graph.batch)
-            self._list = graph.edge_index, graph.edge_index._version
+        new = _List.of(graph)
+        if not new.is_same(self._list):
+            edge_index, cell_offsets, batch = new.tensors
+            self.atoms.load_list(edge_index, cell_offsets, batch)
+            self._list = new
 
     def steps(self, gradients: bool) -> list[list[Plan]]:
         """Steps to be carried out one after the other; the plans of one step may run at the same time."""

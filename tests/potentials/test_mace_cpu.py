@@ -119,6 +119,17 @@ def test_a_list_changed_in_place_is_noticed() -> None:
     assert_equal(program(graph), evaluate(model, graph), 1e-7)
 
 
+def test_the_same_edges_through_other_images_are_another_list() -> None:
+    model, program = make(), MACEOnCPU(make())
+    crystal = bulk("C", "diamond", a=3.4, cubic=True)
+    crystal.rattle(0.05, seed=0)
+    graph = AtomicGraph.from_ase(crystal).with_neighbors(4.0)
+    program(graph)
+    assert graph.cell_offsets is not None
+    others = graph.replace(cell_offsets=-graph.cell_offsets)
+    assert_equal(program(others, stress=True), evaluate(model, others, stress=True), 1e-7)
+
+
 def test_threads_give_the_same_result_and_the_same_bits_each_time(two_threads: None) -> None:
     model = make()
     graph = AtomicGraph.from_ase(bulk("C", "diamond", a=3.4, cubic=True) * (2, 2, 2)).with_neighbors(4.0)
