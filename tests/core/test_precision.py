@@ -1,6 +1,7 @@
 """The precision report against deviations and drifts computed beside it."""
 
 import dataclasses
+import itertools
 
 import ase
 import numpy as np
@@ -20,8 +21,17 @@ from atomsml.simulate.md import MDSettings, UnstableDynamics, draw_velocities
 SETTINGS = MDSettings(ensemble="nve", temperature=300.0, timestep=1.0, steps=40)
 
 
-def crystal() -> ase.Atoms:
-    atoms = bulk("Ar", "fcc", a=3.2, cubic=True)
+@pytest.fixture(scope="module")
+def mace():
+    """Has tables of its radial functions."""
+    config = MACE.Config(elements=(1, 8), channels=8, hidden_lmax=1, lmax=2, correlation=2, radial_mlp=(8,), scale=0.1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return MACE(config)
+
+
+def crystal(symbol: str = "Ar") -> ase.Atoms:
+    atoms = bulk(symbol, "fcc", a=3.2, cubic=True)
     atoms.rattle(0.05, seed=0)
     return atoms
 
@@ -40,21 +50,19 @@ def test_a_model_without_tables_has_one_report_for_each_precision(pair_potential
     assert single.forces_max > mixed.forces_max  # rounded positions come on top of a rounded network
 
 
-def test_deviations_and_drift_are_those_of_a_run_with_ase(pair_potential):
-    start = crystal()
-    *_, report = precision_report(pair_potential, start, "cpu", SETTINGS)
-    assert report.name == "float32 exact"
-    configurations, _ = _run_with_ase(pair_potential, start, "float64")
-    exact, rounded = (AtomsMLCalculator(pair_potential, "cpu", p) for p in ("float64", "float32"))
-    errors = {"forces": [], "stress": [], "energy": []}
-    for atoms in configurations[:: SETTINGS.steps // 10]:
-        for name, found in errors.items():
-            found.append(rounded.get_property(name, atoms) - exact.get_property(name, atoms))
-    for name, size in (("forces", 1), ("stress", 1), ("energy", len(start))):
-        error = np.array(errors[name]) / size
-        assert getattr(report, f"{name}_max") == pytest.approx(np.abs(error).max(), rel=1e-6)
-        assert getattr(report, f"{name}_rms") == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-6)
-    _, energies = _run_with_ase(pair_potential, start, "float32")
+def test_deviations_and_drift_are_those_of_a_run_with_ase(mace):
+    start = crystal("O")
+    reference, report = itertools.islice(precision_report(mace, start, "cpu", SETTINGS), 2)
+    assert (reference.name, report.name) == ("float64 exact", "float64")
+    configurations, _ = _run_with_ase(mace, start, exact=True)
+    exact, tabulated = (AtomsMLCalculator(mace, "cpu", "float64", exact=exact) for exact in (True, False))
+    errors = [_computed(tabulated, atoms) - _computed(exact, atoms) for atoms in configurations[::4]]
+    # deviations of 1e-8 are differences of numbers of 1 that are rounded at 1e-15
+    for name, columns in (("energy", slice(0, 1)), ("stress", slice(1, 7)), ("forces", slice(7, None))):
+        error = np.array(errors)[:, columns] / (len(start) if name == "energy" else 1)
+        assert getattr(report, f"{name}_max") == pytest.approx(np.abs(error).max(), rel=1e-3)
+        assert getattr(report, f"{name}_rms") == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-3)
+    _, energies = _run_with_ase(mace, start, exact=False)
     times = np.arange(SETTINGS.steps + 1) * SETTINGS.timestep / 1000
     line = linregress(times, np.array(energies) / len(start))
     assert report.drift == pytest.approx(line.slope, rel=1e-6)
@@ -62,10 +70,15 @@ def test_deviations_and_drift_are_those_of_a_run_with_ase(pair_potential):
     assert report.fluctuation == pytest.approx(np.sqrt(np.mean(left**2)), rel=1e-6)
 
 
-def _run_with_ase(potential, start, precision):
+def _computed(calc, atoms):
+    """Energy, stress and forces in one row."""
+    return np.concatenate([np.ravel(calc.get_property(name, atoms)) for name in ("energy", "stress", "forces")])
+
+
+def _run_with_ase(potential, start, exact):
     """Configurations and total energies."""
     atoms = start.copy()
-    atoms.calc = AtomsMLCalculator(potential, "cpu", precision)
+    atoms.calc = AtomsMLCalculator(potential, "cpu", "float64", exact=exact)
     atoms.set_constraint(FixCom())
     draw_velocities(atoms, SETTINGS.temperature, np.random.default_rng(SEED))
     configurations, energies = [], []
@@ -87,13 +100,9 @@ def test_a_molecule_has_no_stress_and_constraints_do_not_count(pair_potential):
     assert [r.drift for r in free] == [r.drift for r in fixed]
 
 
-def test_tables_have_reports_of_their_own():
-    config = MACE.Config(elements=(1, 8), channels=8, hidden_lmax=1, lmax=2, correlation=2, radial_mlp=(8,), scale=0.1)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        potential = MACE(config)
+def test_tables_have_reports_of_their_own(mace):
     settings = dataclasses.replace(SETTINGS, steps=10)
-    reports = {r.name: r for r in precision_report(potential, molecule("H2O"), "cpu", settings)}
+    reports = {r.name: r for r in precision_report(mace, molecule("H2O"), "cpu", settings)}
     policies = [f"{precision}{exact}" for precision in ("float64", "mixed", "float32") for exact in (" exact", "")]
     assert list(reports) == policies
     assert reports["float64 exact"].forces_max == 0
