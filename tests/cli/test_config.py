@@ -44,7 +44,10 @@ def test_dashes_and_underscores_are_the_same(run: Run, model: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("temprature: 300", "unknown option 'temprature'; `atomsml relax` has cell, device, exact, fmax, json, model, "),
+        (
+            "temprature: 300",
+            "unknown option 'temprature'; `atomsml relax` has cell, device, exact, fmax, json, model, ",
+        ),
         ("timestep: 0.5", "unknown option 'timestep'"),
         ("config: other.yaml", "unknown option 'config'"),
         ("fmax: small", "fmax cannot be 'small': "),

@@ -22,7 +22,7 @@ Run = Callable[..., Any]
 def computed(atoms: ase.Atoms, model: str) -> ase.Atoms:
     """A copy with the model's own results, structure by structure, in float64."""
     copy = ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    copy.calc = AtomsMLCalculator(model, precision="float64")
+    copy.calc = AtomsMLCalculator(model, precision="float64", exact=True)
     return copy
 
 
