@@ -32,7 +32,8 @@ class MACEOnCPU:
     """
 
     def __init__(self, model: MACE) -> None:
-        self._model = copy.deepcopy(model).double().requires_grad_(False)
+        with torch.inference_mode(False):  # slopes of radial functions are found by autograd
+            self._model = copy.deepcopy(model).double().requires_grad_(False)
         self._dtype = model.dtype
         self._repulsion = Repulsion(self._model) if model.config.zbl else None
         self._weights: MACEWeights | None = None
@@ -42,12 +43,15 @@ class MACEOnCPU:
         """Weights for these atomic numbers at least; prepared anew when some are missing."""
         if self._weights is None or not set(elements) <= set(self._weights.elements):
             check_elements(list(elements), self._model.elements)
-            self._weights = prepare(self._model, elements, self._dtype)
+            with torch.inference_mode(False):
+                self._weights = prepare(self._model, elements, self._dtype)
         return self._weights
 
     def __call__(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
         if graph.edge_index is None:
             graph = graph.with_neighbors(self._model.cutoff)
+        if graph.num_atoms == 0:  # nothing to plan
+            return evaluate(self._model, graph, forces, stress)
         plan = self._plan(graph)
         plan.load(graph)
         carry_out(plan.steps(gradients=forces or stress), plan.scratch)

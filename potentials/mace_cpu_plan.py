@@ -63,20 +63,21 @@ class Sizes:
 
 @dataclass(frozen=True)
 class _List:
-    """Which neighbour list was loaded: its tensors, and how often each had been changed in place."""
+    """Which neighbour list was loaded: its tensors, and how often each had been changed in place, if torch knows."""
 
     tensors: tuple[Tensor, ...]
-    versions: tuple[int, ...]
+    versions: tuple[int | None, ...]
 
     @staticmethod
     def of(graph: AtomicGraph) -> _List:
         assert graph.edge_index is not None
         assert graph.cell_offsets is not None
         tensors = (graph.edge_index, graph.cell_offsets, graph.batch)
-        return _List(tensors, tuple(x._version for x in tensors))
+        return _List(tensors, tuple(None if x.is_inference() else x._version for x in tensors))
 
     def is_same(self, other: _List) -> bool:
-        return self.versions == other.versions and all(map(operator.is_, self.tensors, other.tensors))
+        known = None not in self.versions and self.versions == other.versions
+        return known and all(map(operator.is_, self.tensors, other.tensors))
 
 
 @dataclass(frozen=True)

@@ -176,6 +176,25 @@ def test_positions_that_are_not_finite_give_results_that_are_not() -> None:
     assert MACEOnCPU(make())(graph.replace(positions=positions)).energy[0].isnan()
 
 
+def test_no_atoms_have_no_energy() -> None:
+    graph = AtomicGraph.from_ase(Atoms(cell=[4, 4, 4], pbc=True))
+    found = MACEOnCPU(make())(graph, stress=True)
+    assert found.energy.tolist() == [0.0]
+    assert found.forces is not None
+    assert found.forces.shape == (0, 3)
+
+
+def test_inference_mode() -> None:
+    """Its tensors do not tell whether they were changed."""
+    program, expected = MACEOnCPU(make()), MACEOnCPU(make())(systems(), stress=True)
+    with torch.inference_mode():
+        graph = systems().with_neighbors(4.0)
+        assert_equal(program(graph, stress=True), expected, 1e-12)
+        assert graph.cell_offsets is not None
+        graph.cell_offsets.neg_()
+        assert not torch.allclose(program(graph).energy, expected.energy)
+
+
 def test_an_unknown_element_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="does not know He"):
         MACEOnCPU(make())(AtomicGraph.from_ase(Atoms("He")))
