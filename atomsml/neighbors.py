@@ -70,8 +70,8 @@ def neighbor_list(
     if backend == "auto":
         backend = "torch" if positions.is_cuda or positions.is_xpu else "cpu"
     if backend == "cpu":
-        double = _on_host(positions, torch.float64), _on_host(cell, torch.float64)
-        edges = find_edges(*double, _on_host(pbc, torch.bool), cutoff * (1 - TIE), _on_host(batch, torch.int64))
+        double = on_host(positions, torch.float64), on_host(cell, torch.float64)
+        edges = find_edges(*double, on_host(pbc, torch.bool), cutoff * (1 - TIE), on_host(batch, torch.int64))
         if edges is not None:
             return edges if positions.is_cpu else (edges[0].to(positions.device), edges[1].to(positions.device))
         backend = "torch"  # which says what is wrong
@@ -92,7 +92,7 @@ def neighbor_list(
     return torch.stack([sender, receiver]).to(positions.device), offsets.to(positions.device)
 
 
-def _on_host(x: Tensor, dtype: torch.dtype) -> Tensor:
+def on_host(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Contiguous, on the CPU; asking costs less than doing it again, which a molecule would notice."""
     return x if x.is_cpu and x.dtype == dtype and x.is_contiguous() else x.detach().to("cpu", dtype).contiguous()
 

@@ -11,6 +11,7 @@ from itertools import accumulate
 from math import floor, inf, sqrt
 from typing import NamedTuple
 
+from atomsml.lattice_cpu import complete_lattice, invert
 from atomsml.ops.loop_code import Bools, Floats, Ints, compiled
 
 BINS_PER_CUTOFF = 2  # along an axis
@@ -65,7 +66,7 @@ def sort_into_bins(w: Work) -> bool:
         end = begin
         while end < w.atoms and w.batch[end] == s:
             end += 1
-        if not complete_lattice(w, s):
+        if not complete_lattice(w.cell, w.pbc, s, w.lattice) or not invert(w.lattice, s, w.inverse):
             return False
         w.first_bin[s] = first_bin
         if begin < end:
@@ -78,56 +79,6 @@ def sort_into_bins(w: Work) -> bool:
         return False
     sort(w)
     return True
-
-
-@compiled
-def complete_lattice(w: Work, s: int) -> bool:
-    """The lattice of a system and its inverse; False if a cell is not finite or periodic vectors are singular."""
-    first = 0  # a periodic axis, if there is one
-    for k in range(3):
-        first = 2 - k if w.pbc[3 * s + 2 - k] else first
-        for n in range(9 * s + 3 * k, 9 * s + 3 * k + 3):
-            if not abs(w.cell[n]) < inf:
-                return False
-            w.lattice[n] = w.cell[n] if w.pbc[3 * s + k] else 0.0
-    row = 9 * s + 3 * first
-    if not w.pbc[3 * s + first]:
-        w.lattice[row] = 1.0
-    second = (first + 1) % 3
-    if not w.pbc[3 * s + second]:
-        least = 0  # the Cartesian axis least parallel to the first vector
-        for d in range(1, 3):
-            least = d if abs(w.lattice[row + d]) < abs(w.lattice[row + least]) else least
-        w.lattice[9 * s + 3 * second + least] = 1.0
-    for n in range(3):
-        k = (first + 2 - n) % 3
-        if not w.pbc[3 * s + k]:
-            x, y, z = cross(w, s, k, 0), cross(w, s, k, 1), cross(w, s, k, 2)
-            length, row = sqrt(x * x + y * y + z * z), 9 * s + 3 * k
-            w.lattice[row], w.lattice[row + 1], w.lattice[row + 2] = x / length, y / length, z / length
-    return invert(w, s)
-
-
-@compiled
-def cross(w: Work, s: int, k: int, d: int) -> float:
-    """Component d of the vector product of the two lattice vectors after vector k."""
-    u, v = 9 * s + 3 * ((k + 1) % 3), 9 * s + 3 * ((k + 2) % 3)
-    e, f = (d + 1) % 3, (d + 2) % 3
-    return w.lattice[u + e] * w.lattice[v + f] - w.lattice[u + f] * w.lattice[v + e]
-
-
-@compiled
-def invert(w: Work, s: int) -> bool:
-    """Columns of the inverse are reciprocal vectors, without the 2 pi; False if the vectors lie almost in a plane."""
-    determinant, lengths = 0.0, 1.0
-    for k in range(3):
-        x, y, z = w.lattice[9 * s + 3 * k], w.lattice[9 * s + 3 * k + 1], w.lattice[9 * s + 3 * k + 2]
-        lengths *= sqrt(x * x + y * y + z * z)
-        determinant += w.lattice[9 * s + k] * cross(w, s, 0, k)
-    for k in range(3):
-        for d in range(3):
-            w.inverse[9 * s + 3 * d + k] = cross(w, s, k, d) / determinant
-    return abs(determinant) > 1e-8 * lengths
 
 
 @compiled
