@@ -124,7 +124,7 @@ def test_a_run_with_one_list_for_several_steps_gives_what_single_calculations_gi
     steps = 40
     for _ in range(steps):
         atoms.set_cell(atoms.cell * (1 + rng.normal(scale=0.003)), scale_atoms=True)
-        atoms.positions += rng.normal(scale=0.02, size=(2, 3))
+        atoms.positions += rng.normal(scale=0.04, size=(2, 3))
         alone = evaluate(pair_potential, _graph(atoms), stress=True)
         assert calc.get_property("energy", atoms) == pytest.approx(alone.energy.item(), abs=1e-10)
         np.testing.assert_allclose(calc.get_property("forces", atoms), alone.forces.numpy(), rtol=0, atol=1e-10)
