@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,11 +68,12 @@ def find_pairs(
     left, right, image = _bins_around(bins, pbc)
     translation = to_cartesian(image.to(cell.dtype), cell, bins.system[left]).T
     coordinates = positions[bins.order].T.contiguous()  # (3, atoms): torch is several times faster along rows
+    start = bins.start.int()  # half the memory, where memory is what takes the time
     size = bins.start.diff()
     chunk_size = CHUNK_CPU if positions.device.type == "cpu" else CHUNK_GPU
     found = []
     for part in _chunks(size[left] * size[right], chunk_size):
-        pairs = BinPairs(bins.start, left[part], right[part], image[part], translation[:, part])
+        pairs = BinPairs(start, left[part], right[part], image[part], translation[:, part])
         first, second, row = _close_atoms(coordinates, pairs, cutoff)
         found.append([x.index_select(0, i) for x, i in ((bins.order, first), (bins.order, second), (pairs.image, row))])
     receiver, sender, images = zip(*found, strict=True)
@@ -80,7 +82,7 @@ def find_pairs(
 
 def _sort_into_bins(positions: Tensor, cell: Tensor, pbc: Tensor, batch: Tensor, cutoff: float) -> Bins:
     reciprocal = torch.linalg.inv(cell)  # columns are reciprocal vectors, without the 2 pi
-    coordinates = torch.einsum("ni,nij->nj", positions, reciprocal[batch])  # fractional; A along open axes
+    coordinates = torch.bmm(positions[:, None], reciprocal[batch])[:, 0]  # fractional; A along open axes
     index = batch[:, None].expand(-1, 3)
     lowest = torch.zeros_like(cell[:, 0]).scatter_reduce(0, index, coordinates, "amin", include_self=False)
     highest = torch.zeros_like(cell[:, 0]).scatter_reduce(0, index, coordinates, "amax", include_self=False)
@@ -143,9 +145,16 @@ def _close_atoms(coordinates: Tensor, pairs: BinPairs, cutoff: float) -> tuple[T
         origin = x.index_select(0, first) - shift.index_select(0, row)
         difference = x.index_select(0, second) - origin.index_select(0, line)
         distance2.addcmul_(difference, difference)
-    close = (distance2 < cutoff**2).nonzero()[:, 0]
+    close = _where(distance2 < cutoff**2)
     line, second = line.index_select(0, close), second.index_select(0, close)
     return first.index_select(0, line), second, row.index_select(0, line)
+
+
+def _where(condition: Tensor) -> Tensor:
+    """Places at which a condition holds; numpy finds them ten times faster than torch on a CPU."""
+    if condition.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(condition.numpy()))
+    return condition.nonzero()[:, 0]
 
 
 def ragged_arange(sizes: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,9 +163,9 @@ def ragged_arange(sizes: Tensor) -> tuple[Tensor, Tensor]:
     >>> ragged_arange(torch.tensor([2, 0, 3]))
     (tensor([0, 0, 2, 2, 2]), tensor([0, 1, 0, 1, 2]))
     """
-    ends = sizes.cumsum(0)
+    ends = sizes.cumsum(0, dtype=sizes.dtype)
     row = torch.repeat_interleave(sizes)
-    return row, torch.arange(len(row), device=sizes.device) - (ends - sizes).index_select(0, row)
+    return row, torch.arange(len(row), dtype=sizes.dtype, device=sizes.device) - (ends - sizes).index_select(0, row)
 
 
 def _chunks(sizes: Tensor, limit: int) -> Iterator[slice]:
