@@ -173,8 +173,8 @@ _SEARCHES: dict[str, Callable[[WrappedAtoms], Pairs]] = {
 
 
 def _check_shapes(positions: Tensor, cell: Tensor, pbc: Tensor, cutoff: float, batch: Tensor) -> None:
-    atoms, systems = positions.shape[0], cell.shape[0]
     found = positions.shape, cell.shape, pbc.shape, batch.shape
+    atoms, systems = found[0][0], found[1][0]
     expected = (atoms, 3), (systems, 3, 3), (systems, 3), (atoms,)
     if found != expected:
         for name, shape, wanted in zip(("positions", "cell", "pbc", "batch"), found, expected, strict=True):

@@ -1,16 +1,20 @@
-"""Time of neighbour lists: the backends of atomsml beside vesin, matscipy and ASE.
+"""Time of neighbour lists: those of atomsml beside vesin, matscipy and pymatgen.
 
-    OMP_NUM_THREADS=1 python benchmarks/neighbor_lists.py
+    OMP_NUM_THREADS=1 python benchmarks/neighbor_lists.py [--docs]
 
-Full lists (receiver, sender, cell offsets) at a cutoff of 5 A: perturbed diamond silicon in one periodic system, then
-batches of open molecules of 20 atoms. Those who know no batches are called once per molecule. Median CPU time (other
-programs do not count); with a GPU the torch backend is timed there as well, in wall time.
+All return full lists: receiver, sender and cell offsets of every edge. Those of atomsml are sorted by receiver, sender
+and offset, those of matscipy and pymatgen by receiver, those of vesin if it is asked to. pymatgen also lists each atom
+as its own neighbour, which is taken out. Programs that know no batches are called once for each molecule. They take
+turns; times are medians of wall time.
 """
 
-import platform
+from __future__ import annotations
+
+import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 
 import ase
@@ -18,85 +22,141 @@ import matscipy.neighbours
 import numpy as np
 import torch
 import vesin
-from ase.build import bulk
-from ase.neighborlist import neighbor_list as ase_neighbor_list
+from pymatgen.optimization.neighbors import find_points_in_spheres
+from reporting import DOCS, processor, replace_section, table, three_digits
+from workloads import Structure
 
+from atomsml.graph import AtomicGraph
 from atomsml.neighbors import neighbor_list
+from atomsml.verlet_list import VerletList
 
-CUTOFF = 5.0
-
-
-def median_time(run: Callable[[], object], clock: Callable[[], float]) -> float:
-    """Median milliseconds of a call: about a second of calls, the first of them, which warms up, not counted."""
-    times: list[float] = []
-    while len(times) < 2 or (sum(times) < 1 and len(times) < 50):
-        start = clock()
-        run()
-        times.append(clock() - start)
-    return 1e3 * statistics.median(times[1:])
+PEERS = ("vesin", "vesin, sorted", "matscipy", "pymatgen")
+ROUNDS = 9
+SHORTEST = 2e-3  # seconds of calls in a turn
 
 
-def of_atomsml(systems: list[ase.Atoms], backend: str, device: str) -> Callable[[], object]:
-    positions = torch.tensor(np.concatenate([a.positions for a in systems]), device=device)
-    cell = torch.tensor(np.array([a.cell.array for a in systems]), device=device)
-    pbc = torch.tensor(np.array([a.pbc for a in systems]), device=device)
-    batch = torch.arange(len(systems), device=device).repeat_interleave(len(systems[0]))
+@dataclass(frozen=True)
+class Case:
+    structure: Structure
+    cutoff: float  # A
+    shuffled: bool = False
+
+    @property
+    def name(self) -> str:
+        order = ", in random order" if self.shuffled else ""
+        return f"{self.structure.name}{order}, {self.structure.atoms:,} atoms, {self.cutoff:g} A"
+
+    def systems(self) -> list[ase.Atoms]:
+        systems = self.structure.systems()
+        rng = np.random.default_rng(2)
+        return [atoms[rng.permutation(len(atoms))] for atoms in systems] if self.shuffled else systems
+
+
+SILICON = [Case(Structure("silicon", n), cutoff) for n in (1, 2, 4, 5, 8, 10, 20, 23) for cutoff in (5.0, 6.0)]
+CASES = [
+    Case(Structure("ethanol"), 5.0),
+    Case(Structure("ethanol", copies=64), 5.0),
+    *SILICON,
+    Case(Structure("silicon", 20), 5.0, shuffled=True),
+    Case(Structure("water", 10), 5.0),
+    Case(Structure("water", 10), 6.0),
+]
+
+
+def programs(case: Case) -> dict[str, Callable[[], object]]:
+    systems, cutoff = case.systems(), case.cutoff
+    graph = AtomicGraph.from_list([AtomicGraph.from_ase(a) for a in systems])
+    kept = VerletList(cutoff)
+    sorted_list, plain_list = (vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=x) for x in (True, False))
+    boxed = [in_a_box(a) for a in systems]
+    found: dict[str, Callable[[], object]] = {
+        "atomsml": lambda: neighbor_list(graph.positions, graph.cell, graph.pbc, cutoff, graph.batch),
+        "list kept": lambda: kept.update(graph),
+        "torch": lambda: neighbor_list(graph.positions, graph.cell, graph.pbc, cutoff, graph.batch, "torch"),
+        "vesin": lambda: [of_vesin(plain_list, a) for a in systems],
+        "vesin, sorted": lambda: [of_vesin(sorted_list, a) for a in systems],
+        "matscipy": lambda: [matscipy.neighbours.neighbour_list("ijS", a, cutoff) for a in boxed],
+        "pymatgen": lambda: [of_pymatgen(a, cutoff) for a in boxed],
+    }
+    if torch.cuda.is_available():
+        found["torch, GPU"] = on_gpu(graph, cutoff)
+    return found
+
+
+def in_a_box(atoms: ase.Atoms) -> ase.Atoms:
+    """matscipy and pymatgen want a cell, also where nothing is periodic."""
+    boxed = atoms.copy()
+    if not boxed.pbc.any():
+        boxed.center(vacuum=10.0)
+    return boxed
+
+
+def of_vesin(search: vesin.NeighborList, atoms: ase.Atoms) -> object:
+    return search.compute(atoms.positions, atoms.cell.array, atoms.pbc, "ijS")
+
+
+def of_pymatgen(atoms: ase.Atoms, cutoff: float) -> object:
+    x, pbc = atoms.positions, atoms.pbc.astype(np.int64)
+    receiver, sender, offsets, _ = find_points_in_spheres(x, x, cutoff, pbc, atoms.cell.array, tol=1e-8)
+    others = (receiver != sender) | offsets.any(axis=1)
+    return receiver[others], sender[others], offsets[others]
+
+
+def on_gpu(graph: AtomicGraph, cutoff: float) -> Callable[[], object]:
+    there = graph.to("cuda")
 
     def run() -> None:
-        neighbor_list(positions, cell, pbc, CUTOFF, batch, backend)
-        if device != "cpu":
-            torch.cuda.synchronize()
+        neighbor_list(there.positions, there.cell, there.pbc, cutoff, there.batch)
+        torch.cuda.synchronize()
 
     return run
 
 
-def of_vesin(systems: list[ase.Atoms]) -> None:
-    search = vesin.NeighborList(cutoff=CUTOFF, full_list=True, sorted=True)
-    for atoms in systems:
-        search.compute(atoms.positions, atoms.cell.array, atoms.pbc, "ijS")
+def race(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Median seconds of a call of each; short calls are repeated within a turn."""
+    repeats = {}
+    for name, run in runs.items():
+        run()
+        start = time.perf_counter()
+        run()
+        repeats[name] = 1 + int(SHORTEST / (time.perf_counter() - start))
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            for _ in range(repeats[name]):
+                run()
+            times[name].append((time.perf_counter() - start) / repeats[name])
+    return {name: statistics.median(x) for name, x in times.items()}
 
 
-def of_matscipy(systems: list[ase.Atoms]) -> None:
-    for atoms in systems:
-        matscipy.neighbours.neighbour_list("ijS", atoms, CUTOFF)
-
-
-def of_ase(systems: list[ase.Atoms]) -> None:
-    for atoms in systems:
-        ase_neighbor_list("ijS", atoms, CUTOFF)
-
-
-def row(systems: list[ase.Atoms]) -> list[float]:
-    """Milliseconds, in the order of the columns."""
-    times = [median_time(of_atomsml(systems, backend, "cpu"), time.process_time) for backend in ("vesin", "torch")]
-    times += [median_time(lambda f=f: f(systems), time.process_time) for f in (of_vesin, of_matscipy, of_ase)]
-    if torch.cuda.is_available():
-        times.append(median_time(of_atomsml(systems, "torch", "cuda"), time.perf_counter))
-    return times
+def row(case: Case) -> dict[str, str]:
+    seconds = race(programs(case))
+    cells = {name: three_digits(1e6 * x / case.structure.atoms) for name, x in seconds.items()}
+    return {"": case.name, **cells, "ratio": f"{seconds['atomsml'] / min(seconds[x] for x in PEERS):.2f}"}
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--docs", action="store_true", help="put the table into docs/speed.md")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    generator = np.random.default_rng(0)
-    cases: dict[str, list[ase.Atoms]] = {}
-    for n in (1, 3, 8, 16):
-        crystal = bulk("Si", cubic=True) * (n, n, n)
-        crystal.rattle(0.1, rng=generator)
-        cases[f"{len(crystal)} atoms Si"] = [crystal]
-    for n in (32, 512):
-        # matscipy wants a cell: a box well around each molecule, not periodic
-        molecules = [ase.Atoms("C20", generator.uniform(20, 27, size=(20, 3)), cell=np.eye(3) * 47) for _ in range(n)]
-        cases[f"{n} x 20 atoms open"] = molecules
-
-    columns = ["atomsml vesin", "atomsml torch", "vesin", "matscipy", "ASE"]
-    if torch.cuda.is_available():
-        columns.append("atomsml torch GPU")
-        print(torch.cuda.get_device_name())
-    print(f"{platform.processor() or platform.machine()}, one thread; milliseconds")
-    print(", ".join(f"{name} {version(name)}" for name in ("torch", "vesin", "matscipy", "ase")))
-    print(f"{'':22}" + "".join(f"{name:>18}" for name in columns))
-    for name, systems in cases.items():
-        print(f"{name:22}" + "".join(f"{t:18.2f}" for t in row(systems)), flush=True)
+    rows = []
+    for case in CASES:
+        rows.append(row(case))
+        print(", ".join(f"{name} {x}" for name, x in rows[-1].items()), flush=True)
+    packages = ("torch", "llvmlite", "vesin", "matscipy", "pymatgen")
+    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
+    machine = f"{processor()}, one thread, {gpu}" + ", ".join(f"{name} {version(name)}" for name in packages)
+    text = (
+        f"{machine}. Microseconds per atom of full lists (receiver, sender, cell offsets); medians of {ROUNDS} turns. "
+        "*atomsml* and *torch* are the backends `cpu` and `torch` of `neighbor_list()`, sorted by receiver; *list "
+        "kept* is a `VerletList` of which no pair can have come closer than the cutoff unseen; *vesin* alone is not "
+        "sorted; *ratio* is atomsml to the fastest of the others.\n\n"
+    ) + table(list(rows[0]), [list(x.values()) for x in rows])
+    print(text)
+    if arguments.docs:
+        replace_section(DOCS / "speed.md", "neighbor lists", text)
 
 
 if __name__ == "__main__":
