@@ -65,8 +65,8 @@ class VerletList:
             self._edges = neighbor_list(graph.positions, graph.cell, graph.pbc, reach, graph.batch)
             self._made = Snapshot(graph, self.cutoff, reach * (1 - ROUNDING))
             self.rebuilds += 1
-        edge_index, cell_offsets = self._edges
-        return graph.replace(edge_index=edge_index, cell_offsets=cell_offsets)
+        geometry = graph.positions, graph.numbers, graph.cell, graph.pbc, graph.batch
+        return AtomicGraph(*geometry, *self._edges, graph.atom_data, graph.system_data)  # sooner than graph.replace
 
 
 class Snapshot:
