@@ -35,21 +35,21 @@ def find_edges(
     layout = memory_layout(atoms, systems, num_bins, atoms, atoms, room)
     blocks = [_empty(layout[-1] // 8)]
     start = blocks[0].data_ptr()
-    *arrays, first, last, found, _ = [start + place for place in layout]
+    *arrays, first, last, found, _ = [start + offset for offset in layout]
     inputs = positions.data_ptr(), cell.data_ptr(), pbc.data_ptr(), batch.data_ptr()
     fields: list[Any] = [*inputs, atoms, systems, cutoff, num_bins, *arrays]
     work = Work(*fields)
     atom_bits = atoms.bit_length()
     image_bits = (63 - atom_bits) // 3  # an atom and its image along each axis are packed into one number
-    done = 0
-    while done < atoms:
-        done = search(*work, atom_bits, image_bits, first, last, done, found, room)
-        if done < 0:
-            return None
-        if done < atoms:
-            blocks.append(_empty(2 * room))
-            ctypes.memmove(blocks[-1].data_ptr(), found, 8 * room)
-            found, room = blocks[-1].data_ptr(), 2 * room
+    arguments = *work, atom_bits, image_bits, first, last
+    done = search(*arguments, 0, found, room)
+    while 0 <= done < atoms:
+        blocks.append(_empty(2 * room))
+        ctypes.memmove(blocks[-1].data_ptr(), found, 8 * room)
+        found, room = blocks[-1].data_ptr(), 2 * room
+        done = search(*arguments, done, found, room)
+    if done < 0:
+        return None
     free = work.order  # which is no longer needed
     edges = count_edges(atoms, first, last, atom_bits, found, free)
     edge_index, offsets = _empty(2, edges), _empty(edges, 3)

@@ -337,6 +337,8 @@ def test_refuses_singular_cells(cell: np.ndarray, pbc: list[bool], axes: str) ->
     systems = [OPEN["molecule"], ase.Atoms("H", cell=cell, pbc=pbc)]
     with pytest.raises(ValueError, match=f"system 1 is periodic along {axes} but its cell vectors are singular"):
         neighbor_list(*arguments(systems))
+    with pytest.raises(ValueError, match=f"system 0 is periodic along {axes} but its cell vectors are singular"):
+        neighbor_list(*arguments([ase.Atoms(cell=cell, pbc=pbc)]))
 
 
 def test_refuses_wrong_shapes_and_order() -> None:
