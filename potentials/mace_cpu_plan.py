@@ -48,7 +48,7 @@ from atomsml.potentials.mace import MACEConfig
 from atomsml.potentials.mace_cpu_weights import LayerWeights, MACEWeights
 
 CHUNK = 16  # atoms: their messages fill the second-level cache
-PARTS_PER_THREAD = 2  # a thread that is slowed down can leave some to the others
+PART_SIZES = (3, 2, 1)  # of each thread, relative: large ones first, so that threads end at almost the same time
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,7 @@ class MACEPlan:
         self.slot = torch.from_numpy(np.argsort(order))
         self.in_model = torch.from_numpy(np.searchsorted(config.elements, numbers))
         self.chunks, self.species = _chunks(species[order]), torch.from_numpy(species[order])
-        parts = min(len(self.chunks), 1 if sizes.threads == 1 else PARTS_PER_THREAD * sizes.threads)
-        self.parts = [[self.chunks[c] for c in part] for part in np.array_split(np.arange(len(self.chunks)), parts)]
+        self.parts = _parts(self.chunks, sizes.threads)
         self.atoms = AtomArrays.new(
             torch.from_numpy(order), self.slot, torch.from_numpy(species), sizes.systems, sizes.edges
         )
@@ -217,8 +216,9 @@ class MACEPlan:
     def _with_gradients(self) -> list[list[Plan]]:
         steps, last = self._energies_only()[:-1], len(self.weights.layers) - 1
         for i in range(last, -1, -1):
-            plans = [self._plan() for _ in self.parts]
-            for p, (plan, part) in enumerate(zip(plans, self.parts, strict=True)):
+            parts = self.parts if i > 0 else [[chunk] for chunk in self.chunks]  # the first layer has no senders
+            plans = [self._plan() for _ in parts]
+            for p, (plan, part) in enumerate(zip(plans, parts, strict=True)):
                 if i > 0:
                     self._zero(plan, self.up_gradient[i - 1][p])
                 for chunk in part:
@@ -333,3 +333,12 @@ def _chunks(species: np.ndarray) -> list[Chunk]:
         runs = [(a, b, int(mine[a])) for a, b in itertools.pairwise(cuts)]
         chunks.append(Chunk(first, first + len(mine), runs))
     return chunks
+
+
+def _parts(chunks: list[Chunk], threads: int) -> list[list[Chunk]]:
+    """Chunks dealt into parts, none of them empty."""
+    if threads == 1:
+        return [chunks]
+    shares = np.repeat(PART_SIZES, threads).cumsum() / (threads * sum(PART_SIZES))
+    cuts = np.unique([0, *(shares * len(chunks)).round().astype(int)])
+    return [chunks[a:b] for a, b in itertools.pairwise(cuts.tolist())]

@@ -10,6 +10,7 @@ their own. `carry_out` shares plans out among threads.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -71,21 +72,30 @@ def carry_out(steps: Sequence[Sequence[Plan]], scratch: Sequence[Tensor]) -> Non
     """Run steps one after the other, on as many threads as there are pieces of scratch memory.
 
     The plans of one step may run at the same time, in any order: each thread takes the next one that is left, so that
-    one that other programs slow down takes fewer. Plans run without Python's lock; the threads last as long as the
-    call, and sleep while they wait.
+    one that other programs slow down takes fewer. Plans run without Python's lock, and threads sleep while they wait.
     """
     if len(scratch) == 1:
         for step in steps:
             _run_all(iter(step), scratch[0])
         return
     _runner()  # compiled before threads ask for it
-    with ThreadPoolExecutor(len(scratch) - 1) as others:
-        for step in steps:
-            remaining = iter(step)  # taking the next one is a single step, also among threads
-            working = [others.submit(_run_all, remaining, mine) for mine in scratch[1 : len(step)]]
-            _run_all(remaining, scratch[0])
-            for other in working:
-                other.result()
+    others = _threads(len(scratch) - 1)
+    for step in steps:
+        remaining = iter(step)  # taking the next one is a single step, also among threads
+        working = [others.submit(_run_all, remaining, mine) for mine in scratch[1 : len(step)]]
+        _run_all(remaining, scratch[0])
+        for other in working:
+            other.result()
+
+
+@lru_cache
+def _threads(number: int) -> ThreadPoolExecutor:
+    """Threads that are kept: new ones start on the core of their maker, and only move to an idle one after a while."""
+    return ThreadPoolExecutor(number)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # threads do not come along
 
 
 def _run_all(plans: Iterator[Plan], scratch: Tensor) -> None:
