@@ -20,6 +20,7 @@ from atomsml.neighbors_cpu_bins import BINS_PER_ATOM, Work, memory_layout, place
 from atomsml.ops.loop_code import Ints, compiled
 
 ROOM = 64  # neighbours per atom for which there is room at first
+INVALID = -1  # instead of a number of edges
 
 
 def find_edges(
@@ -42,19 +43,17 @@ def find_edges(
     atom_bits = atoms.bit_length()
     image_bits = (63 - atom_bits) // 3  # an atom and its image along each axis are packed into one number
     arguments = *work, atom_bits, image_bits, first, last
-    done = search(*arguments, 0, found, room)
-    while 0 <= done < atoms:
+    edges = search(*arguments, 0, found, room)
+    while edges < INVALID:
         blocks.append(_empty(2 * room))
         ctypes.memmove(blocks[-1].data_ptr(), found, 8 * room)
         found, room = blocks[-1].data_ptr(), 2 * room
-        done = search(*arguments, done, found, room)
-    if done < 0:
+        edges = search(*arguments, INVALID - edges - 1, found, room)
+    if edges == INVALID:
         return None
-    free = work.order  # which is no longer needed
-    edges = count_edges(atoms, first, last, atom_bits, found, free)
     edge_index, offsets = _empty(2, edges), _empty(edges, 3)
     out = edges, edge_index.data_ptr(), offsets.data_ptr()
-    write_edges(atoms, work.shift, atom_bits, image_bits, first, last, found, free, *out)
+    write_edges(atoms, atom_bits, image_bits, first, last, found, work.order, work.shift, *out)
     return edge_index, offsets
 
 
@@ -67,11 +66,11 @@ def _empty(*shape: int) -> Tensor:
 def search(w: Work, atom_bits: int, image_bits: int, first: Ints, last: Ints, done: int, found: Ints, room: int) -> int:
     """Find who is near to which image of each atom; of atom i they are found[first[i]] to found[last[i] - 1], packed.
 
-    The atoms are taken bin by bin; some may be done already. Returns how many are done when there is no more room in
-    `found`, or -1 where `find_edges` returns None.
+    The atoms are taken bin by bin; some may be done already. Returns how many are found, or INVALID where `find_edges`
+    returns None, or INVALID - 1 - n if there is no more room in `found` after n atoms.
     """
     if done == 0 and not sort_into_bins(w):
-        return -1
+        return INVALID
     total = last[w.order[done - 1]] if done > 0 else 0
     for n in range(done, w.atoms):
         i = w.order[n]
@@ -80,15 +79,15 @@ def search(w: Work, atom_bits: int, image_bits: int, first: Ints, last: Ints, do
         ay, by = first_image(w, i, 1), last_image(w, i, 1)
         az, bz = first_image(w, i, 2), last_image(w, i, 2)
         if max(-ax, -ay, -az, bx, by, bz) >= 1 << image_bits - 1:
-            return -1
+            return INVALID
         for a in range(ax, bx + 1):
             for b in range(ay, by + 1):
                 for c in range(az, bz + 1):
                     if total + w.atoms > room:
-                        return n
+                        return INVALID - 1 - n
                     total = find_near(w, i, a, b, c, atom_bits, image_bits, found, total)
         last[i] = total
-    return w.atoms
+    return total
 
 
 @compiled
@@ -131,36 +130,31 @@ def find_near(w: Work, i: int, a: int, b: int, c: int, atom_bits: int, image_bit
 
 
 @compiled
-def count_edges(atoms: int, first: Ints, last: Ints, atom_bits: int, found: Ints, free: Ints) -> int:
-    """The number of edges; free[i] is where those of receiver i begin."""
-    edges, who = 0, (1 << atom_bits) - 1
-    for i in range(atoms):
-        free[i] = 0
-        edges += last[i] - first[i]
-    for n in range(edges):
-        free[found[n] & who] += 1
-    begin = 0
-    for i in range(atoms):
-        free[i], begin = begin, begin + free[i]
-    return edges
-
-
-@compiled
 def write_edges(
     atoms: int,
-    shift: Ints,
     atom_bits: int,
     image_bits: int,
     first: Ints,
     last: Ints,
     found: Ints,
     free: Ints,
+    shift: Ints,
     edges: int,
     edge_index: Ints,
     offsets: Ints,
 ) -> None:
-    """Hand every sender with its image, packed, to its receivers; then unpack them in order."""
+    """Hand every sender with its image, packed, to its receivers; then unpack them in order.
+
+    `free` is memory for the place at which the next edge of each receiver goes.
+    """
     who, which, zero = (1 << atom_bits) - 1, (1 << image_bits) - 1, 1 << image_bits - 1
+    for i in range(atoms):
+        free[i] = 0
+    for n in range(edges):
+        free[found[n] & who] += 1
+    begin = 0
+    for i in range(atoms):
+        free[i], begin = begin, begin + free[i]
     for i in range(atoms):
         for n in range(first[i], last[i]):
             receiver = found[n] & who
