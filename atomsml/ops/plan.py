@@ -10,7 +10,9 @@ their own. `carry_out` shares plans out among threads.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -79,10 +81,10 @@ def carry_out(steps: Sequence[Sequence[Plan]], scratch: Sequence[Tensor]) -> Non
             _run_all(iter(step), scratch[0])
         return
     _runner()  # compiled before threads ask for it
-    others = _threads(len(scratch) - 1)
+    others, elsewhere = _threads(len(scratch) - 1), _other_cores()
     for step in steps:
         remaining = iter(step)  # taking the next one is a single step, also among threads
-        working = [others.submit(_run_all, remaining, mine) for mine in scratch[1 : len(step)]]
+        working = [others.submit(_help, remaining, mine, elsewhere) for mine in scratch[1 : len(step)]]
         _run_all(remaining, scratch[0])
         for other in working:
             other.result()
@@ -90,12 +92,26 @@ def carry_out(steps: Sequence[Sequence[Plan]], scratch: Sequence[Tensor]) -> Non
 
 @lru_cache
 def _threads(number: int) -> ThreadPoolExecutor:
-    """Threads that are kept: new ones start on the core of their maker, and only move to an idle one after a while."""
+    """Threads that are kept: to make one takes longer than to wake it."""
     return ThreadPoolExecutor(number)
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_threads.cache_clear)  # threads do not come along
+
+
+def _other_cores() -> set[int]:
+    """The cores that this process may use but for that of the calling thread; empty where the system does not tell."""
+    if sys.platform != "linux":
+        return set()
+    return os.sched_getaffinity(0) - {ctypes.CDLL(None).sched_getcpu()}
+
+
+def _help(plans: Iterator[Plan], scratch: Tensor, cores: set[int]) -> None:
+    """Run plans on other cores than the thread that asks: the system may let both share one for long."""
+    if cores:
+        os.sched_setaffinity(0, cores)  # of this thread, which nobody else uses
+    _run_all(plans, scratch)
 
 
 def _run_all(plans: Iterator[Plan], scratch: Tensor) -> None:
