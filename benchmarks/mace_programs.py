@@ -26,7 +26,7 @@ from ase.calculators.calculator import Calculator
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 from numpy.typing import NDArray
-from peers import answer_words, seconds
+from peers import answer_words, seconds, sustained
 from workloads import Model, Structure
 
 ATOMSML, EXACT = "atomsml", "atomsml, exact"
@@ -153,6 +153,7 @@ def main() -> None:
     answer_words(
         {
             "seconds": lambda: seconds(run),
+            "sustained": lambda: sustained(run),
             "result": lambda: {name: value.tolist() for name, value in run().items()},
             "peak": lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,  # MB
         }

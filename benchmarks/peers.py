@@ -83,6 +83,15 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def sustained(run: Callable[[], object]) -> float:
+    """Mean wall time of calls one after the other, as in a run, for half a second or one call."""
+    start, calls = time.perf_counter(), 0
+    while calls == 0 or time.perf_counter() - start < 0.5:
+        run()
+        calls += 1
+    return (time.perf_counter() - start) / calls
+
+
 def take_turns(steps: Sequence[Callable[[], float]], repeats: int, warm_up: int = 4) -> list[list[float]]:
     """What each of the steps returns, one after the other, so many times.
 

@@ -57,14 +57,14 @@ def start(job: Job, settings: Settings, **environment: str) -> Program:
     return Program([python, script, *arguments], job.threads, **environment)
 
 
-def race(jobs: Sequence[Job], settings: Settings) -> list[Measured]:
-    """Measure jobs of the same size, call by call in turn."""
+def race(jobs: Sequence[Job], settings: Settings, turn: str = "seconds") -> list[Measured]:
+    """Measure jobs of the same size in turn: one call each, or with `turn` "sustained" as many as fit in half a second."""
     atoms = jobs[0].structure.atoms
     warm_up = 1 if jobs[0].steps else 2 if atoms >= SLOW else 4
     repeats = min(settings.repeats, 3) if atoms > SLOWEST else settings.repeats
     with ExitStack() as stack:
         programs = [stack.enter_context(start(job, settings)) for job in jobs]
-        calls = [partial(program.ask, "seconds") for program in programs]
+        calls = [partial(program.ask, turn) for program in programs]
         times = take_turns(calls, repeats, warm_up)
         measured = [Measured(x, program.ask("peak")) for x, program in zip(times, programs, strict=True)]
     job = jobs[0]
