@@ -58,7 +58,7 @@ def start(job: Job, settings: Settings, **environment: str) -> Program:
 
 
 def race(jobs: Sequence[Job], settings: Settings, turn: str = "seconds") -> list[Measured]:
-    """Measure jobs of the same size in turn: one call each, or with `turn` "sustained" as many as fit in half a second."""
+    """Measure jobs of the same size in turn: one call each, or with `turn` "sustained" half a second of calls."""
     atoms = jobs[0].structure.atoms
     warm_up = 1 if jobs[0].steps else 2 if atoms >= SLOW else 4
     repeats = min(settings.repeats, 3) if atoms > SLOWEST else settings.repeats
