@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 
 import torch
@@ -96,7 +97,7 @@ def _threads(number: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(number)
 
 
-if hasattr(os, "register_at_fork"):
+if sys.platform != "win32":
     os.register_at_fork(after_in_child=_threads.cache_clear)  # threads do not come along
 
 
@@ -110,7 +111,8 @@ def _other_cores() -> set[int]:
 def _help(plans: Iterator[Plan], scratch: Tensor, cores: set[int]) -> None:
     """Run plans on other cores than the thread that asks: the system may let both share one for long."""
     if cores:
-        os.sched_setaffinity(0, cores)  # of this thread, which nobody else uses
+        with suppress(OSError):  # a wish that the system may refuse
+            os.sched_setaffinity(0, cores)  # of this thread, which nobody else uses
     _run_all(plans, scratch)
 
 
