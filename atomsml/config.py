@@ -8,6 +8,7 @@ import math
 import reprlib
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -39,6 +40,27 @@ def config_from_json(config_class: type[Any], values: Any, partial: bool = False
         raise ValueError(f"the config lacks the keys {missing}")
     typed = {name: _typed(prefix + name, hints[name], value, partial) for name, value in values.items()}
     return config_class(**typed)
+
+
+def check_hyperparameters(config: Any, positive: Sequence[str], at_most: dict[str, int]) -> None:
+    """What every architecture asks of its config: a sound `elements`, and fields within bounds.
+
+    Upper bounds are there because a model file must not ask for tables that take hours.
+
+    Raises:
+        ValueError: names the field, the rule and the value.
+    """
+    elements = config.elements
+    if not elements or list(elements) != sorted(set(elements)):
+        raise ValueError(f"elements must be distinct atomic numbers in ascending order, got {elements}")
+    if not 1 <= elements[0] <= elements[-1] <= 118:
+        raise ValueError(f"elements must be atomic numbers from 1 to 118, got {elements}")
+    for name, largest in at_most.items():
+        if getattr(config, name) > largest:
+            raise ValueError(f"{name} must be at most {largest}, got {getattr(config, name)}")
+    for name in positive:
+        if not getattr(config, name) > 0:
+            raise ValueError(f"{name} must be positive, got {getattr(config, name)}")
 
 
 def _optional(field: dataclasses.Field[Any]) -> bool:

@@ -81,7 +81,7 @@ class Potential(nn.Module, ABC):
         A graph may hold edges longer than the cutoff, as a list with a skin does: they do not count. Unless `exact`, an
         architecture may tabulate its radial functions. Nothing can be differentiated further: training uses `evaluate`.
         """
-        return partial(evaluate, self)
+        return partial(_evaluate_within_cutoff, self)
 
     def last_layer(self) -> list[nn.Parameter]:
         """Weights w in which the energy is linear: E = E0 + w . f, where neither E0 nor f depends on w.
@@ -95,6 +95,24 @@ class Potential(nn.Module, ABC):
             f"{type(self).__name__} does not say in which weights its energy is linear, which the last-layer "
             "uncertainty needs; train a committee instead"
         )
+
+    def nodes(self, graph: AtomicGraph) -> Tensor:
+        """(atoms + elements,) species of the atoms of a graph, then of one isolated atom of each element.
+
+        A network that runs over all of them, the isolated ones without edges, has in `atom_energies` the zero of its
+        energies: what an atom says of itself is none.
+        """
+        species = self.species(graph.numbers)
+        return torch.cat([species, torch.arange(len(self.elements), device=species.device)])
+
+    def atom_energies(self, network: Tensor, nodes: Tensor, graph: AtomicGraph) -> Tensor:
+        """(atoms,) energies in eV from the outputs of a network for `nodes`: config.scale * (bound - isolated) + shift,
+        and the references.
+        """
+        species = nodes[: graph.num_atoms]
+        bound = network[: graph.num_atoms] - network[graph.num_atoms :][species]
+        energies = self.config.scale * bound + self.config.shift
+        return energies.to(graph.dtype) + self.references.to(graph.dtype)[species]
 
     def species(self, numbers: Tensor) -> Tensor:
         """(atoms,) index of each atomic number in `self.elements`.
@@ -179,6 +197,14 @@ def evaluate(
         forces=None if position_gradient is None else -position_gradient,
         stress=None if strain_gradient is None else stress_of(strain_gradient, graph),
     )
+
+
+def _evaluate_within_cutoff(
+    potential: Potential, graph: AtomicGraph, forces: bool = True, stress: bool = False
+) -> Prediction:
+    """`evaluate`, without the edges of a list with a skin that are too long to count."""
+    near = graph if graph.edge_index is None else graph.closer_than(potential.cutoff)
+    return evaluate(potential, near, forces, stress)
 
 
 def sum_by_system(atom_energies: Tensor, graph: AtomicGraph) -> Tensor:

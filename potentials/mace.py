@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from atomsml.config import check_hyperparameters
 from atomsml.graph import AtomicGraph
 from atomsml.layers import MLP, ElementLinear, IrrepLinear, irrep_blocks
 from atomsml.o3 import spherical_harmonics
@@ -58,18 +59,13 @@ class MACEConfig:
     shift: float = 0.0  # eV per atom
 
     def __post_init__(self) -> None:
-        if not self.elements or list(self.elements) != sorted(set(self.elements)):
-            raise ValueError(f"elements must be distinct atomic numbers in ascending order, got {self.elements}")
-        if not 1 <= self.elements[0] <= self.elements[-1] <= 118:
-            raise ValueError(f"elements must be atomic numbers from 1 to 118, got {self.elements}")
+        check_hyperparameters(
+            self,
+            positive=("cutoff", "channels", "num_layers", "num_bessel", "readout_channels", "avg_num_neighbors"),
+            at_most={"lmax": 6, "num_layers": 16},
+        )
         if not 0 <= self.hidden_lmax <= self.lmax:
             raise ValueError(f"hidden_lmax must lie in 0..lmax = {self.lmax}, got {self.hidden_lmax}")
-        for name, largest in (("lmax", 6), ("num_layers", 16)):  # a file must not ask for tables that take hours
-            if getattr(self, name) > largest:
-                raise ValueError(f"{name} must be at most {largest}, got {getattr(self, name)}")
-        for name in ("cutoff", "channels", "num_layers", "num_bessel", "readout_channels", "avg_num_neighbors"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.distance_transform not in ("none", "agnesi"):
             raise ValueError(f"distance_transform must be 'none' or 'agnesi', got {self.distance_transform!r}")
 
