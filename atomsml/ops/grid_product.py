@@ -1,0 +1,44 @@
+"""Products of signals on the sphere, formed point by point on an exact grid.
+
+    out = f1 + P(f1 f2) + P(f1 f2 f3) + ...
+
+with P the projection on the components that the factors have. Point-wise products commute with rotations and P loses
+nothing to the quadrature, hence the result is equivariant to rounding: it is the sum of Gaunt tensor products (Luo et
+al. 2024, arXiv:2401.10216, sec. 3) at the cost of three matrix products.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from atomsml.o3.s2_grid import Components, S2Grid
+
+
+def grid_product(factors: Sequence[Tensor], components: Components) -> Tensor:
+    """Sum of the products of the first, the first two, ... of all factors, one channel at a time.
+
+    The values on the grid are divided by K = sqrt(number of components), so that those of N(0, 1) coefficients have
+    unit variance and a product of any degree has the scale of its factors; the result is multiplied by K.
+
+    Shapes (n, components, channels), the same for all -> (n, components, channels). Differentiable to any order.
+    Without all orders m of a degree, the result is equivariant only under rotations about the polar axis y.
+    """
+    to_grid, from_grid = _matrices_like(components, len(factors), factors[0].dtype, factors[0].device)
+    values = [to_grid @ factor for factor in factors]  # (n, points, channels)
+    product = values[-1]
+    for value in reversed(values[:-1]):
+        product = value + value * product
+    return from_grid @ product
+
+
+@lru_cache
+def _matrices_like(
+    components: Components, factors: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """to_grid / K and from_grid * K; kept, so that a GPU need not wait for them at each call."""
+    with torch.inference_mode(False):  # what is first asked for there must still serve later gradients
+        grid, scale = S2Grid(components, factors), sqrt(len(components))
+        return (grid.to_grid / scale).to(device, dtype), (grid.from_grid * scale).to(device, dtype)
