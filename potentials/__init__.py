@@ -1,8 +1,12 @@
 """Interatomic potentials: one file per architecture, and the visible dict from which models are built and loaded."""
 
 from atomsml.potential import Potential
+from atomsml.potentials.egnn import EGNN
 from atomsml.potentials.mace import MACE
+from atomsml.potentials.nequip import NequIP
 
 POTENTIALS: dict[str, type[Potential]] = {
     "mace": MACE,
+    "nequip": NequIP,
+    "egnn": EGNN,
 }
