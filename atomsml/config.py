@@ -8,19 +8,20 @@ import math
 import reprlib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
-def config_from_json(config_class: type[Any], values: Any, partial: bool = False, where: str = "") -> Any:
+def config_from_json(config_class: type[Any], values: Any, by_hand: bool = False, where: str = "") -> Any:
     """Rebuild a config dataclass from the dict that `dataclasses.asdict` and JSON made of it: lists become tuples.
 
-    With `partial`, keys that have a default may be missing: people write such files. Without it every key must be
-    there: the meaning of a file that a program wrote must not change with a default.
+    A missing key takes its default. Model files that are older than a field lack it: the default of a field that is
+    added to a config must mean what the program did before, and go on meaning it. In what people write `by_hand`,
+    numbers may be text.
 
     Raises:
-        ValueError: an unknown or missing key, a value of the wrong type, or what the dataclass itself refuses; names
-            the key with its path, as in `loss.energy`.
+        ValueError: an unknown key, a missing one without a default, a value of the wrong type, or what the dataclass
+            itself refuses; names the key with its path, as in `loss.energy`.
     """
     if not isinstance(values, dict):
         kind = "keys with values" if where else "a JSON object"
@@ -30,16 +31,21 @@ def config_from_json(config_class: type[Any], values: Any, partial: bool = False
     prefix = f"{where}." if where else ""
     unknown = [f"{prefix}{key}" for key in sorted(map(str, set(values) - set(fields)))]
     if unknown:
-        near = difflib.get_close_matches(unknown[0].removeprefix(prefix), fields, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(unknown[0].removeprefix(prefix), fields)
         raise ValueError(
             f"unknown config keys {reprlib.repr(unknown)}; {hint}{config_class.__qualname__} has {list(fields)}"
         )
-    missing = [prefix + name for name in sorted(set(fields) - set(values)) if not (partial and _optional(fields[name]))]
+    missing = [prefix + name for name in sorted(set(fields) - set(values)) if not _optional(fields[name])]
     if missing:
         raise ValueError(f"the config lacks the keys {missing}")
-    typed = {name: _typed(prefix + name, hints[name], value, partial) for name, value in values.items()}
+    typed = {name: _typed(prefix + name, hints[name], value, by_hand) for name, value in values.items()}
     return config_class(**typed)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The part of an error message that offers the known word most like an unknown one; empty where none is."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 def check_hyperparameters(config: Any, positive: Sequence[str], at_most: dict[str, int]) -> None:
@@ -67,27 +73,27 @@ def _optional(field: dataclasses.Field[Any]) -> bool:
     return not (field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING)
 
 
-def _typed(name: str, hint: Any, value: Any, partial: bool) -> Any:
+def _typed(name: str, hint: Any, value: Any, by_hand: bool) -> Any:
     """`value` as the type that a config field declares."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        return config_from_json(typing.cast(type[Any], hint), value, partial, name)
+        return config_from_json(typing.cast(type[Any], hint), value, by_hand, name)
     if origin is tuple and isinstance(value, list):
         if arguments[-1] is Ellipsis:
-            return tuple(_typed(name, arguments[0], item, partial) for item in value)
+            return tuple(_typed(name, arguments[0], item, by_hand) for item in value)
         if len(arguments) == len(value):
-            return tuple(_typed(name, *pair, partial) for pair in zip(arguments, value, strict=True))
+            return tuple(_typed(name, *pair, by_hand) for pair in zip(arguments, value, strict=True))
     elif origin is dict and isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: _typed(f"{name}.{key}", arguments[1], item, partial) for key, item in value.items()}
+        return {key: _typed(f"{name}.{key}", arguments[1], item, by_hand) for key, item in value.items()}
     elif origin is typing.Literal:
         if isinstance(value, str) and value in arguments:
             return value
     elif origin in (types.UnionType, typing.Union):
-        return _first_fitting(name, arguments, value, partial)
+        return _first_fitting(name, arguments, value, by_hand)
     elif hint is Any:
         return value
     elif hint is float:
-        number = _number(value, partial)
+        number = _number(value, by_hand)
         if number is not None:
             return number
     elif hint in (bool, int, str, type(None)) and type(value) is hint:  # type, not isinstance: True is no int here
@@ -96,7 +102,7 @@ def _typed(name: str, hint: Any, value: Any, partial: bool) -> Any:
     raise ValueError(f"config key {name!r} must be {wanted}, got {reprlib.repr(value)}")
 
 
-def _first_fitting(name: str, alternatives: tuple[Any, ...], value: Any, partial: bool) -> Any:
+def _first_fitting(name: str, alternatives: tuple[Any, ...], value: Any, by_hand: bool) -> Any:
     """`value` as the first of several types that takes it; the error is that of the first that is not None."""
     if value is None and type(None) in alternatives:
         return None
@@ -104,15 +110,15 @@ def _first_fitting(name: str, alternatives: tuple[Any, ...], value: Any, partial
     for alternative in alternatives:
         if alternative is not type(None):
             try:
-                return _typed(name, alternative, value, partial)
+                return _typed(name, alternative, value, by_hand)
             except ValueError as error:
                 errors.append(error)
     raise errors[0]
 
 
-def _number(value: Any, partial: bool) -> float | None:
+def _number(value: Any, by_hand: bool) -> float | None:
     """A finite number; in what people write also as text, because YAML 1.1 takes 1e-3, without a point, for text."""
-    if partial and type(value) is str:
+    if by_hand and type(value) is str:
         try:
             value = float(value)
         except ValueError:

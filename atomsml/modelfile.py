@@ -5,7 +5,7 @@ The file's metadata key "atomsml" holds the JSON object; `potential` fills the f
 | key | meaning |
 |---|---|
 | format | version of this layout |
-| architecture, config | which class of `atomsml.potentials.POTENTIALS`, and the fields of its `Config` |
+| architecture, config | which class of `atomsml.potentials.POTENTIALS`; fields of its `Config`, or their defaults |
 | elements, references | symbols, and one energy per element, eV |
 | cutoff, parameters | neighbour cutoff in Angstrom, and number of trainable parameters |
 | name, kind, references_kind | what `atomsml models` shows; "isolated atoms", "least squares" or "given" |

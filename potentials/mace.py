@@ -13,7 +13,8 @@ layer's scalars add up to the energy of an atom (eq. 13).
 | B | product | (atoms, (hidden_lmax + 1)^2, channels) |
 
 Variants of the published models are fields of the config: a first layer without residual (MACE-OFF23), messages
-normalised by a learned density, Agnesi-transformed distances and a ZBL core (MACE-MPA-0, MACE-MP-0b).
+normalised by a learned density, Agnesi-transformed distances and a ZBL core (MACE-MPA-0, MACE-MP-0b). So is the product
+on the spherical grid (mace_product.py).
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ from atomsml.config import check_hyperparameters
 from atomsml.graph import AtomicGraph
 from atomsml.layers import MLP, ElementLinear, IrrepLinear, irrep_blocks
 from atomsml.o3 import spherical_harmonics
-from atomsml.ops.contraction import ContractionTable, coefficients_from_weights, contract
 from atomsml.ops.convolution import Edges, convolution_table, convolve, edge_pairs
 from atomsml.potential import Potential, Predictor
+from atomsml.potentials.mace_product import ClebschGordanProduct, GauntProduct
 from atomsml.potentials.zbl import zbl_energy
 from atomsml.radial import agnesi_transform, bessel_basis, polynomial_envelope
+
+PRODUCTS = {"clebsch_gordan": ClebschGordanProduct, "gaunt": GauntProduct}
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class MACEConfig:
     hidden_lmax: int = 1  # highest degree of the node features between layers
     lmax: int = 3  # highest degree of the spherical harmonics and of A
     correlation: int = 3  # number of A factors in B: body order minus one
+    product: Literal["clebsch_gordan", "gaunt"] = "clebsch_gordan"  # how A is multiplied with itself
     num_layers: int = 2
     num_bessel: int = 8
     envelope_power: int = 5  # p of the polynomial envelope
@@ -61,13 +65,23 @@ class MACEConfig:
     def __post_init__(self) -> None:
         check_hyperparameters(
             self,
-            positive=("cutoff", "channels", "num_layers", "num_bessel", "readout_channels", "avg_num_neighbors"),
-            at_most={"lmax": 6, "num_layers": 16},
+            positive=(
+                "cutoff",
+                "channels",
+                "correlation",
+                "num_layers",
+                "num_bessel",
+                "readout_channels",
+                "avg_num_neighbors",
+            ),
+            at_most={"lmax": 6, "correlation": 6, "num_layers": 16},
         )
         if not 0 <= self.hidden_lmax <= self.lmax:
             raise ValueError(f"hidden_lmax must lie in 0..lmax = {self.lmax}, got {self.hidden_lmax}")
         if self.distance_transform not in ("none", "agnesi"):
             raise ValueError(f"distance_transform must be 'none' or 'agnesi', got {self.distance_transform!r}")
+        if self.product not in PRODUCTS:
+            raise ValueError(f"product must be one of {', '.join(PRODUCTS)}, got {self.product!r}")
 
 
 class MACE(Potential):
@@ -137,10 +151,14 @@ class MACE(Potential):
         return cast("list[MLP]", list(self.readouts))
 
     def predictor(self, exact: bool = False) -> Predictor:
-        """On a CPU, unless `exact`, a program without autograd whose radial functions are tables."""
+        """On a CPU, unless `exact`, a program without autograd whose radial functions are tables.
+
+        There is none for products on the grid.
+        """
         from atomsml.potentials.mace_cpu import MACEOnCPU
 
-        if exact or self.embedding.device.type != "cpu" or self.dtype not in (torch.float32, torch.float64):
+        on_cpu = self.embedding.device.type == "cpu" and self.dtype in (torch.float32, torch.float64)
+        if exact or not on_cpu or self.config.product != "clebsch_gordan":
             return super().predictor(exact)
         return MACEOnCPU(self)
 
@@ -216,10 +234,7 @@ class MACELayer(nn.Module):
         self.linear = IrrepLinear([len(paths) * c for paths in self.table.by_degree.values()], c)
         self.density = MLP((config.num_bessel, 1)) if config.density_normalization else None
         self.skip = ElementLinear(num_elements, c, min(lmax_in, lmax_out) if residual else config.lmax)
-        self.contraction = ContractionTable(config.lmax, config.correlation, lmax_out)
-        self.product = nn.ParameterList(
-            nn.Parameter(torch.randn(num_elements, paths, c) / paths) for _, _, paths in self.contraction.paths
-        )
+        self.product = PRODUCTS[config.product](num_elements, c, config.lmax, config.correlation, lmax_out)
         self.linear_out = IrrepLinear([c] * (lmax_out + 1), c)
         self.lmax_out = lmax_out
 
@@ -227,8 +242,7 @@ class MACELayer(nn.Module):
         message = self._message(features, harmonics, basis, edges)
         if not self.residual:
             message = self.skip(message, species)
-        coefficients = coefficients_from_weights(list(self.product), self.contraction)
-        product = contract(message, coefficients, species, self.contraction)
+        product = self.product(message, species)
         updated: Tensor = self.linear_out(irrep_blocks(product, self.lmax_out))
         if not self.residual:
             return updated

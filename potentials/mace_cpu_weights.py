@@ -9,17 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from atomsml.ops.contraction import ContractionTable, coefficients_from_weights
+from atomsml.ops.contraction import ContractionTable
 from atomsml.ops.irrep_linear_cpu import IrrepProduct
 from atomsml.ops.tabulated_convolution_cpu import RadialRows, TabulatedConvolution
 from atomsml.ops.vector_code import lanes
 from atomsml.potentials.mace import MACE, MACELayer
 from atomsml.potentials.mace_cpu_tables import tabulate_model
+from atomsml.potentials.mace_product import ClebschGordanProduct
 
 
 @dataclass(frozen=True)
@@ -121,15 +123,15 @@ class _Packing:
             else:
                 skip = Linear.of([self._square(w) for w in maps], before, after, (True, True))
         up = None if last else self._scaled(self.model.all_layers[i + 1].linear_up.weights)
-        coefficients = coefficients_from_weights(list(layer.product), layer.contraction)[self.species]
+        product = cast(ClebschGordanProduct, layer.product)
         readout = self._readout(next(iter(self.model.all_readouts[i].weights)))
         return LayerWeights(
             convolution=TabulatedConvolution(layer.table, self.channels, self.dtype, with_features=i > 0),
             radial=radial,
             density=density,
             linear=Linear.of(self._message(layer), None, layer.table.dim_harmonics, (False, False)) if i > 0 else None,
-            contraction=layer.contraction,
-            coefficients=self.whole(coefficients, self.channels),
+            contraction=product.table,
+            coefficients=self.whole(product.coefficients()[self.species], self.channels),
             out=Linear.of(self._scaled(layer.linear_out.weights), after, after, (False, False)),
             skip=skip,
             skip_constant=skip_constant,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atomsml.config import config_from_json
+from atomsml.config import config_from_json, did_you_mean
 from atomsml.dataset import Dataset, isolated_atom_references, least_squares_references
 from atomsml.modelfile import load, read_metadata
 from atomsml.potential import Potential, check_elements
@@ -87,7 +87,8 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> tuple[Potential, str]
     from atomsml.potentials import POTENTIALS
 
     if config.model not in POTENTIALS:
-        raise ValueError(f"unknown model {config.model!r}; there are {', '.join(POTENTIALS)}")
+        hint = did_you_mean(config.model, POTENTIALS)
+        raise ValueError(f"unknown model {config.model!r}; {hint}there are {', '.join(POTENTIALS)}")
     model_class = POTENTIALS[config.model]
     if config.size not in model_class.sizes:
         raise ValueError(f"unknown size {config.size!r}; {config.model} has {', '.join(model_class.sizes)}")
@@ -137,4 +138,4 @@ def references_of_kind(kind: str, dataset: Dataset, elements: Sequence[int], giv
 
 def _configure(model_class: type[Potential], options: dict[str, Any]) -> Any:
     plain = json.loads(json.dumps(options))  # tuples become lists, as in a file
-    return config_from_json(model_class.Config, plain, partial=True, where="model_options")
+    return config_from_json(model_class.Config, plain, by_hand=True, where="model_options")

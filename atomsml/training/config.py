@@ -167,7 +167,7 @@ def config_from_values(values: dict[str, Any], keys: LabelKeys = LabelKeys()) ->
     optimizer = values.get("optimizer", {})
     if isinstance(values.get("finetune"), dict) and values["finetune"].get("model") and isinstance(optimizer, dict):
         values["optimizer"] = {"learning_rate": FINETUNING_RATE, **optimizer}
-    config: TrainingConfig = config_from_json(TrainingConfig, values, partial=True)
+    config: TrainingConfig = config_from_json(TrainingConfig, values, by_hand=True)
     return config
 
 

@@ -64,12 +64,21 @@ class Outer:
 
 def test_what_people_write_may_leave_out_defaults() -> None:
     values = {"inner": {"rate": "1e-3"}, "parts": [{"steps": 3}], "energies": {"H": -13.6}, "anything": {"a": [1]}}
-    assert config_from_json(Outer, values, partial=True) == Outer(
+    assert config_from_json(Outer, values, by_hand=True) == Outer(
         Inner(0.001), (Inner(steps=3),), {"H": -13.6}, {"a": [1]}
     )
-    assert config_from_json(Outer, {"parts": 1}, partial=True).parts == 1.0
-    with pytest.raises(ValueError, match="lacks the keys"):
+    assert config_from_json(Outer, {"parts": 1}, by_hand=True).parts == 1.0
+    with pytest.raises(ValueError, match=r"config key 'inner\.rate' must be float, got '1e-3'"):
         config_from_json(Outer, values)
+
+
+def test_missing_keys_take_their_defaults_where_there_are_any() -> None:
+    values = json.loads(json.dumps(asdict(EveryKind((1,), (0.1, "a"), (), "none", None, None, False, "y"))))
+    del values["name"]  # as in a file that is older than the field
+    assert config_from_json(EveryKind, values).name == "x"
+    del values["flag"], values["kind"]
+    with pytest.raises(ValueError, match=r"the config lacks the keys \['flag', 'kind'\]"):
+        config_from_json(EveryKind, values)
 
 
 @pytest.mark.parametrize(
@@ -85,4 +94,4 @@ def test_what_people_write_may_leave_out_defaults() -> None:
 )
 def test_errors_name_the_key_with_its_path(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        config_from_json(Outer, values, partial=True)
+        config_from_json(Outer, values, by_hand=True)

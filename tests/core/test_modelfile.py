@@ -1,9 +1,9 @@
 """Model files: what goes in comes out, and what is no model file is refused in one line before it costs anything."""
 
+import dataclasses
 import hashlib
 import json
 import struct
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -164,7 +164,6 @@ def test_truncated_anywhere(path):
         ({"architecture": ["pair"]}, "unknown architecture"),
         ({"architecture": "os.system"}, "unknown architecture 'os.system'"),
         ({"config": [1]}, "the config must be a JSON object, got [1]"),
-        ({"config": {"elements": [1, 18], "cutoff": 5.0}}, "the config lacks the keys ['epsilon']"),
         (
             {"config": {"elements": [1, 18], "cutoff": 5.0, "epsilon": 0.1, "run": "rm"}},
             "unknown config keys ['run']; PairConfig has",
@@ -199,6 +198,15 @@ def test_wrong_contents(path, change, message):
     assert str(path) in found
 
 
+def test_a_config_older_than_a_field(path, pair_potential):
+    """What is written today lacks the fields of tomorrow: their defaults mean what was done without them."""
+    pair_potential.config = dataclasses.replace(pair_potential.config, epsilon=0.3)
+    modelfile.save(pair_potential, path, {})
+    assert modelfile.load(path).config.epsilon == 0.3
+    rewrite(path, config={"elements": [1, 18], "cutoff": 5.0})
+    assert modelfile.load(path).config.epsilon == 0.1
+
+
 def test_a_missing_tensor(path):
     description = path.read_bytes()
     tensors = load_file(path)
@@ -217,7 +225,7 @@ def test_headers_that_lie_about_sizes(path):
     assert "is not a .safetensors model file" in message_of(path)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class WideConfig:
     elements: tuple[int, ...] = (1,)
     width: int = 2

@@ -80,6 +80,12 @@ class TestMACEWithResidual(PotentialTests):
         assert (apart - potential.references).abs().min() > 1e-3
 
 
+class TestMACEOnTheGrid(PotentialTests):
+    @pytest.fixture
+    def potential(self):
+        return make(dataclasses.replace(TINY, product="gaunt", correlation=3))
+
+
 def atom_graph(numbers: list[int]) -> AtomicGraph:
     return AtomicGraph.from_ase(ase.Atoms(numbers, [(100.0 * i, 0, 0) for i in range(len(numbers))]))
 

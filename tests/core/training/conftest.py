@@ -33,7 +33,7 @@ def small_model() -> Callable[[int], MACE]:
     def make(seed: int) -> MACE:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return MACE(config_from_json(MACEConfig, {"elements": [1, 8], **SMALL}, partial=True))
+            return MACE(config_from_json(MACEConfig, {"elements": [1, 8], **SMALL}, by_hand=True))
 
     return make
 
