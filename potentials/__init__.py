@@ -2,6 +2,7 @@
 
 from atomsml.potential import Potential
 from atomsml.potentials.egnn import EGNN
+from atomsml.potentials.equiformer_v2 import EquiformerV2
 from atomsml.potentials.mace import MACE
 from atomsml.potentials.nequip import NequIP
 
@@ -9,4 +10,5 @@ POTENTIALS: dict[str, type[Potential]] = {
     "mace": MACE,
     "nequip": NequIP,
     "egnn": EGNN,
+    "equiformer_v2": EquiformerV2,
 }

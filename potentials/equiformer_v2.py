@@ -1,0 +1,226 @@
+"""EquiformerV2: a graph transformer whose messages are made in the frames of edges (Liao et al., arXiv:2306.12059).
+
+Each block adds graph attention and a feed-forward network to the features of atoms, both after a norm:
+
+    x <- x + attention(norm(x)),    x <- x + feed_forward(norm(x)).
+
+On the edge from neighbour j to centre i, with D the rotation that takes the edge to the polar axis (section 3 and 4):
+
+    f = SO2(R(r) * D (x_j || x_i))                  || joins channels; R(r) scales each degree, order and channel
+    z = W leaky(layer_norm(f_00))                   a logit per head from the invariants: attention re-normalisation
+    a = u(r) exp(z) / (1 + sum_j u(r) exp(z))       attention
+    x_i' = W' sum_j D^T (a * SO2(S2(f)))            S2: separable activation on the sphere; heads share out channels
+
+| symbol | name | shape |
+|---|---|---|
+| x | features | (nodes, (lmax + 1)^2, channels) |
+| f | hidden messages | (edges, rows of `edge_components`, attention_channels) |
+| z, a | logits, attention | (edges, heads) |
+| u | envelope | (edges,) |
+| R | radial scales | (edges, scales, 2 channels): equal in both directions of a pair of atoms |
+
+What the paper has otherwise, for the energy to be smooth: its softmax is without u and without the 1 in the sum, so
+that neighbours jump in and out at the cutoff; its activation applies SiLU at points of a grid, which is equivariant up
+to the error of the grid (see atomsml/grid_layers.py). Its radial functions know the elements of both atoms, and its
+attention uses invariants of their own; here the features bring the elements, and f_00 serves both.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from atomsml.config import check_hyperparameters
+from atomsml.equivariant_norm import SeparableLayerNorm
+from atomsml.graph import AtomicGraph
+from atomsml.grid_layers import GridMLP
+from atomsml.layers import MLP, IrrepLinear, irrep_blocks
+from atomsml.o3 import spherical_harmonics
+from atomsml.o3.edge_frame import EdgeFrames, edge_components
+from atomsml.o3.s2_grid import all_components
+from atomsml.ops.activation import SILU_GAIN, silu
+from atomsml.ops.convolution import Edges, convolution_table, convolve, edge_pairs
+from atomsml.ops.so2 import SO2Linear
+from atomsml.potential import Potential
+from atomsml.radial import bessel_basis, polynomial_envelope
+
+EPSILON = 0.01  # of norms: features below its root, 0.1, are small; see SeparableLayerNorm
+
+
+@dataclass(frozen=True)
+class EquiformerV2Config:
+    """Hyperparameters of EquiformerV2."""
+
+    elements: tuple[int, ...]  # atomic numbers, ascending
+    cutoff: float = 5.0  # A
+    channels: int = 64  # of the features of atoms, the same for all degrees
+    lmax: int = 3  # highest degree of features
+    mmax: int = 2  # highest order in the frames of edges
+    num_layers: int = 4
+    num_heads: int = 4
+    attention_channels: int = 64  # of messages; the heads share them out
+    ffn_channels: int = 128  # hidden width of the feed-forward networks
+    num_bessel: int = 8
+    envelope_power: int = 5  # p of the polynomial envelope
+    radial_mlp: tuple[int, ...] = (64, 64)  # hidden widths of the radial networks
+    readout_channels: int = 64  # hidden width of the readout
+    avg_num_neighbors: float = 1.0  # the embedding of neighbours is divided by it; take the mean of the training set
+    scale: float = 1.0  # eV; interaction energies are scale * network + shift
+    shift: float = 0.0  # eV per atom
+
+    def __post_init__(self) -> None:
+        check_hyperparameters(
+            self,
+            positive=(
+                "cutoff", "channels", "num_layers", "num_heads", "attention_channels", "ffn_channels", "num_bessel",
+                "readout_channels", "avg_num_neighbors",
+            ),
+            at_most={"lmax": 8, "num_layers": 32},
+        )  # fmt: skip
+        if not 0 <= self.mmax <= self.lmax:
+            raise ValueError(f"mmax must lie in 0..lmax = {self.lmax}, got {self.mmax}")
+        if self.attention_channels % self.num_heads:
+            raise ValueError(
+                f"attention_channels must be a multiple of num_heads = {self.num_heads}, got {self.attention_channels}"
+            )
+
+
+class EquiformerV2(Potential):
+    """The potential; `EquiformerV2(EquiformerV2Config(elements=(1, 6, 8)))` has random weights."""
+
+    Config = EquiformerV2Config
+    config: EquiformerV2Config
+    sizes: ClassVar[dict[str, dict[str, Any]]] = {
+        "small": {"channels": 32, "lmax": 2, "num_layers": 2, "attention_channels": 32, "ffn_channels": 64,
+                  "radial_mlp": (32,), "readout_channels": 32},
+        "medium": {},
+        "large": {"channels": 128, "lmax": 4, "num_layers": 6, "num_heads": 8, "attention_channels": 128,
+                  "ffn_channels": 256},
+    }  # fmt: skip
+
+    def __init__(self, config: EquiformerV2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.cutoff = config.cutoff
+        self.elements = config.elements
+        self.register_buffer("references", torch.zeros(len(config.elements), dtype=torch.float64))
+        self.embedding = nn.Parameter(torch.randn(len(config.elements), config.channels))
+        self.neighbor_embedding = NeighborEmbedding(config)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.norm = nn.LayerNorm(config.channels, EPSILON)
+        self.readout = MLP((config.channels, config.readout_channels, 1))
+
+    def forward(self, graph: AtomicGraph) -> Tensor:
+        config, nodes = self.config, self.nodes(graph)
+        vectors = graph.edge_vectors()
+        assert graph.edge_index is not None  # edge_vectors() has raised otherwise
+        assert graph.cell_offsets is not None
+        pair, first = edge_pairs(graph.edge_index, graph.cell_offsets)
+        edges = Edges.from_index(graph.edge_index, len(nodes), pair)
+        lengths = torch.linalg.vector_norm(vectors[first], dim=1).to(self.dtype)
+        envelope = polynomial_envelope(lengths, config.cutoff, config.envelope_power)
+        basis = bessel_basis(lengths, config.cutoff, config.num_bessel)
+        directions = vectors.to(self.dtype)
+        frames = EdgeFrames.from_vectors(directions, config.lmax, config.mmax)
+        scalars = self.embedding[nodes][:, None]
+        around = self.neighbor_embedding(
+            scalars, spherical_harmonics(config.lmax, directions), basis * envelope[:, None], edges
+        )
+        features = torch.cat([scalars + around[:, :1], around[:, 1:]], dim=1)
+        for layer in self.layers:
+            features = layer(features, frames, basis, envelope, edges)
+        return self.atom_energies(self.readout(self.norm(features[:, 0])).squeeze(1), nodes, graph)
+
+    def last_layer(self) -> list[nn.Parameter]:
+        """The last matrix of the readout."""
+        return [list(self.readout.parameters())[-1]]
+
+
+class NeighborEmbedding(nn.Module):
+    """The edge-degree embedding: radial functions along each edge, which have order m = 0 in its frame.
+
+    Rotated out they are harmonics, Y_lm(edge) R_lc(r), here times the embedding of the neighbour's element.
+    """
+
+    def __init__(self, config: EquiformerV2Config) -> None:
+        super().__init__()
+        self.table = convolution_table(0, config.lmax, config.lmax)
+        self.radial = MLP((config.num_bessel, *config.radial_mlp, (config.lmax + 1) * config.channels))
+        self.avg_num_neighbors = config.avg_num_neighbors
+
+    def forward(self, scalars: Tensor, harmonics: Tensor, basis: Tensor, edges: Edges) -> Tensor:
+        """(nodes, 1, channels) -> (nodes, (lmax + 1)^2, channels); `basis` vanishes at the cutoff."""
+        weights = self.radial(basis).view(len(basis), len(self.table.paths), scalars.shape[2])
+        return torch.cat(convolve(scalars, harmonics, weights, edges, self.table), dim=1) / self.avg_num_neighbors
+
+
+class Block(nn.Module):
+    """Attention and feed-forward network, each after a norm and added to what there was."""
+
+    def __init__(self, config: EquiformerV2Config) -> None:
+        super().__init__()
+        self.attention_norm = SeparableLayerNorm(config.channels, config.lmax, EPSILON)
+        self.attention = Attention(config)
+        self.ffn_norm = SeparableLayerNorm(config.channels, config.lmax, EPSILON)
+        self.ffn = GridMLP(all_components(config.lmax), config.channels, config.ffn_channels, config.channels)
+
+    def forward(self, features: Tensor, frames: EdgeFrames, basis: Tensor, envelope: Tensor, edges: Edges) -> Tensor:
+        """(nodes, (lmax + 1)^2, channels), of pairs (pairs, num_bessel) and (pairs,) -> new features."""
+        features = features + self.attention(self.attention_norm(features), frames, basis, envelope, edges)
+        updated: Tensor = features + self.ffn(self.ffn_norm(features))
+        return updated
+
+
+class Attention(nn.Module):
+    """Equivariant graph attention, f to x' of the module docstring."""
+
+    def __init__(self, config: EquiformerV2Config) -> None:
+        super().__init__()
+        hidden, lmax, mmax = config.attention_channels, config.lmax, config.mmax
+        self.config = config
+        self.first = SO2Linear(2 * config.channels, hidden, lmax, mmax)
+        self.radial = MLP((config.num_bessel + 1, *config.radial_mlp, self.first.num_scales * 2 * config.channels))
+        self.norm = nn.LayerNorm(hidden, EPSILON)
+        self.logits = nn.Parameter(torch.randn(hidden, config.num_heads))
+        self.activation = GridMLP(edge_components(lmax, mmax), hidden, hidden, hidden)
+        self.second = SO2Linear(hidden, hidden, lmax, mmax)
+        self.out = IrrepLinear([hidden] * (lmax + 1), config.channels)
+
+    def forward(self, features: Tensor, frames: EdgeFrames, basis: Tensor, envelope: Tensor, edges: Edges) -> Tensor:
+        """(nodes, (lmax + 1)^2, channels), of pairs (pairs, num_bessel) and (pairs,) -> the same as the features."""
+        ends = torch.cat([frames.rotate_in(features, edges.sender), frames.rotate_in(features, edges.receiver)], dim=2)
+        # the scales need not vanish at the cutoff, as the Bessel functions do: a constant goes with them
+        scales = self.radial(nn.functional.pad(basis, (0, 1), value=1.0)).unflatten(1, (self.first.num_scales, -1))
+        messages = self.first(ends, scales[edges.weight_row])
+        logits = smooth_leaky_relu(self.norm(messages[:, 0])) @ (self.logits / math.sqrt(len(self.logits)))
+        attention = attention_weights(logits, envelope[edges.weight_row], edges.receiver, len(features))
+        values = self.second(self.activation(messages)).unflatten(2, (self.config.num_heads, -1))
+        weighted = (values * attention[:, None, :, None]).flatten(2)
+        summed = frames.rotate_out(weighted, edges.receiver, len(features))
+        updated: Tensor = self.out(irrep_blocks(summed, self.config.lmax))
+        return updated
+
+
+def attention_weights(logits: Tensor, envelope: Tensor, receiver: Tensor, num_nodes: int) -> Tensor:
+    """A softmax over the neighbours of each node and nobody, whose logit is 0; neighbours enter by their envelope.
+
+        a_e = u_e exp(z_e) / (1 + sum over edges e' into the node of u_e' exp(z_e'))
+
+    The 1 lets the last neighbour leave smoothly: without it the weight of an only one is 1 whatever its envelope.
+    Shapes (edges, heads), (edges,), (edges,) -> (edges, heads).
+    """
+    # the largest logit is subtracted, lest exp overflows; nothing depends on it, hence detached
+    nobody = logits.new_zeros(num_nodes, logits.shape[1])
+    largest = nobody.scatter_reduce(0, receiver[:, None].expand_as(logits), logits.detach(), "amax")
+    terms = envelope[:, None] * torch.exp(logits - largest[receiver])
+    total = torch.exp(-largest).index_add(0, receiver, terms)
+    return terms / total[receiver]
+
+
+def smooth_leaky_relu(x: Tensor) -> Tensor:
+    """0.2 x + 0.8 x sigmoid(x): of slope 1 far on the right and 0.2 far on the left."""
+    return 0.2 * x + (0.8 / SILU_GAIN) * silu(x)
