@@ -67,7 +67,7 @@ def train(run: Callable[[], torch.Tensor], parameters: list[torch.nn.Parameter])
     return step
 
 
-def of_atomsml(case: Case, molecules: list[Atoms]) -> Callable[[], None]:
+def of_atomsml(case: Case, molecules: list[Atoms], product: str = "clebsch_gordan") -> Callable[[], None]:
     from atomsml.graph import AtomicGraph
     from atomsml.potential import evaluate
     from atomsml.potentials.mace import MACE, MACEConfig
@@ -78,6 +78,7 @@ def of_atomsml(case: Case, molecules: list[Atoms]) -> Callable[[], None]:
         channels=CHANNELS,
         hidden_lmax=1,
         lmax=case.lmax,
+        product=product,
         radial_mlp=tuple(case.radial_mlp),
         avg_num_neighbors=NEIGHBORS,
     )
