@@ -1,4 +1,4 @@
-"""A small untrained model, and a command line that runs in a folder of its own."""
+"""A small untrained model, labelled structures, and a command line that runs in a folder of its own."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import ase.io
+import numpy as np
 import pytest
 import torch
+from ase.build import molecule
+from ase.calculators.morse import MorsePotential
 
 from atomsml.cli.main import main
 from atomsml.modelfile import save
@@ -61,3 +65,20 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return Result(stop.value.code or 0, out, err)
 
     return call
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """20 shaken molecules of water with the energies and forces of ASE's Morse potential."""
+    rng, frames = np.random.default_rng(0), []
+    for i in range(20):
+        atoms = molecule("H2O")
+        atoms.positions += rng.normal(scale=0.1, size=(3, 3))
+        atoms.calc = MorsePotential(epsilon=2.0, r0=1.0, rho0=3.0)
+        atoms.info |= {"dft_energy": atoms.get_potential_energy(), "config_type": "ab"[i % 2]}
+        atoms.arrays["dft_forces"] = atoms.get_forces()
+        atoms.calc = None
+        frames.append(atoms)
+    path = tmp_path / "data.extxyz"
+    ase.io.write(path, frames, format="extxyz")
+    return path

@@ -7,31 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
-import numpy as np
 import pytest
 import yaml
-from ase.build import molecule
-from ase.calculators.morse import MorsePotential
 
 from atomsml.training.config import TrainingConfig, config_from_values, read_values
 
 TINY = ["--set", "model_options={channels: 4, lmax: 1, hidden_lmax: 0, correlation: 2, radial_mlp: [4], cutoff: 3.0}"]
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    rng, frames = np.random.default_rng(0), []
-    for i in range(20):
-        atoms = molecule("H2O")
-        atoms.positions += rng.normal(scale=0.1, size=(3, 3))
-        atoms.calc = MorsePotential(epsilon=2.0, r0=1.0, rho0=3.0)
-        atoms.info |= {"dft_energy": atoms.get_potential_energy(), "config_type": "ab"[i % 2]}
-        atoms.arrays["dft_forces"] = atoms.get_forces()
-        atoms.calc = None
-        frames.append(atoms)
-    path = tmp_path / "data.extxyz"
-    ase.io.write(path, frames, format="extxyz")
-    return path
 
 
 def test_from_files_to_a_model_and_a_report(run, data: Path) -> None:

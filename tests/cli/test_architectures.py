@@ -1,0 +1,103 @@
+"""Every architecture in POTENTIALS does what the command line offers: it is trained, judged, used and trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ase.build import molecule
+
+from atomsml.config import config_from_json
+from atomsml.graph import AtomicGraph
+from atomsml.potential import evaluate
+from atomsml.potentials import POTENTIALS
+from atomsml.training.finetune import LowRankAdapted
+
+Run = Callable[..., Any]
+
+# what makes a model small, by the names that the configs share
+SMALL = {
+    "channels": 4,
+    "hidden_channels": 4,
+    "attention_channels": 4,
+    "ffn_channels": 4,
+    "readout_channels": 4,
+    "lmax": 1,
+    "mmax": 1,
+    "num_layers": 1,
+    "num_heads": 2,
+    "radial_mlp": [4],
+    "cutoff": 3.0,
+}
+ALSO = {"mace": {"correlation": 2}, "nequip": {"channels": [4, 2]}}  # where they mean something else
+
+
+def small(name: str) -> dict[str, Any]:
+    fields = {field.name for field in dataclasses.fields(POTENTIALS[name].Config)}
+    return {key: value for key, value in SMALL.items() if key in fields} | ALSO.get(name, {})
+
+
+@pytest.mark.parametrize("name", POTENTIALS)
+def test_every_size_builds(name: str) -> None:
+    model_class = POTENTIALS[name]
+    assert model_class(model_class.Config(elements=(1, 6, 8))).elements == (1, 6, 8)
+    sizes = [
+        sum(weight.numel() for weight in model_class(_configured(name, options)).parameters())
+        for options in model_class.sizes.values()
+    ]
+    assert sizes == sorted(sizes), "from quick to accurate"
+
+
+def _configured(name: str, options: dict[str, Any]) -> Any:
+    values = json.loads(json.dumps({"elements": [1, 6, 8], **options}))
+    return config_from_json(POTENTIALS[name].Config, values)
+
+
+@pytest.mark.parametrize("name", POTENTIALS)
+def test_from_structures_to_simulations(run: Run, data: Path, name: str) -> None:
+    def succeed(*words: object) -> str:
+        result = run(*words)
+        assert result.status == 0, f"atomsml {' '.join(map(str, words))}\n{result.err}"
+        return str(result.out)
+
+    options = f"model_options={json.dumps(small(name))}"
+    training = ["--train", data, "--valid", 8, "--max-steps", 2, "--json"]
+    trained = json.loads(succeed("train", *training, "--model", name, "--set", options, "-o", "run"))
+    assert trained["architecture"] == name
+    model = "run/model.safetensors"
+    about = json.loads(succeed("info", model, "--json"))
+    assert about["architecture"] == name
+    assert about["config"]["cutoff"] == SMALL["cutoff"]
+
+    errors = json.loads(succeed("evaluate", model, data, "--json"))["errors"]["all"]
+    assert errors["structures"] == 20
+    (energy,) = json.loads(succeed("energy", "O", "-m", model, "--json"))
+    assert energy["energy"] < 0
+    succeed("relax", "O", "-m", model, "--fmax", 1e6, "-o", "relaxed.extxyz")
+    succeed("md", "O", "-m", model, "--steps", 3, "-o", "md.extxyz")
+
+    succeed("uncertainty", "run")
+    (uncertain,) = json.loads(succeed("energy", "O", "-m", "run/model.uncertainty.safetensors", "--json"))
+    assert uncertain["energy_std"] > 0
+    assert uncertain["energy"] == pytest.approx(energy["energy"], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", POTENTIALS)
+def test_low_rank_updates_change_it_and_fold_into_it(name: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        base = POTENTIALS[name](_configured(name, small(name))).cast(torch.float64)
+    graph = AtomicGraph.from_ase(molecule("CH3CH2OH"))
+    before = evaluate(base, graph).forces
+    adapted = LowRankAdapted(base, rank=2, alpha=2.0, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(evaluate(adapted, graph).forces, before, rtol=0, atol=1e-12)
+    for update in adapted.up.values():
+        torch.nn.init.constant_(update, 0.1)
+    after = evaluate(adapted, graph).forces
+    assert (after - before).abs().max() > 1e-3 * before.abs().max()
+    torch.testing.assert_close(evaluate(adapted.merged(), graph).forces, after)
