@@ -7,13 +7,17 @@ the state that the file holds and calls nothing. Only containers, numbers and te
 
     tree = load_inert("some.model", {"mace.modules.blocks": ("ScaleShiftBlock",)}, "a MACE checkpoint")
     tree.tensor("scale_shift.scale")
+
+A file may also hold a dictionary, of a state_dict for example: `load_inert_dict` reads it.
 """
 
 from __future__ import annotations
 
 import pickle
+import pickletools
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
@@ -135,6 +139,13 @@ class StoredTensor(_Fixed):
         self.values = values
 
 
+class _OrderedDict(dict[Any, Any]):
+    """Without what torch notes beside the entries of a state_dict: the versions of its modules."""
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
 class _Builder(_Fixed):
     """A function of this module that stands in for one that the file names."""
 
@@ -159,10 +170,44 @@ def load_inert(path: str | Path, allowed: Mapping[str, Iterable[str]], what: str
         ValueError: the file is no zip archive of torch.save, is damaged, or asks for a name off the list.
         OSError: the file cannot be read.
     """
-    path = Path(path)
+    tree = _load(Path(path), allowed, what)
+    if not isinstance(tree, Record):
+        raise ValueError(f"{path} holds a {type(tree).__name__}, not {what}: a whole saved model is needed")
+    return tree
+
+
+def load_inert_dict(path: str | Path, allowed: Mapping[str, Iterable[str]], what: str) -> dict[Any, Any]:
+    """The dictionary that torch.save wrote to a file: its objects are records, its tensors StoredTensor.
+
+    Arguments and errors are those of `load_inert`.
+    """
+    tree = _load(Path(path), allowed, what)
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} holds a {type(tree).__name__}, not {what}: a saved dictionary is needed")
+    return tree
+
+
+def named_modules(path: str | Path, what: str) -> set[str]:
+    """The top-level modules whose classes and functions a file of torch.save names: who wrote it, from its content.
+
+    Nothing is built. Raises what `load_inert` raises for a file that cannot be read.
+    """
+    with _reading(Path(path), what) as archive:
+        operations = pickletools.genops(archive.read(_pickle_name(archive, what)))
+        return {str(name).partition(".")[0] for operation, name, _ in operations if operation.name == "GLOBAL"}
+
+
+def _load(path: Path, allowed: Mapping[str, Iterable[str]], what: str) -> Any:
+    with _reading(path, what) as archive:
+        return _Unpickler(archive, {(m, n) for m, names in allowed.items() for n in names}, what).load()
+
+
+@contextmanager
+def _reading(path: Path, what: str) -> Iterator[zipfile.ZipFile]:
+    """The archive; what goes wrong with it becomes one line of ValueError."""
     try:
         with _open_archive(path, what) as archive:
-            tree = _Unpickler(archive, {(m, n) for m, names in allowed.items() for n in names}, what).load()
+            yield archive
     except _Refusal as error:
         raise ValueError(f"{path}: {error}") from None
     except OSError:
@@ -170,9 +215,6 @@ def load_inert(path: str | Path, allowed: Mapping[str, Iterable[str]], what: str
     except Exception as error:  # a damaged pickle can fail in any instruction, with any exception
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path} is damaged and cannot be read as {what}: {reason}") from None
-    if not isinstance(tree, Record):
-        raise ValueError(f"{path} holds a {type(tree).__name__}, not {what}: a whole saved model is needed")
-    return tree
 
 
 def _open_archive(path: Path, what: str) -> zipfile.ZipFile:
@@ -199,16 +241,21 @@ def _open_archive(path: Path, what: str) -> zipfile.ZipFile:
     return archive
 
 
+def _pickle_name(archive: zipfile.ZipFile, what: str) -> str:
+    names = [n for n in archive.namelist() if n.endswith("/data.pkl") and n.count("/") == 1]
+    if len(names) != 1:
+        raise _Refusal(f"cannot be read as {what}: the archive has no data.pkl, so torch.save did not write it")
+    return names[0]
+
+
 class _Unpickler(pickle.Unpickler):
     def __init__(self, archive: zipfile.ZipFile, allowed: set[tuple[str, str]], what: str) -> None:
-        names = [n for n in archive.namelist() if n.endswith("/data.pkl") and n.count("/") == 1]
-        if len(names) != 1:
-            raise _Refusal(f"cannot be read as {what}: the archive has no data.pkl, so torch.save did not write it")
-        self._folder = names[0].removesuffix("data.pkl")
+        pickled = _pickle_name(archive, what)
+        self._folder = pickled.removesuffix("data.pkl")
         byte_order = f"{self._folder}byteorder"  # absent before torch 2.1
         if byte_order in archive.namelist() and archive.read(byte_order) != b"little":
             raise _Refusal(f"cannot be read as {what}: its numbers are not little-endian")
-        super().__init__(BytesIO(archive.read(names[0])), encoding="utf-8")
+        super().__init__(BytesIO(archive.read(pickled)), encoding="utf-8")
         self._archive = archive
         self._allowed = allowed | {("torch", n) for n in _STORAGES} | {("numpy", "dtype")}
         self._what = what
@@ -276,7 +323,7 @@ def _rebuild_scalar(dtype: Record, data: bytes) -> float | int:
 _BUILDERS = {
     ("builtins", "set"): _Builder(set),
     ("__builtin__", "set"): _Builder(set),  # its name in the pickle protocol of torch.save
-    ("collections", "OrderedDict"): _Builder(dict),
+    ("collections", "OrderedDict"): _Builder(_OrderedDict),
     ("torch", "Size"): _Builder(tuple),
     ("_codecs", "encode"): _Builder(_rebuild_bytes),
     ("torch._utils", "_rebuild_tensor_v2"): _Builder(_rebuild_tensor),
