@@ -77,5 +77,15 @@ class S2Grid:
         return (self.weights[:, None] * self.to_grid).T.contiguous()
 
 
+@lru_cache
+def grid_matrices(
+    components: Components, factors: int, dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`to_grid` and `from_grid` of such a grid; kept, so that a GPU need not wait for them at each call."""
+    with torch.inference_mode(False):  # what is first asked for there must still serve later gradients
+        grid = S2Grid(components, factors)
+        return grid.to_grid.to(device, dtype), grid.from_grid.to(device, dtype)
+
+
 def _largest(numbers: Iterable[int]) -> int:
     return max(numbers, default=0)

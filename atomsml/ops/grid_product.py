@@ -8,13 +8,12 @@ al. 2024, arXiv:2401.10216, sec. 3) at the cost of three matrix products.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from math import sqrt
 
 import torch
 from torch import Tensor
 
-from atomsml.o3.s2_grid import Components, S2Grid
+from atomsml.o3.s2_grid import Components, grid_matrices
 
 
 def grid_product(factors: Sequence[Tensor], components: Components) -> Tensor:
@@ -26,19 +25,15 @@ def grid_product(factors: Sequence[Tensor], components: Components) -> Tensor:
     Shapes (n, components, channels), the same for all -> (n, components, channels). Differentiable to any order.
     Without all orders m of a degree, the result is equivariant only under rotations about the polar axis y.
     """
-    to_grid, from_grid = _matrices_like(components, len(factors), factors[0].dtype, factors[0].device)
-    values = [to_grid @ factor for factor in factors]  # (n, points, channels)
+    to_grid, from_grid = grid_matrices(components, len(factors), factors[0].dtype, factors[0].device)
+    scale = sqrt(len(components))
+    values = [_for_each(to_grid / scale, factor) for factor in factors]  # (n, points, channels)
     product = values[-1]
     for value in reversed(values[:-1]):
         product = value + value * product
-    return from_grid @ product
+    return _for_each(from_grid * scale, product)
 
 
-@lru_cache
-def _matrices_like(
-    components: Components, factors: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """to_grid / K and from_grid * K; kept, so that a GPU need not wait for them at each call."""
-    with torch.inference_mode(False):  # what is first asked for there must still serve later gradients
-        grid, scale = S2Grid(components, factors), sqrt(len(components))
-        return (grid.to_grid / scale).to(device, dtype), (grid.from_grid * scale).to(device, dtype)
+def _for_each(matrix: Tensor, x: Tensor) -> Tensor:
+    """matrix @ x[n] for each n. Where gradients are asked for, `matmul` would copy x into another order first."""
+    return torch.bmm(matrix.expand(len(x), -1, -1), x)
