@@ -55,21 +55,24 @@ def measure_costs(models: Mapping[str, Path], folder: Path) -> dict[str, dict[st
     atoms = {word: sum(map(len, ase.io.iread(folder / f"{word}.extxyz"))) for word in WORDS}
     costs: dict[str, dict[str, Any]] = {}
     with ExitStack() as stack:
-        programs = {}
-        for name, model in models.items():
-            command = [Path(sys.executable), Path(__file__), model, *(folder / f"{word}.extxyz" for word in WORDS)]
-            program = stack.enter_context(Program(command, threads=1))
+        programs = {name: stack.enter_context(start(model, folder)) for name, model in models.items()}
+        for name, program in list(programs.items()):
             try:
                 costs[name] = {"memory": program.ask("memory"), "atoms": atoms}
-                programs[name] = program
             except OSError as error:
                 costs[name] = {"failure": str(error).rpartition(" ended: ")[2]}
+                del programs[name]
         for word in WORDS:
             times = take_turns([partial(program.ask, word) for program in programs.values()], REPEATS, warm_up=2)
             for name, seconds in zip(programs, times, strict=True):
                 costs[name][word] = 1e6 * statistics.median(seconds) / atoms[word]
                 print(f"{name}: {costs[name][word]:.1f} us/atom, {atoms[word]} atoms", flush=True)
     return costs
+
+
+def start(model: Path, folder: Path) -> Program:
+    command = [Path(sys.executable), Path(__file__), model, *(folder / f"{word}.extxyz" for word in WORDS)]
+    return Program(command, threads=1)
 
 
 def main(model: Path, small: Path, large: Path) -> None:

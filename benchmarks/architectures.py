@@ -40,7 +40,7 @@ from atomsml.potentials import POTENTIALS
 
 HELD_OUT = 50  # structures of the training set that choose the best weights
 SECTION = "side by side"
-STOPPED = "error: stopped"  # what `atomsml train` says when it is asked to end
+STOPPED = "stopped at step"  # what `atomsml train` says when it is asked to end
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def train(training: Training, core: int, arguments: argparse.Namespace) -> None:
     command = [sys.executable, "-m", "atomsml.cli", *training.arguments(arguments.data, arguments.minutes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(["taskset", "-c", str(core), *command], env=environment, capture_output=True, text=True)
-    reason = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
+    reason = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1].removeprefix("error: ")
     if ended.returncode != 0 and not reason.startswith(STOPPED):
         training.failure.write_text(reason + "\n", encoding="utf-8")
     print(f"{name}: {'done' if training.done else reason}", flush=True)
