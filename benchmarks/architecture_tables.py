@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,10 @@ def label(name: str) -> str:
 
 
 def draw(results: dict[str, Rows], path: Path) -> None:
-    """A column for each set: force error against time per atom (above), and against the number of weights (below)."""
+    """A column for each set: force error against time per atom (above), and against the number of weights (below).
+
+    A point is called by its architecture, or by its size where that is not the usual one.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -96,18 +100,23 @@ def draw(results: dict[str, Rows], path: Path) -> None:
 
 def scatter(axis: Any, rows: Sequence[tuple[str, dict[str, Any]]], key: str, models: Sequence[str]) -> None:
     """Points with names, sizes of one architecture joined by a line; the area of a point follows its weights."""
+    from matplotlib.ticker import EngFormatter, LogLocator
+
     for place, model in enumerate(models):
         mine = [(name, row) for name, row in rows if name.rpartition("-")[0] == model]
         x, y = [row[key] for _, row in mine], [row["errors"]["forces_mae"] for _, row in mine]
-        areas = [row["parameters"] / 2000 + 10 for _, row in mine]
-        axis.plot(x, y, color=f"C{place}", linewidth=1)
-        axis.scatter(x, y, s=areas, color=f"C{place}", alpha=0.6)
-        for name, row in mine:
-            where = (row[key], row["errors"]["forces_mae"])
-            axis.annotate(label(name), where, xytext=(6, 4), textcoords="offset points", fontsize=8)
+        axis.plot(x, y, color=f"C{place}", linewidth=1, alpha=0.6)
+        axis.scatter(x, y, s=[row["parameters"] / 2000 + 10 for _, row in mine], color=f"C{place}", alpha=0.6)
+        for (name, row), where in zip(mine, zip(x, y, strict=True), strict=True):
+            above = (0, 5 + math.sqrt(row["parameters"] / 2000) / 2)  # points of the page
+            text = model if name == f"{model}-small" else name.removeprefix(f"{model}-")
+            style = {"textcoords": "offset points", "ha": "center", "fontsize": 8, "color": f"C{place}"}
+            axis.annotate(text, where, xytext=above, **style)
     axis.set(xscale="log", yscale="log")
-    axis.margins(x=0.25, y=0.15)
-    axis.grid(alpha=0.3, which="both")
+    axis.margins(x=0.2, y=0.15)
+    axis.grid(alpha=0.3)
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
     for direction in (axis.xaxis, axis.yaxis):
-        direction.set_major_formatter("{x:g}")
         direction.set_minor_formatter("")
