@@ -89,11 +89,11 @@ class AtomsMLCalculator(Calculator):
     def _start(self, potential: Model) -> None:
         """Take a prepared potential, and forget the last structure."""
         self.potential, self.device = potential, next(potential.parameters()).device
-        self._predict: Predictor = potential
+        self.predict: Predictor = potential  # what it asks; it takes batches as well
         self._neighbors: VerletList | None = None  # the last-layer uncertainty looks for neighbours itself
         if not isinstance(potential, LastLayerUncertainty):
             exact = self.parameters["exact"]
-            self._predict = potential.predictor(exact)
+            self.predict = potential.predictor(exact)
             # what lies in a skin would cost autograd as much as other neighbours
             self._neighbors = VerletList(potential.cutoff, 0.0 if exact else SKIN)
         self._fixed: AtomicGraph | None = None  # everything but the positions, of the last call
@@ -118,7 +118,7 @@ class AtomsMLCalculator(Calculator):
             raise ValueError("calculate() needs atoms: none were given, now or before")
         graph = self._graph(self.atoms)
         derivatives = "forces" in properties or "stress" in properties
-        self.results = _results(self._predict(graph, derivatives, derivatives and self._has_volume))
+        self.results = _results(self.predict(graph, derivatives, derivatives and self._has_volume))
 
     def check_state(self, atoms: ase.Atoms, tol: float = 0.0) -> list[str]:
         """What changed since the last calculation; any change of a number counts, unless `tol` says otherwise.
@@ -168,7 +168,7 @@ class AtomsMLCalculator(Calculator):
         return torch.from_numpy(array.copy()).to(self.device, dtype)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> AtomsMLCalculator:
-        for shared in (self.potential, self._predict):
+        for shared in (self.potential, self.predict):
             memo[id(shared)] = shared  # never written to
         clone = memo[id(self)] = object.__new__(type(self))
         clone.__dict__.update(copy.deepcopy(self.__dict__, memo))
@@ -176,7 +176,7 @@ class AtomsMLCalculator(Calculator):
 
     def __getstate__(self) -> dict[str, Any]:
         potential = copy.deepcopy(self.potential).to("cpu")  # the reader may have no such device
-        working = {"potential", "device", "_predict", "_neighbors", "_fixed", "_fixed_from", "_has_volume"}
+        working = {"potential", "device", "predict", "_neighbors", "_fixed", "_fixed_from", "_has_volume"}
         return {**{k: v for k, v in self.__dict__.items() if k not in working}, "potential": potential}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from atomsml.cli.options import (
     Device,
     DeviceOption,
     EnergyKeyOption,
+    ExactOption,
     ForcesKeyOption,
     JsonOption,
     Precision,
@@ -51,6 +52,7 @@ def evaluate(
     batch_atoms: Annotated[int, typer.Option(min=1, help="How many atoms are computed at once.")] = 2000,
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.mixed,
+    exact: ExactOption = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write structures with labels and predictions, .extxyz.")
     ] = None,
@@ -73,7 +75,7 @@ def evaluate(
         check_trajectory(output)
     if plot is not None:
         check_picture(plot)
-    calculator = AtomsMLCalculator(model, device.value, precision.value)
+    calculator = AtomsMLCalculator(model, device.value, precision.value, exact=exact)
     data = _read(inputs, LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group=""))
     _check_elements(data, calculator.potential.elements)
     for line in (line for labels in data.dataset.found for line in labels.lines()):
@@ -88,7 +90,7 @@ def evaluate(
     outputs = [path for path in (output, plot) if path is not None]
     failed = [{"structure": data.where(i), "reason": "no finite prediction"} for i in found.not_finite]
     if outputs:
-        facts = Facts(model, str(_device(calculator)), len(data.dataset), started, report)
+        facts = Facts(model, str(calculator.device), len(data.dataset), started, report)
         write_summary(outputs[0], context, facts, outputs, failed)
     _print(report, found.errors, as_json)
     if failed:
@@ -188,18 +190,10 @@ def _compute(data: _Data, calculator: AtomsMLCalculator, batch_atoms: int, outpu
 def _predict(calculator: AtomsMLCalculator, graph: AtomicGraph) -> Prediction:
     """On the calculator's device and in its precision; the labels stay behind, and in float64."""
     from atomsml.calculator import PRECISIONS
-    from atomsml.potential import Potential, evaluate
 
     dtype, _ = PRECISIONS[calculator.parameters["precision"]]
-    bare = graph.replace(atom_data={}, system_data={}).to(_device(calculator), dtype)
-    stress = bool(graph.pbc.any())
-    if isinstance(calculator.potential, Potential):
-        return evaluate(calculator.potential, bare, stress=stress)
-    return calculator.potential(bare, stress=stress)
-
-
-def _device(calculator: AtomsMLCalculator) -> Any:
-    return next(calculator.potential.parameters()).device
+    bare = graph.replace(atom_data={}, system_data={}).to(calculator.device, dtype)
+    return calculator.predict(bare, stress=bool(graph.pbc.any()))
 
 
 def _not_finite(batch: Collected) -> np.ndarray:
