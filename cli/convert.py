@@ -1,23 +1,31 @@
-"""`atomsml convert`: an official MACE .model file becomes a .safetensors file."""
+"""`atomsml convert`: an official MACE file or a SevenNet checkpoint becomes a .safetensors file."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from atomsml.potential import Potential
+
 
 def convert(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Official MACE file, .model.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Official MACE .model file, or SevenNet .pth checkpoint.")
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="[default: FILE with the suffix .safetensors]")
     ] = None,
-    head: Annotated[str | None, typer.Option(help="Which head of a multi-head file.")] = None,
+    head: Annotated[str | None, typer.Option(help="Which head of a multi-head MACE file.")] = None,
+    trim: Annotated[
+        bool, typer.Option("--trim", help="SevenNet: replace the radial networks by linear maps, a quarter smaller.")
+    ] = False,
 ) -> None:
-    """Convert an official MACE file.
+    """Convert an official MACE file or a SevenNet checkpoint.
 
-    Nothing in it is executed, and neither mace nor e3nn is needed.
+    What a file is shows in its content. Nothing in it is executed, and neither mace, sevenn nor e3nn is needed.
     """
     from atomsml.cli.output import check_writable
 
@@ -26,8 +34,33 @@ def convert(
         raise ValueError(f"the converted model must have the suffix .safetensors, got {target}")
     check_writable(target)
     from atomsml.modelfile import save
-    from atomsml.potentials import mace_checkpoint
+    from atomsml.unpickle import named_modules
 
-    potential, metadata = mace_checkpoint.convert(file, head=head)
+    of_mace = "mace" in named_modules(file, "a MACE or SevenNet checkpoint")
+    potential, metadata = _mace(file, head, trim) if of_mace else _sevennet(file, head, trim)
     save(potential, target, metadata)
     typer.echo(f"wrote {target}; `atomsml info {target}` describes it")
+
+
+def _mace(file: Path, head: str | None, trim: bool) -> tuple[Potential, dict[str, Any]]:
+    from atomsml.potentials import mace_checkpoint
+
+    if trim:
+        raise ValueError(f"--trim replaces the radial networks of SevenNet, but {file} is a MACE file; leave it out")
+    return mace_checkpoint.convert(file, head=head)
+
+
+def _sevennet(file: Path, head: str | None, trim: bool) -> tuple[Potential, dict[str, Any]]:
+    from atomsml.potentials import sevennet_checkpoint
+    from atomsml.potentials.nequip_trim import trim_radial
+
+    potential, metadata = sevennet_checkpoint.convert(file)
+    if head is not None:
+        raise ValueError(f"--head chooses among the heads of a MACE file, but {file} has none; leave it out")
+    if not trim:
+        return potential, metadata
+    potential, report = trim_radial(potential)
+    before, after = report.parameters_before, report.parameters_after
+    typer.echo(f"trimmed {before} parameters to {after} ({after / before - 1:.1%})")
+    typer.echo("R2 of the radial functions by layer: " + ", ".join(f"{r2:.2%}" for r2 in report.r2))
+    return potential, {**metadata, "trim": {"r2": list(report.r2), "parameters_before": before}}

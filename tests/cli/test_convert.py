@@ -16,8 +16,9 @@ import torch
 
 Run = Callable[..., Any]
 
-# random weights, written by mace-torch 0.3.16 together with what it computes for them
+# random weights, written by mace-torch 0.3.16 and sevenn 0.13.0 together with what they compute for them
 DATA = Path(__file__).parents[1] / "data" / "mace"
+SEVENNET = DATA.with_name("sevennet")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,38 @@ def test_output_stands_beside_the_file_by_default(run: Run, checkpoint: Path) ->
     Path("some.model").write_bytes(checkpoint.read_bytes())
     assert run("convert", "some.model", "--head", "surface").status == 0
     assert sorted(path.name for path in Path().iterdir()) == ["some.model", "some.safetensors"]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".model"])
+def test_sevennet_is_known_by_its_content(run: Run, suffix: str) -> None:
+    Path(f"some{suffix}").write_bytes((SEVENNET / "graded.pth").read_bytes())
+    result = run("convert", f"some{suffix}")
+    assert (result.status, result.err) == (0, "")
+    assert result.out == "wrote some.safetensors; `atomsml info some.safetensors` describes it\n"
+    golden = np.load(SEVENNET / "golden.npz")
+    atoms = ase.Atoms(**{key: golden[f"slab/{key}"] for key in ("numbers", "positions", "cell", "pbc")})
+    ase.io.write("slab.traj", atoms)
+    result = run("energy", "slab.traj", "-m", "some.safetensors", "--precision", "float64", "--json")
+    assert json.loads(result.out)[0]["energy"] == pytest.approx(golden["slab/graded/energy"].item(), rel=1e-9)
+
+
+def test_sevennet_is_trimmed_on_request(run: Run) -> None:
+    result = run("convert", SEVENNET / "graded.pth", "--trim", "-o", "trimmed.safetensors")
+    assert (result.status, result.err) == (0, "")
+    counts, r2, wrote = result.out.splitlines()
+    assert counts == "trimmed 1903 parameters to 1519 (-20.2%)"
+    assert r2.startswith("R2 of the radial functions by layer: 9")
+    assert r2.count("%") == 3
+    assert wrote.startswith("wrote trimmed.safetensors")
+
+
+def test_options_of_the_other_kind_are_refused(run: Run, checkpoint: Path) -> None:
+    for file, option in ((checkpoint, ("--head", "bulk", "--trim")), (SEVENNET / "graded.pth", ("--head", "bulk"))):
+        result = run("convert", file, *option, "-o", "out.safetensors")
+        assert result.status == 1
+        assert result.err.startswith(f"error: {option[-1] if option[-1] == '--trim' else '--head'} ")
+        assert result.err.count("\n") == 1
+    assert list(Path().iterdir()) == []
 
 
 @pytest.mark.parametrize("head", [(), ("--head", "molecule")])

@@ -67,7 +67,7 @@ class Widened(torch.nn.Module):
 
 
 def restore(path: Path) -> torch.nn.Module:
-    """The model of a checkpoint in the default type, with the couplings in its precision: files hold them in float32."""
+    """The model of a checkpoint in the default type, as are its couplings, which files hold in float32."""
     checkpoint = SevenNetCheckpoint(path)
     model = build_E3_equivariant_model(checkpoint.config)
     stored = {name: x.to(torch.get_default_dtype()) for name, x in checkpoint.model_state_dict.items()}
