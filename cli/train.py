@@ -46,7 +46,9 @@ def train(
     test: Annotated[
         str | None, typer.Option(metavar="FILE|FRACTION", help="Structures on which the final model is judged.")
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Architecture. [mace]")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Architecture; `--init` lists them. [mace]")
+    ] = None,
     size: Annotated[str | None, typer.Option(help="One of the architecture's sizes. [small]")] = None,
     finetune: Annotated[str | None, typer.Option(help="Start from this embedded model or model file.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Time for the training itself.")] = None,
@@ -84,7 +86,9 @@ def train(
     from atomsml.training.config import config_from_values, read_values, starter_config
 
     if init:
-        typer.echo(starter_config(), nl=False)
+        from atomsml.potentials import POTENTIALS
+
+        typer.echo(starter_config(POTENTIALS), nl=False)
         return
     if config is None and resume:
         config = (output if committee == 1 else output / "member-0") / "config.yaml"

@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -102,7 +103,7 @@ class TrainingConfig:
     """A whole run."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    model: str = "mace"  # architecture
+    model: str = "mace"  # architecture; docs/architectures.md compares them
     size: str = "small"  # one of the architecture's sizes, which fill its options
     model_options: dict[str, Any] = field(default_factory=dict)  # single options, such as {channels: 32, cutoff: 4.5}
     references: References = "auto"  # energies of atoms; auto: isolated atoms where there are, else least squares
@@ -188,10 +189,11 @@ def write_config(config: TrainingConfig) -> str:
     return text
 
 
-def starter_config() -> str:
-    """A YAML file with every key, its default and its comment, for a new user to edit."""
+def starter_config(architectures: Iterable[str]) -> str:
+    """A YAML file with every key, its default and its comment, for a new user to edit; it names the architectures."""
     example = DataConfig(train=(SourceConfig("train.extxyz"),))
-    lines = ["# Configuration of `atomsml train`; every key may be left out.", ""]
+    lines = ["# Configuration of `atomsml train`; every key may be left out."]
+    lines += [f"# Architectures, for the key model: {', '.join(architectures)}.", ""]
     lines += _commented(TrainingConfig(data=example, max_minutes=60.0))
     return "\n".join(lines) + "\n"
 

@@ -10,6 +10,7 @@ import ase.io
 import pytest
 import yaml
 
+from atomsml.potentials import POTENTIALS
 from atomsml.training.config import TrainingConfig, config_from_values, read_values
 
 TINY = ["--set", "model_options={channels: 4, lmax: 1, hidden_lmax: 0, correlation: 2, radial_mlp: [4], cutoff: 3.0}"]
@@ -66,7 +67,8 @@ def test_the_starter_config_is_the_default(run) -> None:
     config = config_from_values(values)
     assert config.data.train[0].file == "train.extxyz"
     assert config_from_values({"data": {"train": "train.extxyz"}, "max_minutes": 60}) == config
-    undocumented = [line for line in printed.out.splitlines()[2:] if line and "#" not in line and "- file" not in line]
+    assert printed.out.splitlines()[1] == f"# Architectures, for the key model: {', '.join(POTENTIALS)}."
+    undocumented = [line for line in printed.out.splitlines()[3:] if line and "#" not in line and "- file" not in line]
     assert not undocumented, "every field of the config has a comment"
 
 
@@ -90,6 +92,7 @@ def test_the_command_line_wins_over_the_file(run, data: Path) -> None:
         (["--train", "missing.extxyz"], "missing.extxyz"),
         (["--train", "DATA", "--energy-key", "Energie"], "dft_energy"),
         (["--train", "DATA", "--model", "gap"], "unknown model 'gap'; there are mace"),
+        (["--train", "DATA", "--model", "maze"], "unknown model 'maze'; did you mean 'mace'? there are mace"),
         (["--train", "DATA", "--size", "huge"], "unknown size 'huge'; mace has small"),
         (["--train", "DATA", "--valid", "40"], "data.valid must be files, a fraction between 0 and 1, or a number"),
         (["--train", "DATA", "--set", "los.energy=1"], "did you mean 'loss'?"),
