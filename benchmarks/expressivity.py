@@ -22,6 +22,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {"egnn": {"coordinate_range": 30.0}}
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "mace": [{"correlation": 1}, {"correlation": 2}, {"product": "gaunt"}, {"product": "gaunt", "correlation": 4}],
     "nequip": [{"parity": False}],
+    "facet": [{"order": 3}, {"order": 4}],
     "escn": [{"mmax": 1}],
     "equiformer_v2": [{"mmax": 1}],
 }

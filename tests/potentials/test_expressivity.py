@@ -18,6 +18,8 @@ EXPECTED: dict[str, tuple[tuple[int | None, ...], ...]] = {
     "mace, correlation 2": ((2, 2, 3), (2, 3, 4), (1, 2, 2, NEVER)),
     "mace, gaunt, correlation 4": ((2, 2, 3), (2, 3, 4), (1, 1, 1, NEVER)),
     "nequip": ((3, 4, 5), (2, 3, 4), (2, 2, 2, NEVER)),
+    "facet": ((2, 2, 3), (2, 3, 4), (1, 2, 2, NEVER)),
+    "facet, order 3": ((2, 2, 3), (2, 3, 4), (1, 1, 2, NEVER)),
     "egnn": ((2, 3, 3), (NEVER, NEVER, NEVER), (2, 2, 2, NEVER)),
     "equiformer_v2": ((1, 1, 2), (2, 3, 4), (1, 1, 1, NEVER)),
     "equiformer_v2, mmax 1": ((1, 1, 2), (NEVER, NEVER, NEVER), (1, 1, 1, NEVER)),
@@ -25,6 +27,7 @@ EXPECTED: dict[str, tuple[tuple[int | None, ...], ...]] = {
 CHANGES: dict[str, dict[str, Any]] = {
     "mace, correlation 2": {"correlation": 2},
     "mace, gaunt, correlation 4": {"product": "gaunt", "correlation": 4},
+    "facet, order 3": {"order": 3},
     "egnn": {"coordinate_range": 30.0},  # random weights move atoms little; what they carry must not drown in rounding
     "equiformer_v2, mmax 1": {"mmax": 1},
 }
