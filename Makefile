@@ -4,6 +4,7 @@
 #   make test     the default test suite, on two cores
 #   make lint     ruff and mypy
 #   make peers    .venv-peers with mace-torch, for benchmarks and the tests that compare with it live
+#   make sevenn   .venv-sevenn with sevenn, for the tests that compare SevenNet files with it live
 #   make clean    remove the environments and everything generated
 #
 # Another interpreter: `make clean`, then `make test PYTHON=python3.13`.
@@ -14,7 +15,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --no-compile -c constraints.txt
 
 .NOTPARALLEL:
-.PHONY: demo test lint peers clean
+.PHONY: demo test lint peers sevenn clean
 
 demo: .venv/.package
 	@mkdir -p demo-output
@@ -35,8 +36,10 @@ lint: .venv/.lint
 
 peers: .venv-peers/.installed
 
+sevenn: .venv-sevenn/.installed
+
 clean:
-	rm -rf .venv .venv-peers demo-output build dist atomsml.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers .venv-sevenn demo-output build dist atomsml.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Stamps: an environment is installed again only when what it was made from has changed.
 
@@ -55,7 +58,10 @@ clean:
 	$(INSTALL) -e ".[$*]"
 	touch $@
 
-.venv-peers/.installed:
-	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/pip install torch==2.13.0 mace-torch==0.3.16
+# apart from each other and from ours: mace-torch pins an e3nn that is too old for the others
+.venv-peers/.installed: PEERS := mace-torch==0.3.16
+.venv-sevenn/.installed: PEERS := sevenn==0.13.0
+.venv-peers/.installed .venv-sevenn/.installed: %/.installed:
+	$(PYTHON) -m venv $*
+	$*/bin/pip install torch==2.13.0 $(PEERS)
 	touch $@
