@@ -63,9 +63,7 @@ def row_cells(row: dict[str, Any], labelled: Sequence[str]) -> list[str]:
 def label(name: str) -> str:
     """The architecture alone, unless its size is not the usual one."""
     model, _, size = name.rpartition("-")
-    if size == "small":
-        return model
-    return f"{model}, {size} channels" if size.isdigit() else f"{model}, {size}"
+    return model if size == "small" else f"{model}, {size}"
 
 
 def draw(results: dict[str, Rows], path: Path) -> None:

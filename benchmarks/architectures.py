@@ -1,12 +1,12 @@
 """Every architecture side by side: trained for the same minutes on the same sets, then tested and timed.
 
     python benchmarks/architectures.py DATA -o FOLDER [--minutes 4] [--jobs 2] [--docs]
-        [--only ethanol,aspirin,nbmotaw] [--models mace,facet] [--sizes small,medium,16]
+        [--only ethanol,aspirin,nbmotaw] [--models mace,facet] [--sizes small,medium,0.5]
 
 DATA has the folders molecules_ff and materials_ff. A training is `atomsml train` with the defaults of an architecture
 and of the program, one thread, on a core of its own; everything but the architecture is the same for all: structures,
 batches, loss, learning rate, validation set, seed, minutes. A size that is a number is the size small with so many
-channels; more than one size shows how errors depend on the number of weights.
+times its channels; more than one size shows how errors depend on the number of weights.
 
 FOLDER keeps what is finished: a run that is done is not repeated, one that was stopped is gone on with, one that failed
 begins anew, and the tables have all that FOLDER holds. So more architectures, sizes and sets may follow later with the
@@ -27,7 +27,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -80,7 +80,7 @@ class Training:
 
     case: Case
     model: str
-    size: str  # of the architecture, or a number of channels
+    size: str  # of the architecture, or a factor of the channels of the size small
     folder: Path
 
     @property
@@ -90,13 +90,12 @@ class Training:
     @property
     def failure(self) -> Path:
         """Where the reason of a failure is kept."""
-        return self.folder.with_suffix(".failure.txt")
+        return self.folder.with_name(f"{self.folder.name}.failure.txt")
 
     def arguments(self, data: Path, minutes: float) -> list[str]:
         limit = f"--max-minutes={minutes}"
         if (self.folder / "checkpoint.safetensors").exists():
             return ["train", "--resume", limit, f"--output={self.folder}"]
-        small = self.size.isdigit()
         test = [str(path) for path in self.case.files(data, self.case.test)]
         return [
             "train",
@@ -104,14 +103,30 @@ class Training:
             f"--set=data.test={json.dumps(test)}",
             f"--valid={HELD_OUT}",
             f"--model={self.model}",
-            f"--size={'small' if small else self.size}",
-            *([f"--set=model_options.channels={self.size}"] if small else []),
+            *size_options(self.model, self.size),
             limit,
             "--set=checkpoint_minutes=0.5",
             "--device=cpu",
             "--seed=0",
             f"--output={self.folder}",
         ]
+
+
+def size_options(model: str, size: str) -> list[str]:
+    """What tells `atomsml train` the size: by its name, or channels of all kinds times a factor."""
+    try:
+        factor = float(size)
+    except ValueError:
+        return [f"--size={size}"]
+    architecture = POTENTIALS[model]
+    small = architecture.Config(elements=(1,), **architecture.sizes["small"])
+    options = ["--size=small"]
+    for field in fields(small):
+        if field.name.endswith("channels"):
+            value = getattr(small, field.name)
+            scaled = [round(factor * n) for n in value] if isinstance(value, tuple) else round(factor * value)
+            options.append(f"--set=model_options.{field.name}={json.dumps(scaled)}")
+    return options
 
 
 def main() -> None:
@@ -121,7 +136,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=4.0, help="of each training")
     parser.add_argument("--only", type=names, default=list(CASES), metavar="SETS", help=", ".join(CASES))
     parser.add_argument("--models", type=names, default=list(POTENTIALS), help=", ".join(POTENTIALS))
-    parser.add_argument("--sizes", type=names, default=["small"], help="names, or numbers of channels")
+    parser.add_argument("--sizes", type=names, default=["small"], help="names, or factors of the channels of small")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time, each on a core of its own")
     parser.add_argument("--docs", action="store_true", help="put the results into docs/ as well")
     arguments = parser.parse_args()
