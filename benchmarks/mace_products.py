@@ -21,7 +21,7 @@ from torch import Tensor
 from training_step import CHANNELS, Case, frames, of_atomsml
 
 from atomsml.ops.contraction import contract_reference
-from atomsml.potentials.mace_product import ClebschGordanProduct, GauntProduct
+from atomsml.potentials.mace_product import SymmetricContraction, GauntProduct
 
 ASPIRIN, FACTORS, LMAX_OUT = "CC(=O)Oc1ccccc1C(=O)O", 3, 1
 ELEMENTS, ATOMS = 3, 105  # of the five molecules
@@ -37,7 +37,7 @@ def train_through(product: Product, weights: list[torch.nn.Parameter], lmax: int
     torch.autograd.grad(forces.square().sum(), [message, *weights])
 
 
-def plain(product: ClebschGordanProduct, message: Tensor, species: Tensor) -> Tensor:
+def plain(product: SymmetricContraction, message: Tensor, species: Tensor) -> Tensor:
     return contract_reference(message, product.coefficients(), species, product.table)
 
 
@@ -46,7 +46,7 @@ def measure(lmax: int, repeats: int) -> list[str]:
     molecules = frames(case)
     torch.manual_seed(0)
     sizes = (ELEMENTS, CHANNELS, lmax, FACTORS, LMAX_OUT)
-    coupled, gaunt = ClebschGordanProduct(*sizes), GauntProduct(*sizes)
+    coupled, gaunt = SymmetricContraction(*sizes), GauntProduct(*sizes)
     products: list[tuple[Product, list[torch.nn.Parameter]]] = [
         (coupled, list(coupled.parameters())),
         (partial(plain, coupled), list(coupled.parameters())),

@@ -21,7 +21,7 @@ from atomsml.ops.tabulated_convolution_cpu import RadialRows, TabulatedConvoluti
 from atomsml.ops.vector_code import lanes
 from atomsml.potentials.mace import MACE, MACELayer
 from atomsml.potentials.mace_cpu_tables import tabulate_model
-from atomsml.potentials.mace_product import ClebschGordanProduct
+from atomsml.potentials.mace_product import SymmetricContraction
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class _Packing:
             else:
                 skip = Linear.of([self._square(w) for w in maps], before, after, (True, True))
         up = None if last else self._scaled(self.model.all_layers[i + 1].linear_up.weights)
-        product = cast(ClebschGordanProduct, layer.product)
+        product = cast(SymmetricContraction, layer.product)
         readout = self._readout(next(iter(self.model.all_readouts[i].weights)))
         return LayerWeights(
             convolution=TabulatedConvolution(layer.table, self.channels, self.dtype, with_features=i > 0),

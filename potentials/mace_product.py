@@ -2,7 +2,7 @@
 
 | product | what couples the factors | weights for each element and channel | cost for a given number of factors |
 |---|---|---|---|
-| `ClebschGordanProduct` | every coupling, by coefficients | one for each path | grows steeply with lmax |
+| `SymmetricContraction` | every coupling, by coefficients | one for each path | grows steeply with lmax |
 | `GauntProduct` | multiplication on the sphere | one for each degree of each factor | a small power of lmax |
 
 Multiplication on the sphere is one coupling among many: paths whose degrees, that of the result included, add up to an
@@ -20,7 +20,7 @@ from atomsml.ops.contraction import ContractionTable, coefficients_from_weights,
 from atomsml.ops.grid_product import grid_product
 
 
-class ClebschGordanProduct(nn.Module):
+class SymmetricContraction(nn.Module):
     """All symmetric couplings of up to `correlation` factors (Batatia et al., arXiv:2206.07697, eqs. 10 and 11)."""
 
     def __init__(self, num_elements: int, channels: int, lmax: int, correlation: int, lmax_out: int) -> None:
@@ -39,7 +39,7 @@ class ClebschGordanProduct(nn.Module):
 
 
 class GauntProduct(nn.Module):
-    """Gaunt tensor products on the spherical grid (Luo et al., arXiv:2401.10216, sec. 3).
+    """Gaunt tensor products (Luo et al., arXiv:2401.10216), on a grid on the sphere instead of by Fourier transforms.
 
         B = F_1 + F_1 F_2 + F_1 F_2 F_3 + ...,    (F_k)_lm = w_k,l A_lm
 

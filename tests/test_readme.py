@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from atomsml.modelfile import embedded_models
+from atomsml.potentials import POTENTIALS
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -34,6 +35,11 @@ def run(command: list[str], folder: Path) -> None:
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", POTENTIALS)
+def test_the_readme_names_every_architecture(name):
+    assert f"\n| `{name}` | " in README
 
 
 def test_the_readme_has_both_kinds_of_blocks():

@@ -8,7 +8,7 @@ from ase.build import molecule
 from atomsml.graph import AtomicGraph
 from atomsml.potential import evaluate
 from atomsml.potentials.mace import MACE, MACEConfig
-from atomsml.potentials.mace_product import ClebschGordanProduct, GauntProduct
+from atomsml.potentials.mace_product import SymmetricContraction, GauntProduct
 
 ATOMS, ELEMENTS, CHANNELS = 60, 2, 3
 
@@ -56,7 +56,7 @@ def test_degrees_above_that_of_the_output_are_dropped(species):
 def test_the_gaunt_product_is_one_of_the_clebsch_gordan_products(species, degree):
     """Some weights of the paths of an element and a channel give it at every atom of that element."""
     message, lmax = messages(2), 2
-    paths = seeded(ClebschGordanProduct, lmax, 3, degree)
+    paths = seeded(SymmetricContraction, lmax, 3, degree)
     names = [str(k) for k, (l_out, _, _) in enumerate(paths.table.paths) if l_out == degree]
     mine = slice(degree**2, (degree + 1) ** 2)
     columns = []
