@@ -31,7 +31,7 @@ from atomsml.layers import MLP, ElementLinear, IrrepLinear, irrep_blocks
 from atomsml.o3 import spherical_harmonics
 from atomsml.ops.convolution import Edges, convolution_table, convolve, edge_pairs
 from atomsml.potential import Potential, Predictor
-from atomsml.potentials.mace_product import SymmetricContraction, GauntProduct
+from atomsml.potentials.mace_product import GauntProduct, SymmetricContraction
 from atomsml.potentials.zbl import zbl_energy
 from atomsml.radial import agnesi_transform, bessel_basis, polynomial_envelope
 

@@ -8,7 +8,7 @@ from ase.build import molecule
 from atomsml.graph import AtomicGraph
 from atomsml.potential import evaluate
 from atomsml.potentials.mace import MACE, MACEConfig
-from atomsml.potentials.mace_product import SymmetricContraction, GauntProduct
+from atomsml.potentials.mace_product import GauntProduct, SymmetricContraction
 
 ATOMS, ELEMENTS, CHANNELS = 60, 2, 3
 
