@@ -76,7 +76,7 @@ class FinetuneConfig:
 
     model: str | None = None  # embedded name or model file; null: train from scratch
     method: Literal["naive", "freeze", "lora"] = "naive"  # train all weights, some, or low-rank changes
-    trainable: tuple[str, ...] = ()  # for freeze: patterns of the weights that are trained, as in ["readouts.*"]
+    trainable: tuple[str, ...] = ()  # for freeze: patterns of the weights that are trained, as in ["readout*"]
     lora_rank: int = 8  # for lora: size of the factors
     lora_alpha: float = 8.0  # the change of a matrix is lora_alpha / lora_rank times its two factors
     replay: tuple[SourceConfig, ...] = ()  # structures of the model's own training set, against forgetting

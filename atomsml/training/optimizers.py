@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -60,9 +61,10 @@ def build_optimizer(
 def is_matrix(name: str, parameter: Tensor) -> bool:
     """Whether a parameter, its last axis against all others, is a matrix that mixes features.
 
-    Biases, single rows and columns, and embeddings are none: each of their numbers is seen by itself.
+    Biases, single rows and columns, and what is called `embedding` are none: each of their numbers is seen by itself.
     """
-    return parameter.ndim >= 2 and parameter.shape[-1] > 1 and parameter[..., 0].numel() > 1 and "embedding" not in name
+    rows_and_columns = parameter.ndim >= 2 and parameter.shape[-1] > 1 and parameter[..., 0].numel() > 1
+    return rows_and_columns and re.split("[./]", name)[-1] != "embedding"
 
 
 class Muon(torch.optim.Optimizer):

@@ -192,6 +192,12 @@ def test_all_of_mace_but_embedding_and_columns_are_matrices() -> None:
     assert others == {"embedding", "readouts.0.weights.0", "readouts.1.weights.1"}
 
 
+def test_an_embedding_is_what_is_called_so() -> None:
+    """Not what belongs to an embedding of neighbours; a name of a low-rank update has slashes."""
+    names = ("embedding", "atoms.embedding", "up.atoms/embedding", "neighbor_embedding.radial.0", "embedding.map")
+    assert [is_matrix(name, torch.ones(3, 4)) for name in names] == [False, False, False, True, True]
+
+
 def test_muon_has_no_matrices_of_one_row() -> None:
     optimizer = build_optimizer(Net().named_parameters(), OptimizerConfig("muon"))
     assert isinstance(optimizer, Muon)
