@@ -1,12 +1,13 @@
 """The two products of MACE, by Clebsch-Gordan couplings and on the spherical grid: time of training with each.
 
-    OMP_NUM_THREADS=1 python benchmarks/mace_products.py [--lmax 1 2 3 4] [--repeats 9]
+    OMP_NUM_THREADS=1 python benchmarks/mace_products.py [--lmax 1 2 3 4] [--repeats 9] [--docs]
 
 `step` is that of training_step.py: energy, forces, loss, double backward and an Adam update in float32, with 64x0e +
 64x1o, two layers and three factors, on five shaken molecules of aspirin. `product` is the many-body product of one
 layer alone: value, derivative by its input, and the derivative of that by input and weights, as training on forces
 needs them. "plain" is the Clebsch-Gordan product without its compiled kernels, as whoever programs it in torch alone
-would have it. The programs take turns; the table has medians of wall time in ms, and the extremes.
+would have it. The programs take turns; the table has medians of wall time in ms, and the extremes. --docs puts it into
+docs/speed.md.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from importlib.metadata import version
 
 import torch
 from peers import seconds, take_turns
-from reporting import processor, spread, table
+from reporting import DOCS, processor, replace_section, spread, table
 from torch import Tensor
 from training_step import CHANNELS, Case, frames, of_atomsml
 
@@ -62,10 +63,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lmax", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--docs", action="store_true", help="put the table into docs/speed.md")
     arguments = parser.parse_args()
-    print(f"{processor()}, {torch.get_num_threads()} threads, torch {version('torch')}, float32\n")
     header = ["lmax", "step, Clebsch-Gordan", "step, Gaunt", "product, Clebsch-Gordan", "plain", "Gaunt"]
-    print(table(header, [measure(lmax, arguments.repeats) for lmax in arguments.lmax]))
+    rows = [measure(lmax, arguments.repeats) for lmax in arguments.lmax]
+    machine = f"{processor()}, threads: {torch.get_num_threads()}, torch {version('torch')}, float32, ms."
+    text = f"{machine}\n\n{table(header, rows)}"
+    print(text)
+    if arguments.docs:
+        replace_section(DOCS / "speed.md", "mace products", text)
 
 
 if __name__ == "__main__":
