@@ -118,16 +118,14 @@ class Experiment:
     varied: Literal["layers", "degree"]
     most: int  # layers or degree, after which to give up
 
-    def succeeds(self, architecture: type[Potential], count: int, changes: Mapping[str, Any]) -> bool:
-        """Whether any of some random potentials (see `random_potential`) with so many layers, or this degree, does."""
+    def separation(self, architecture: type[Potential], count: int, changes: Mapping[str, Any]) -> float:
+        """With so many layers, or this degree: the best separation by some random potentials.
+
+        Above CLEAR the architecture tells the pair apart. See `separation` and, for `changes`, `random_potential`.
+        """
         num_layers, degree = (count, 2) if self.varied == "layers" else (3, count)
         potentials = (random_potential(architecture, num_layers, degree, seed, changes) for seed in SEEDS)
-        return any(separation(potential, self.pair) > CLEAR for potential in potentials)
-
-    def fewest(self, architecture: type[Potential], changes: Mapping[str, Any]) -> int | None:
-        """The smallest count that succeeds, or None."""
-        counts = range(1, self.most + 1)
-        return next((count for count in counts if self.succeeds(architecture, count, changes)), None)
+        return max(separation(potential, self.pair) for potential in potentials)
 
 
 def experiments() -> dict[str, Experiment]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from atomsml.expressivity import experiments
+from atomsml.expressivity import CLEAR, experiments
 from atomsml.potentials import POTENTIALS
 
 EXPERIMENTS = experiments()
@@ -43,6 +43,6 @@ def test_told_apart_from_here_on(row: str, experiment: str) -> None:
     architecture, changes, run = POTENTIALS[row.split(",")[0]], CHANGES.get(row, {}), EXPERIMENTS[experiment]
     fewest = dict(zip(EXPERIMENTS, (count for part in EXPECTED[row] for count in part), strict=True))[experiment]
     if fewest is not NEVER:
-        assert run.succeeds(architecture, fewest, changes)
+        assert run.separation(architecture, fewest, changes) > CLEAR
     below = run.most if fewest is NEVER else fewest - 1
-    assert below == 0 or not run.succeeds(architecture, below, changes)
+    assert below == 0 or run.separation(architecture, below, changes) < CLEAR / 10
