@@ -15,6 +15,8 @@ from torch import Tensor
 
 from atomsml.o3.s2_grid import Components, grid_matrices
 
+CHUNK = 64  # rows of factors at a time on CPU: their values on the grid find room in a cache
+
 
 def grid_product(factors: Sequence[Tensor], components: Components) -> Tensor:
     """Sum of the products of the first, the first two, ... of all factors, one channel at a time.
@@ -25,6 +27,13 @@ def grid_product(factors: Sequence[Tensor], components: Components) -> Tensor:
     Shapes (n, components, channels), the same for all -> (n, components, channels). Differentiable to any order.
     Without all orders m of a degree, the result is equivariant only under rotations about the polar axis y.
     """
+    if factors[0].device.type != "cpu":
+        return _product(factors, components)
+    chunks = zip(*[factor.split(CHUNK) for factor in factors], strict=True)
+    return torch.cat([_product(chunk, components) for chunk in chunks])
+
+
+def _product(factors: Sequence[Tensor], components: Components) -> Tensor:
     to_grid, from_grid = grid_matrices(components, len(factors), factors[0].dtype, factors[0].device)
     scale = sqrt(len(components))
     values = [_for_each(to_grid / scale, factor) for factor in factors]  # (n, points, channels)

@@ -10,8 +10,6 @@ from torch import Tensor
 from atomsml.o3.clebsch_gordan import clebsch_gordan
 from atomsml.o3.tensor_products.tensor_product import Paths, TensorProduct
 
-CHUNK = 125  # pairs whose intermediate arrays find room in a cache
-
 
 class ClebschGordanProduct(TensorProduct):
     """The sum over paths itself, with any weights.
@@ -20,10 +18,9 @@ class ClebschGordanProduct(TensorProduct):
     after the other for the fraction of them, a fifth at lmax 6, that is not zero.
     """
 
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        product = self._one_channel if y.shape[2] == 1 else self._each_channel
-        chunks = zip(x.split(CHUNK), y.split(CHUNK), strict=True)
-        return torch.cat([product(x, y, self.weights.to(x)) for x, y in chunks])
+    def _multiply(self, x: Tensor, y: Tensor) -> Tensor:
+        weights = self.weights.to(x)
+        return self._one_channel(x, y, weights) if y.shape[2] == 1 else self._each_channel(x, y, weights)
 
     def _each_channel(self, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
         """The products x_a y_b of all components of two degrees, then a matrix that couples them to every l3."""
@@ -39,16 +36,17 @@ class ClebschGordanProduct(TensorProduct):
         """For each l3 the matrices that y makes of the coefficients, then their product with the weighted x."""
         results = []
         for table in _tables_of_degrees(self.lmax, self.paths, x.dtype, x.device):
-            matrices = (y[..., 0] @ table.coefficients).unflatten(1, table.shape)  # (n, 2 l3 + 1, rows)
+            parts = [y[:, l2 * l2 : (l2 + 1) ** 2, 0] @ part for l2, part in table.coefficients]
+            matrices = torch.cat([part.unflatten(1, (table.size, -1)) for part in parts], dim=2)
             results.append(matrices @ (x[:, table.rows] * weights[table.path_of_row]))
         return torch.cat(results, dim=1)
 
 
 class _DegreeTable(NamedTuple):
-    """All paths to one l3; a row is a path p and a component of x_l1."""
+    """All paths to one l3, ordered by l2; a row is a path and a component of x_l1."""
 
-    coefficients: Tensor  # ((lmax + 1)^2, (2 l3 + 1) * rows), by component of y
-    shape: tuple[int, int]  # (2 l3 + 1, rows)
+    size: int  # 2 l3 + 1
+    coefficients: list[tuple[int, Tensor]]  # l2 and (2 l2 + 1, (2 l3 + 1) * rows)
     rows: Tensor  # component of x
     path_of_row: Tensor
 
@@ -57,25 +55,16 @@ class _DegreeTable(NamedTuple):
 def _tables_of_degrees(lmax: int, paths: Paths, dtype: torch.dtype, device: torch.device) -> list[_DegreeTable]:
     tables = []
     for l3 in range(lmax + 1):
-        numbers = [p for p, path in enumerate(paths) if path[2] == l3]
-        rows = [a for p in numbers for a in range(paths[p][0] ** 2, (paths[p][0] + 1) ** 2)]
-        path_of_row = [p for p in numbers for _ in range(2 * paths[p][0] + 1)]
-        coefficients = torch.zeros((lmax + 1) ** 2, 2 * l3 + 1, len(rows), dtype=torch.float64)
-        start = 0
-        for p in numbers:
-            l1, l2, _ = paths[p]
-            block = coefficients[l2 * l2 : (l2 + 1) ** 2, :, start : start + 2 * l1 + 1]
-            block.copy_(_coefficients(paths[p]).permute(1, 2, 0))
-            start += 2 * l1 + 1
+        numbers = sorted((p for p, path in enumerate(paths) if path[2] == l3), key=lambda p: paths[p][1])
+        rows = [(a, p) for p in numbers for a in range(paths[p][0] ** 2, (paths[p][0] + 1) ** 2)]
+        coefficients = []
+        for l2 in sorted({paths[p][1] for p in numbers}):
+            matrices = [_coefficients(paths[p]).permute(1, 2, 0) for p in numbers if paths[p][1] == l2]
+            coefficients.append((l2, torch.cat(matrices, dim=2).flatten(1)))
         with torch.inference_mode(False):  # what is first asked for there must still serve later gradients
-            tables.append(
-                _DegreeTable(
-                    coefficients.flatten(1).to(device, dtype),
-                    (2 * l3 + 1, len(rows)),
-                    torch.tensor(rows, device=device, dtype=torch.long),
-                    torch.tensor(path_of_row, device=device, dtype=torch.long),
-                )
-            )
+            components, path_of_row = torch.tensor(rows, device=device, dtype=torch.long).view(-1, 2).unbind(1)
+            on_device = [(l2, part.to(device, dtype)) for l2, part in coefficients]
+            tables.append(_DegreeTable(2 * l3 + 1, on_device, components, path_of_row))
     return tables
 
 

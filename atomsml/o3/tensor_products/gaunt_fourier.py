@@ -27,7 +27,7 @@ class FourierGauntProduct(TensorProduct):
         paths = all_paths(lmax, odd=False)
         super().__init__(lmax, paths, gaunt_weights(paths))
 
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+    def _multiply(self, x: Tensor, y: Tensor) -> Tensor:
         tables = _tables(self.lmax, x.dtype, x.device)
         spectrum = torch.fft.rfft2(self._on_torus(x, tables) * self._on_torus(y, tables), dim=(1, 2), norm="forward")
         projected = torch.einsum("vlu,nuvc->nlvc", tables.from_fourier, spectrum[:, :, : self.lmax + 1])

@@ -17,6 +17,6 @@ class GridGauntProduct(TensorProduct):
         paths = all_paths(lmax, odd=False)
         super().__init__(lmax, paths, gaunt_weights(paths))
 
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+    def _multiply(self, x: Tensor, y: Tensor) -> Tensor:
         to_grid, from_grid = grid_matrices(all_components(self.lmax), 2, x.dtype, x.device)
         return from_grid @ ((to_grid @ x) * (to_grid @ y))

@@ -8,7 +8,10 @@ from torch import Tensor
 
 from atomsml.o3.clebsch_gordan import clebsch_gordan
 from atomsml.o3.edge_frame import EdgeFrames
-from atomsml.o3.tensor_products.tensor_product import Paths, TensorProduct
+from atomsml.o3.tensor_products.tensor_product import Paths, TensorProduct, in_chunks
+
+Matrices = list[tuple[Tensor, Tensor | None]]
+"""A and, where it is not zero, B for each m."""
 
 
 class SO2Product(TensorProduct):
@@ -23,24 +26,28 @@ class SO2Product(TensorProduct):
     (even and odd l1 + l2 + l3). Of y only the part of degree 1 is looked at: lmax >= 1. Zero has no direction.
     """
 
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+    def _multiply(self, x: Tensor, y: Tensor) -> Tensor:
         return self.in_frames(x, EdgeFrames.from_vectors(y[:, 1:4, 0], self.lmax, self.lmax))
 
     def in_frames(self, x: Tensor, frames: EdgeFrames) -> Tensor:
         """The same for directions whose frames, with all orders m, are known."""
         numbers = torch.arange(len(x), device=x.device)
-        return frames.rotate_out(self._couple(frames.rotate_in(x, numbers)), numbers, len(x))
+        matrices = [
+            (even @ self.weights.to(x), None if odd is None else odd @ self.weights.to(x))
+            for even, odd in _couplings(self.lmax, self.paths, x.dtype, x.device)
+        ]
+        coupled = [self._couple(chunk, matrices) for chunk in in_chunks(frames.rotate_in(x, numbers))]
+        return frames.rotate_out(torch.cat(coupled), numbers, len(x))
 
-    def _couple(self, x: Tensor) -> Tensor:
+    def _couple(self, x: Tensor, matrices: Matrices) -> Tensor:
         """(n, rows of `edge_components`, channels), the same for the result."""
-        weights = self.weights.to(x)
         results, start = [], 0
-        for m, (even, odd) in enumerate(_couplings(self.lmax, self.paths, x.dtype, x.device)):
+        for m, (even, odd) in enumerate(matrices):
             degrees, signs = self.lmax + 1 - m, 1 if m == 0 else 2
             block = x[:, start : start + signs * degrees].unflatten(1, (signs, degrees))
-            result = _channelwise(even @ weights, block)
+            result = _channelwise(even, block)
             if odd is not None:
-                minus, plus = _channelwise(odd @ weights, block).unbind(1)[::-1]
+                plus, minus = _channelwise(odd, block).unbind(1)
                 result = result + torch.stack([-minus, plus], dim=1)
             results.append(result.flatten(1, 2))
             start += signs * degrees

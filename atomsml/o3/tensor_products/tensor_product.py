@@ -17,6 +17,7 @@ from torch import Tensor
 from atomsml.o3.clebsch_gordan import clebsch_gordan
 
 Paths = tuple[tuple[int, int, int], ...]
+CHUNK = 125  # pairs
 
 
 @lru_cache
@@ -46,6 +47,11 @@ def gaunt_weights(paths: Paths) -> Tensor:
     return torch.tensor(weights, dtype=torch.float64)[:, None]
 
 
+def in_chunks(x: Tensor) -> tuple[Tensor, ...]:
+    """On CPU parts of x that are small enough for what follows from them to find room in a cache; elsewhere x."""
+    return x.split(CHUNK) if x.device.type == "cpu" else (x,)
+
+
 class TensorProduct(ABC):
     """A product of two features x and y of degrees up to lmax, channel by channel.
 
@@ -60,6 +66,10 @@ class TensorProduct(ABC):
             raise ValueError(f"{len(weights)} rows of weights for {len(paths)} paths: give one row for each path")
         self.lmax, self.paths, self.weights = lmax, paths, weights
 
-    @abstractmethod
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """(n, (lmax + 1)^2, channels), the same or with one channel for y -> (n, (lmax + 1)^2, channels)."""
+        return torch.cat([self._multiply(a, b) for a, b in zip(in_chunks(x), in_chunks(y), strict=True)])
+
+    @abstractmethod
+    def _multiply(self, x: Tensor, y: Tensor) -> Tensor:
+        """The product of one chunk."""
