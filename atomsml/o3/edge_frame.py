@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from atomsml.o3.clebsch_gordan import clebsch_gordan
 from atomsml.o3.s2_grid import Components
+from atomsml.ops.edge_rotation import Places, turn_in, turn_out
 
 
 def edge_components(lmax: int, mmax: int) -> Components:
@@ -32,7 +33,7 @@ def edge_components(lmax: int, mmax: int) -> Components:
 def edge_rotation(vectors: Tensor) -> Tensor:
     """(edges, 3) -> (edges, 3, 3) rotations R that take the vectors to the polar axis y; see above for their roll."""
     squared = vectors.square().sum(dim=1, keepdim=True)
-    y = vectors * torch.where(squared > 0, squared, 1.0).rsqrt()
+    y = vectors * _nonzero(squared).rsqrt()
     least = torch.nn.functional.one_hot(y.detach().abs().argmin(dim=1), 3).to(y)
     across = least - (least * y).sum(dim=1, keepdim=True) * y  # at least sqrt(2/3) long
     x = across * across.square().sum(dim=1, keepdim=True).rsqrt()
@@ -52,50 +53,60 @@ class EdgeFrames:
         """vectors (edges, 3), of any length but zero. Raises ValueError unless 0 <= mmax <= lmax."""
         if not 0 <= mmax <= lmax:
             raise ValueError(f"mmax must lie in 0..lmax = {lmax}, got {mmax}")
-        return cls(lmax, mmax, tuple(_wigner_rows(edge_rotation(vectors), lmax, mmax)))
+        return cls(lmax, mmax, _WignerRows.apply(vectors, lmax, mmax))
 
     @cached_property
     def components(self) -> Components:
         return edge_components(self.lmax, self.mmax)
 
     def rotate_in(self, features: Tensor, index: Tensor) -> Tensor:
-        """Features of atom index[e] in the frame of edge e.
+        """Features of row index[e] in the frame of edge e; if index is (n, edges), the sum of such n rows.
 
-        (atoms, (lmax + 1)^2, channels), (edges,) -> (edges, len(components), channels).
+        (rows, (lmax + 1)^2, channels), (edges,) or (n, edges) -> (edges, len(components), channels).
         """
-        gathered = features[index].split([2 * l + 1 for l in range(self.lmax + 1)], dim=1)
-        rotated = torch.cat([d @ x for d, x in zip(self.wigner, gathered, strict=True)], dim=1)
-        return rotated[:, _by_order(self.lmax, self.mmax, index.device)]
+        return turn_in(self.wigner, features, index.view(-1, index.shape[-1]), _places(self.lmax, self.mmax))
 
     def rotate_out(self, messages: Tensor, index: Tensor, num_atoms: int) -> Tensor:
         """Messages turned back from the frames of their edges and summed at atom index[e].
 
         (edges, len(components), channels), (edges,) -> (num_atoms, (lmax + 1)^2, channels).
         """
-        by_degree = messages[:, _by_degree(self.lmax, self.mmax, index.device)]
-        blocks = by_degree.split([d.shape[1] for d in self.wigner], dim=1)
-        turned = torch.cat([d.mT @ x for d, x in zip(self.wigner, blocks, strict=True)], dim=1)
-        return turned.new_zeros(num_atoms, *turned.shape[1:]).index_add(0, index, turned)
+        return turn_out(self.wigner, messages, index[None], _places(self.lmax, self.mmax), num_atoms)
 
 
 @lru_cache
-def _by_order(lmax: int, mmax: int, device: torch.device) -> Tensor:
-    """Where the rows of `edge_components` stand among those sorted by degree l, then by m."""
-    by_degree = sorted(edge_components(lmax, mmax))
-    places = [by_degree.index(component) for component in edge_components(lmax, mmax)]
-    with torch.inference_mode(False):  # what is first asked for there must still serve later gradients
-        return torch.tensor(places, device=device)
+def _places(lmax: int, mmax: int) -> Places:
+    """Where the components stand in `edge_components`, sorted by degree l, then by m."""
+    components = edge_components(lmax, mmax)
+    return tuple(components.index(component) for component in sorted(components))
 
 
-@lru_cache
-def _by_degree(lmax: int, mmax: int, device: torch.device) -> Tensor:
-    """The inverse of `_by_order`."""
-    with torch.inference_mode(False):
-        return _by_order(lmax, mmax, device).argsort()
+class _WignerRows(torch.autograd.Function):
+    """Rows |m| <= mmax of the Wigner matrices D_0 ... D_lmax of `edge_rotation`.
+
+    Where a vector v turns by the small angles w = v x dv / v^2, its frame does: D becomes D (1 - sum_a w_a L_a), with L
+    the generators of rotations. This is the derivative used: it leaves out how the roll changes, which nobody sees.
+    """
+
+    @staticmethod
+    def forward(vectors: Tensor, lmax: int, mmax: int) -> tuple[Tensor, ...]:
+        return tuple(_wigner_rows(edge_rotation(vectors), lmax, mmax))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(inputs[0], *output)
+
+    @staticmethod
+    def backward(ctx: Any, *g: Tensor) -> tuple[Tensor, None, None]:
+        vectors, *wigner = ctx.saved_tensors
+        torque = torch.zeros_like(vectors)
+        for l in range(1, len(wigner)):
+            torque = torque - (wigner[l].mT @ g[l]).flatten(1) @ _constants(l, vectors.dtype, vectors.device).generators
+        return torch.linalg.cross(torque, vectors) / _nonzero(vectors.square().sum(dim=1, keepdim=True)), None, None
 
 
 def _wigner_rows(rotation: Tensor, lmax: int, mmax: int) -> list[Tensor]:
-    """Rows |m| <= mmax of D_0 ... D_lmax, each degree from the one below by the Clebsch-Gordan series.
+    """Each degree from the one below by the Clebsch-Gordan series.
 
     With C = clebsch_gordan(l - 1, 1, l), a row of D_(l-1) times a row of the rotation couples to
 
@@ -106,14 +117,51 @@ def _wigner_rows(rotation: Tensor, lmax: int, mmax: int) -> list[Tensor]:
     """
     rows = [torch.ones_like(rotation[:, :1, :1])]
     for l in range(1, lmax + 1):
-        below, coupling = rows[-1], clebsch_gordan(l - 1, 1, l)
+        constants, below = _constants(l, rotation.dtype, rotation.device), rows[-1]
+        coupled = (rotation @ constants.coupling).unflatten(2, (2 * l - 1, 2 * l + 1))  # (edges, j, k, :)
         kept = min(l - 1, mmax)
-        like = coupling.to(rotation)
-        along = below @ torch.einsum("en,knc->ekc", rotation[:, 1], like)
-        scale = torch.stack([1 / coupling[l - 1 + m, 1, l + m] for m in range(-kept, kept + 1)]).to(rotation)
-        found = along * scale[:, None]
+        found = constants.along[l - 1 - kept : l + kept] * (below @ coupled[:, 1])
         if l <= mmax:
-            top = (2 * l + 1) * torch.einsum("ijc,eik,ejn,knd->ecd", like[..., [0, -1]], below, rotation, like)
-            found = torch.cat([top[:, :1], found, top[:, 1:]], dim=1)
+            across = (below[:, None] @ coupled[:, ::2]).flatten(1, 2)  # (edges, j = x and z, i)
+            low, high = (constants.across @ across).split(1, dim=1)
+            found = torch.cat([low, found, high], dim=1)
         rows.append(found)
     return rows
+
+
+class _Constants(NamedTuple):
+    """What degree l needs."""
+
+    coupling: Tensor  # (3, (2 l - 1) (2 l + 1)): C[k, j, :]
+    along: Tensor  # (2 l - 1, 1): 1 / C[m, y, m]
+    across: Tensor  # (2, 2 (2 l - 1)): (2 l + 1) C[i, j, c] for c = -l and l, j = x and z
+    generators: Tensor  # ((2 l + 1)^2, 3): L_a[k, j], by which components change as a vector turns about axis a
+
+
+@lru_cache
+def _constants(l: int, dtype: torch.dtype, device: torch.device) -> _Constants:
+    coupling = clebsch_gordan(l - 1, 1, l)
+    orders = torch.arange(2 * l - 1)
+    found = _Constants(
+        coupling.transpose(0, 1).flatten(1),
+        1 / coupling[orders, 1, orders + 1, None],
+        (2 * l + 1) * coupling[:, [0, 2]][..., [0, -1]].permute(2, 1, 0).flatten(1),
+        _generators(l).flatten(0, 1),
+    )
+    with torch.inference_mode(False):  # what is first asked for there must still serve later gradients
+        return _Constants(*(x.to(device, dtype, copy=True) for x in found))
+
+
+def _generators(l: int) -> Tensor:
+    """(2 l + 1, 2 l + 1, 3) float64, from those of degree l - 1 and of vectors, which add up in a product."""
+    axes = torch.eye(3, dtype=torch.float64)
+    of_vectors = torch.linalg.cross(axes[:, None], axes[None]).permute(2, 1, 0)  # L_a[k, j] = (e_a x e_j)_k
+    if l == 1:
+        return of_vectors
+    coupling, below = clebsch_gordan(l - 1, 1, l), _generators(l - 1)
+    first = torch.einsum("ijc,ika,kjd->cda", coupling, below, coupling)
+    return (2 * l + 1) * (first + torch.einsum("ijc,jna,ind->cda", coupling, of_vectors, coupling))
+
+
+def _nonzero(x: Tensor) -> Tensor:
+    return torch.where(x > 0, x, 1.0)

@@ -67,6 +67,13 @@ def test_rotate_out_is_the_transpose(vectors: torch.Tensor) -> None:
     torch.testing.assert_close(full.rotate_out(full.rotate_in(features, own), own, len(vectors)), features)
 
 
+def test_rows_are_summed(vectors: torch.Tensor) -> None:
+    frames = EdgeFrames.from_vectors(vectors, 2, 1)
+    index = torch.stack([torch.arange(len(vectors)) % 5, torch.arange(len(vectors)) % 3])
+    x = torch.randn(5, 9, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    torch.testing.assert_close(frames.rotate_in(x, index), sum(frames.rotate_in(x, rows) for rows in index))
+
+
 def test_orders_beyond_the_degree_are_refused() -> None:
     with pytest.raises(ValueError, match=r"mmax must lie in 0\.\.lmax = 2, got 3"):
         EdgeFrames.from_vectors(POLES, 2, 3)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from atomsml.o3 import clebsch_gordan, spherical_harmonics, wigner_d
 from atomsml.o3.edge_frame import EdgeFrames, edge_rotation
-from atomsml.ops.so2 import SO2Linear
+from atomsml.ops.so2 import SO2Linear, multiply_blocks
 
 LMAX, MMAX, CHANNELS = 3, 2, 2
 
@@ -109,3 +109,17 @@ def test_scales_multiply_pairs_of_orders() -> None:
     # m = 0: l = 0..3; +1: 1..3; -1: 1..3; +2: 2, 3; -2: 2, 3
     rows = [0, 1, 2, 3, 4, 5, 6, 4, 5, 6, 7, 8, 7, 8]
     torch.testing.assert_close(layer(x, scales), layer(x * scales[:, rows]))
+    row = torch.tensor([3, 0, 0, 1])
+    torch.testing.assert_close(layer(x, scales, row), layer(x, scales[row]))
+
+
+def test_multiply_blocks() -> None:
+    """It is a product with a block-diagonal matrix, and so are its derivatives."""
+    x, a, b = random(4, 5), random(2, 3), random(3, 1)
+    expected = x @ torch.block_diag(0.5 * a, 2.0 * b)
+    torch.testing.assert_close(multiply_blocks(x, [a, b], [0.5, 2.0]), expected)
+    inputs = tuple(t.clone().requires_grad_() for t in (x, a, b))
+    assert torch.autograd.gradcheck(
+        lambda x, a, b: multiply_blocks(x, [a, b, a], [0.5, 2.0, 1.0]), (random(4, 7).requires_grad_(), *inputs[1:])
+    )
+    assert torch.autograd.gradgradcheck(lambda x, a, b: multiply_blocks(x, [a, b], [0.5, 2.0]), inputs)
