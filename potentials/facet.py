@@ -55,7 +55,7 @@ class FacetConfig:
     grid_channels: int = 64  # multiplicity of all degrees on the sphere
     order: int = 2  # number of signals multiplied with each other on the sphere
     num_layers: int = 2
-    num_splines: int = 12  # basis functions of a radial function
+    num_splines: int = 16  # basis functions of a radial function
     envelope_power: int = 5  # p of the polynomial envelope
     readout_channels: int = 16  # hidden width of the readout
     avg_num_neighbors: float = 1.0  # messages are divided by its power 0.7; take the mean of the training set

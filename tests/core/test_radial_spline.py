@@ -6,7 +6,7 @@ import torch
 from scipy.interpolate import BSpline
 
 from atomsml.radial import polynomial_envelope
-from atomsml.radial_spline import cubic_b_spline, spline_basis
+from atomsml.radial_spline import BOND, cubic_b_spline, spline_basis
 
 CUTOFF, NUM, POWER = 4.5, 12, 5
 INTERVALS = NUM - 3
@@ -19,7 +19,7 @@ def coefficients(functions: int = 5) -> torch.Tensor:
 
 def distances() -> torch.Tensor:
     """Random ones, and all knots inside the cutoff, where pieces meet."""
-    random = torch.rand(200, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * CUTOFF
+    random = 0.1 + torch.rand(200, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * (CUTOFF - 0.1)
     return torch.cat([random, torch.arange(1, INTERVALS, dtype=torch.float64) * SPACING])
 
 
@@ -43,12 +43,12 @@ def test_functions_and_their_derivatives_are_those_of_a_spline_under_the_envelop
     r = distances().requires_grad_()
     spline = BSpline(knots, coefficients(1)[:, 0].numpy(), 3)
     s, s1, s2 = (torch.from_numpy(spline(r.detach(), nu=order)) for order in range(3))
-    u, u1, u2 = derivatives(polynomial_envelope(r, CUTOFF, POWER), r)
+    u, u1, u2 = derivatives(polynomial_envelope(r, CUTOFF, POWER) * CUTOFF / r, r)
     expected = [s * u, s1 * u + s * u1, s2 * u + 2 * s1 * u1 + s * u2]
     found = derivatives(spline_basis(r, CUTOFF, NUM, POWER) @ coefficients(1)[:, 0], r)
-    scale = float(np.sqrt(315 / 151))
+    scale = BOND * float(np.sqrt(315 / 151))
     for mine, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(mine, scale * theirs, rtol=0, atol=1e-11)
+        torch.testing.assert_close(mine, scale * theirs, rtol=1e-11, atol=1e-11)
 
 
 def test_four_functions_reach_any_distance():
@@ -62,10 +62,11 @@ def test_beyond_the_cutoff_there_is_nothing():
         assert part.abs().max() == 0
 
 
-def test_unit_variance_without_the_envelope():
-    """Its mean over all distances is one by the choice of the scale; it is the integral that the test repeats."""
+def test_unit_variance_where_bonds_are():
+    """But for the envelope and for where between two knots a bond is; the amplitude there falls like 1 / r."""
     r = (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000 * CUTOFF
-    basis = spline_basis(r, CUTOFF, NUM, POWER) / polynomial_envelope(r, CUTOFF, POWER)[:, None]
+    amplitude = polynomial_envelope(r, CUTOFF, POWER) * (BOND * CUTOFF / r)
+    basis = spline_basis(r, CUTOFF, NUM, POWER) / amplitude[:, None]
     assert basis.square().sum(dim=1).mean().item() == pytest.approx(1, abs=1e-6)
 
 
