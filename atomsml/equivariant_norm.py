@@ -9,10 +9,10 @@ One number for all keeps the relative size of degrees, which tells how neighbour
 because these are larger as a rule.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
-
-from atomsml.layers import irrep_blocks
 
 
 class SeparableLayerNorm(nn.Module):
@@ -31,10 +31,19 @@ class SeparableLayerNorm(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(atoms, (lmax + 1)^2, channels) -> the same."""
-        scalars, *rest = irrep_blocks(features, self.lmax)
-        out = [self.scalars(scalars)]
-        if rest:
-            mean_square = torch.stack([block.square().mean(dim=(1, 2)) for block in rest]).mean(dim=0)
-            factor = torch.rsqrt(mean_square + self.epsilon)[:, None, None]
-            out += [block * (factor * weight) for block, weight in zip(rest, self.weights, strict=True)]
-        return torch.cat(out, dim=1)
+        scalars, rest = features.split([1, features.shape[1] - 1], dim=1)
+        normed: Tensor = self.scalars(scalars)
+        if self.lmax == 0:
+            return normed
+        shares = _shares(self.lmax, features.dtype, features.device)
+        factor = torch.rsqrt(rest.square().mean(dim=2) @ shares + self.epsilon)
+        weights = torch.stack([weight for l, weight in enumerate(self.weights, 1) for _ in range(2 * l + 1)])
+        return torch.cat([normed, rest * factor[:, None, None] * weights], dim=1)
+
+
+@lru_cache
+def _shares(lmax: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """1 / (L (2 l + 1)) for each component with l > 0."""
+    values = [1 / (lmax * (2 * l + 1)) for l in range(1, lmax + 1) for _ in range(2 * l + 1)]
+    with torch.inference_mode(False):  # what is first asked for there must still serve later gradients
+        return torch.tensor(values, dtype=dtype, device=device)

@@ -40,10 +40,11 @@ from atomsml.graph import AtomicGraph
 from atomsml.grid_layers import GridMLP
 from atomsml.layers import MLP, IrrepLinear, irrep_blocks
 from atomsml.o3 import spherical_harmonics
-from atomsml.o3.edge_frame import EdgeFrames, edge_components
-from atomsml.o3.s2_grid import all_components
+from atomsml.o3.edge_frame import EdgeFrames
+from atomsml.o3.s2_grid import Components, all_components
 from atomsml.ops.activation import SILU_GAIN, silu
 from atomsml.ops.convolution import Edges, convolution_table, convolve, edge_pairs
+from atomsml.ops.grid_product import grid_product
 from atomsml.ops.so2 import SO2Linear
 from atomsml.potential import Potential
 from atomsml.radial import bessel_basis, polynomial_envelope
@@ -182,27 +183,40 @@ class Attention(nn.Module):
         super().__init__()
         hidden, lmax, mmax = config.attention_channels, config.lmax, config.mmax
         self.config = config
-        self.first = SO2Linear(2 * config.channels, hidden, lmax, mmax)
-        self.radial = MLP((config.num_bessel + 1, *config.radial_mlp, self.first.num_scales * 2 * config.channels))
+        self.ends = IrrepLinear([config.channels] * (lmax + 1), 2 * hidden)
+        self.first = SO2Linear(hidden, hidden, lmax, mmax)
+        self.radial = MLP((config.num_bessel + 1, *config.radial_mlp, self.first.num_scales * hidden))
         self.norm = nn.LayerNorm(hidden, EPSILON)
         self.logits = nn.Parameter(torch.randn(hidden, config.num_heads))
-        self.activation = GridMLP(edge_components(lmax, mmax), hidden, hidden, hidden)
         self.second = SO2Linear(hidden, hidden, lmax, mmax)
         self.out = IrrepLinear([hidden] * (lmax + 1), config.channels)
 
     def forward(self, features: Tensor, frames: EdgeFrames, basis: Tensor, envelope: Tensor, edges: Edges) -> Tensor:
         """(nodes, (lmax + 1)^2, channels), of pairs (pairs, num_bessel) and (pairs,) -> the same as the features."""
-        ends = torch.cat([frames.rotate_in(features, edges.sender), frames.rotate_in(features, edges.receiver)], dim=2)
+        blocks = irrep_blocks(features, self.config.lmax)
+        # two rows for each node: how it acts as a sender, and as a receiver
+        ends = self.ends(blocks, math.sqrt(0.5)).unflatten(2, (2, -1)).movedim(2, 1).flatten(0, 1)
+        both = frames.rotate_in(ends, torch.stack([2 * edges.sender, 2 * edges.receiver + 1]))
         # the scales need not vanish at the cutoff, as the Bessel functions do: a constant goes with them
         scales = self.radial(nn.functional.pad(basis, (0, 1), value=1.0)).unflatten(1, (self.first.num_scales, -1))
-        messages = self.first(ends, scales[edges.weight_row])
+        messages = self.first(both, scales[edges.weight_row])
         logits = smooth_leaky_relu(self.norm(messages[:, 0])) @ (self.logits / math.sqrt(len(self.logits)))
         attention = attention_weights(logits, envelope[edges.weight_row], edges.receiver, len(features))
-        values = self.second(self.activation(messages)).unflatten(2, (self.config.num_heads, -1))
-        weighted = (values * attention[:, None, :, None]).flatten(2)
-        summed = frames.rotate_out(weighted, edges.receiver, len(features))
+        values = self.second(s2_activation(messages, frames.components))
+        per_channel = attention.repeat_interleave(values.shape[2] // self.config.num_heads, dim=1)
+        summed = frames.rotate_out(values * per_channel[:, None], edges.receiver, len(features))
         updated: Tensor = self.out(irrep_blocks(summed, self.config.lmax))
         return updated
+
+
+def s2_activation(features: Tensor, components: Components) -> Tensor:
+    """The separable activation: f + f^2 at each point of the sphere, and SiLU of the scalars besides.
+
+    These are the terms of SiLU(f) = f/2 + f^2/4 + O(f^4) that a polynomial on an exact grid can have; linear layers
+    stand before and behind. Shapes (n, components, channels) -> the same.
+    """
+    scalars, rest = grid_product([features, features], components).split([1, len(components) - 1], dim=1)
+    return torch.cat([scalars + silu(features[:, :1]), rest], dim=1)
 
 
 def attention_weights(logits: Tensor, envelope: Tensor, receiver: Tensor, num_nodes: int) -> Tensor:
