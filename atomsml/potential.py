@@ -54,11 +54,16 @@ class Potential(nn.Module, ABC):
     config: Any
     cutoff: float  # A: the neighbour list it asks for
     elements: tuple[int, ...]  # atomic numbers, ascending
+    direct_forces: bool = False  # forces are those of `forward_with_forces`, not minus the gradient of the energy
     references: Tensor
 
     @abstractmethod
     def forward(self, graph: AtomicGraph) -> Tensor:
         """(atoms,) energies in eV, of the dtype of `graph.positions`, for a graph that has its neighbour list."""
+
+    def forward_with_forces(self, graph: AtomicGraph) -> tuple[Tensor, Tensor]:
+        """What `forward` returns, and (atoms, 3) forces in eV/A, of an architecture with `direct_forces`."""
+        raise NotImplementedError(f"{type(self).__name__} has no forces but the gradient of its energy")
 
     @property
     def dtype(self) -> torch.dtype:
@@ -163,40 +168,49 @@ def evaluate(
     A graph without a neighbour list gets one at `potential.cutoff`. With neither forces nor stress there is no backward
     pass at all. `create_graph` keeps the result differentiable, as training on forces needs.
 
+    A potential with `direct_forces` computes its forces itself. They are not the gradient of its energy: molecular
+    dynamics with them does not conserve energy, and where they vanish the energy need not be at a minimum. The stress
+    is that of the energy nevertheless.
+
     Returns:
         Prediction in eV, eV/A, eV/A^3, of the dtype of `graph.positions`.
     """
     if graph.edge_index is None:
         graph = graph.with_neighbors(potential.cutoff)
-    if not forces and not stress:
-        with torch.set_grad_enabled(create_graph):
-            atom_energies = potential(graph)
-            return Prediction(sum_by_system(atom_energies, graph), atom_energies)
-    with torch.enable_grad():
-        positions = graph.positions.detach().requires_grad_(True)
-        strain = torch.zeros_like(graph.cell, requires_grad=True)
+    by_gradient = forces and not potential.direct_forces
+    with torch.set_grad_enabled(by_gradient or stress or create_graph):
+        positions = graph.positions.detach().requires_grad_(by_gradient)
+        strain = torch.zeros_like(graph.cell, requires_grad=stress)
         variables = graph.replace(positions=positions)
         if stress:
             strained, cell = apply_strain(positions, graph.cell, 0.5 * (strain + strain.mT), graph.batch)
             variables = graph.replace(positions=strained, cell=cell)
-        atom_energies = potential(variables)
+        if forces and potential.direct_forces:
+            atom_energies, found_forces = potential.forward_with_forces(variables)
+        else:
+            atom_energies, found_forces = potential(variables), None
         energy = sum_by_system(atom_energies, graph)
-        wanted = ([positions] if forces else []) + ([strain] if stress else [])
-        gradients = list(
-            torch.autograd.grad(energy.sum(), wanted, create_graph=create_graph, materialize_grads=True)
-            if energy.requires_grad
-            else [torch.zeros_like(x) for x in wanted]
-        )
+        wanted = ([positions] if by_gradient else []) + ([strain] if stress else [])
+        gradients = _gradients(energy, wanted, create_graph)
     strain_gradient = gradients.pop() if stress else None
-    position_gradient = gradients.pop() if forces else None
+    if by_gradient:
+        found_forces = -gradients.pop()
     if not create_graph:
         energy, atom_energies = energy.detach(), atom_energies.detach()
+        found_forces = None if found_forces is None else found_forces.detach()
     return Prediction(
         energy=energy,
         atom_energies=atom_energies,
-        forces=None if position_gradient is None else -position_gradient,
+        forces=found_forces,
         stress=None if strain_gradient is None else stress_of(strain_gradient, graph),
     )
+
+
+def _gradients(energy: Tensor, variables: list[Tensor], create_graph: bool) -> list[Tensor]:
+    """Of the sum of all energies; zeros where nothing depends on a variable."""
+    if not variables or not energy.requires_grad:
+        return [torch.zeros_like(x) for x in variables]
+    return list(torch.autograd.grad(energy.sum(), variables, create_graph=create_graph, materialize_grads=True))
 
 
 def _evaluate_within_cutoff(

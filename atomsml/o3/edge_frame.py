@@ -64,7 +64,7 @@ class EdgeFrames:
 
         (rows, (lmax + 1)^2, channels), (edges,) or (n, edges) -> (edges, len(components), channels).
         """
-        return turn_in(self.wigner, features, index.view(-1, index.shape[-1]), _places(self.lmax, self.mmax))
+        return turn_in(self.wigner, features, torch.atleast_2d(index), _places(self.lmax, self.mmax))
 
     def rotate_out(self, messages: Tensor, index: Tensor, num_atoms: int) -> Tensor:
         """Messages turned back from the frames of their edges and summed at atom index[e].
