@@ -131,8 +131,9 @@ def trim(folder: Path, frames: list[Atoms]) -> str:
         rows.append([title, count, ", ".join(f"{r2:.2%}" for r2 in report.r2), *changes(*found, frames)])
     header = ["model", "parameters", "R2 by layer", "change of energy", "of forces", "energy error", "force error"]
     return (
-        f"{len(frames)} structures, {sum(map(len, frames))} atoms. Mean absolute values; energies in meV per atom, "
-        "forces in meV/A (components). Errors are those against the set's PBE values, before and after.\n\n"
+        f"{len(frames)} structures, {sum(map(len, frames))} atoms; energies in meV per atom, forces in meV/A "
+        "(components). Changes are mean and median absolute values; errors are means against the set's PBE values, "
+        "before and after.\n\n"
         + table(header, rows)
         + f"\nPublished for SevenNet-0 by the authors of Facet: {PUBLISHED_TRIM}.\n"
     )
@@ -150,7 +151,7 @@ def predict_frames(potential: NequIP, frames: list[Atoms]) -> Predictions:
 
 
 def changes(before: Predictions, after: Predictions, frames: list[Atoms]) -> list[str]:
-    """Mean absolute changes, then errors before and after."""
+    """Mean and median absolute changes, then errors before and after."""
     labels = (
         np.array([atoms.info["REF_energy"] / len(atoms) for atoms in frames]),
         np.concatenate([atoms.arrays["REF_forces"] for atoms in frames]),
@@ -159,7 +160,10 @@ def changes(before: Predictions, after: Predictions, frames: list[Atoms]) -> lis
     def mean(one: np.ndarray, other: np.ndarray) -> str:
         return f"{1000 * np.abs(one - other).mean():.1f}"
 
-    moved = [mean(a, b) for a, b in zip(before, after, strict=True)]
+    def median(one: np.ndarray, other: np.ndarray) -> str:
+        return f"{1000 * np.median(np.abs(one - other)):.1f}"
+
+    moved = [f"{mean(a, b)}, {median(a, b)}" for a, b in zip(before, after, strict=True)]
     return moved + [f"{mean(a, r)}, {mean(b, r)}" for a, b, r in zip(before, after, labels, strict=True)]
 
 
