@@ -4,7 +4,8 @@
 
 with P the projection on the components that the factors have. Point-wise products commute with rotations and P loses
 nothing to the quadrature, hence the result is equivariant to rounding: it is the sum of Gaunt tensor products (Luo et
-al. 2024, arXiv:2401.10216, sec. 3) at the cost of three matrix products.
+al. 2024, arXiv:2401.10216, sec. 3) at the cost of three matrix products. Two factors need no grid on CPU, where a
+compiled kernel takes half to a quarter of that time.
 """
 
 from collections.abc import Sequence
@@ -28,12 +29,18 @@ def grid_product(factors: Sequence[Tensor], components: Components) -> Tensor:
     Without all orders m of a degree, the result is equivariant only under rotations about the polar axis y.
     """
     if factors[0].device.type != "cpu":
-        return _product(factors, components)
+        return _on_grid(factors, components)
+    if len(factors) == 2:
+        from atomsml.ops.grid_product_cpu import product_of_two
+
+        dtype = torch.promote_types(torch.float32, torch.promote_types(factors[0].dtype, factors[1].dtype))
+        first, second = (factor.to(dtype) for factor in factors)  # the kernel knows no narrower type
+        return first + product_of_two(first, second, components) / sqrt(len(components))
     chunks = zip(*[factor.split(CHUNK) for factor in factors], strict=True)
-    return torch.cat([_product(chunk, components) for chunk in chunks])
+    return torch.cat([_on_grid(chunk, components) for chunk in chunks])
 
 
-def _product(factors: Sequence[Tensor], components: Components) -> Tensor:
+def _on_grid(factors: Sequence[Tensor], components: Components) -> Tensor:
     to_grid, from_grid = grid_matrices(components, len(factors), factors[0].dtype, factors[0].device)
     scale = sqrt(len(components))
     values = [_for_each(to_grid / scale, factor) for factor in factors]  # (n, points, channels)

@@ -41,6 +41,13 @@ def test_sum_of_gaunt_products(lmax: int) -> None:
     torch.testing.assert_close(grid_product((f1, f2, f3), all_components(lmax)), expected, rtol=0, atol=1e-12)
 
 
+def test_two_factors_are_three_of_which_one_is_zero() -> None:
+    """On CPU these are two algorithms; the rows are more than one chunk of the second."""
+    f1, f2 = (f.repeat(30, 1, 1) for f in signals(3, 2))
+    of_three = grid_product((f1, f2, torch.zeros_like(f1)), all_components(3))
+    torch.testing.assert_close(grid_product((f1, f2), all_components(3)), of_three, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("lmax", [1, 2, 4])
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("parity", [1, -1])
@@ -74,8 +81,9 @@ def test_unit_variance_on_the_grid() -> None:
     torch.testing.assert_close(mean, torch.tensor(1.0, dtype=torch.float64), rtol=0.05, atol=0)
 
 
-def test_derivatives() -> None:
-    factors = [f[:2, :, :1].requires_grad_() for f in signals(1, 3)]
+@pytest.mark.parametrize("count", [2, 3])
+def test_derivatives(count: int) -> None:
+    factors = [f[:2, :, :1].requires_grad_() for f in signals(1, count)]
     operation = lambda *f: grid_product(f, all_components(1))  # noqa: E731
     assert torch.autograd.gradcheck(operation, factors)
     assert torch.autograd.gradgradcheck(operation, factors)
