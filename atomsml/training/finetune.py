@@ -82,6 +82,7 @@ class LowRankAdapted(Potential):
         super().__init__()
         self.base = base.requires_grad_(False)
         self.config, self.cutoff, self.elements = base.config, base.cutoff, base.elements
+        self.direct_forces = base.direct_forces
         self.scale = alpha / rank
         self.down, self.up = nn.ParameterDict(), nn.ParameterDict()  # A and B
         for name, weight in base.named_parameters():
@@ -109,6 +110,11 @@ class LowRankAdapted(Potential):
         energies: Tensor = torch.func.functional_call(self.base, self._weights(), (graph,))
         return energies
 
+    def forward_with_forces(self, graph: AtomicGraph) -> tuple[Tensor, Tensor]:
+        weights = {f"potential.{name}": weight for name, weight in self._weights().items()}
+        found: tuple[Tensor, Tensor] = torch.func.functional_call(_WithForces(self.base), weights, (graph,))
+        return found
+
     @torch.no_grad()
     def merged(self) -> Potential:
         """A copy of the base model with the updates folded into its matrices, all of them trainable."""
@@ -123,6 +129,17 @@ class LowRankAdapted(Potential):
             for name, weight in self.base.named_parameters()
             if _key(name) in self.up
         }
+
+
+class _WithForces(nn.Module):
+    """`forward_with_forces` of a potential as a module's forward, which is all that functional_call can ask for."""
+
+    def __init__(self, potential: Potential) -> None:
+        super().__init__()
+        self.potential = potential
+
+    def forward(self, graph: AtomicGraph) -> tuple[Tensor, Tensor]:
+        return self.potential.forward_with_forces(graph)
 
 
 def _key(name: str) -> str:
