@@ -4,9 +4,9 @@ Each block adds graph attention and a feed-forward network to the features of at
 
     x <- x + attention(norm(x)),    x <- x + feed_forward(norm(x)).
 
-On the edge from neighbour j to centre i, with D the rotation that takes the edge to the polar axis (section 3 and 4):
+On the edge from neighbour j to centre i, with D the rotation that takes the edge to the polar axis (sections 3, 4):
 
-    f = SO2(R(r) * D (x_j || x_i))                  || joins channels; R(r) scales each degree, order and channel
+    f = SO2(R(r) * D (W_s x_j + W_r x_i))           R(r) scales each degree, order and channel
     z = W leaky(layer_norm(f_00))                   a logit per head from the invariants: attention re-normalisation
     a = u(r) exp(z) / (1 + sum_j u(r) exp(z))       attention
     x_i' = W' sum_j D^T (a * SO2(S2(f)))            S2: separable activation on the sphere; heads share out channels
@@ -17,12 +17,13 @@ On the edge from neighbour j to centre i, with D the rotation that takes the edg
 | f | hidden messages | (edges, rows of `edge_components`, attention_channels) |
 | z, a | logits, attention | (edges, heads) |
 | u | envelope | (edges,) |
-| R | radial scales | (edges, scales, 2 channels): equal in both directions of a pair of atoms |
+| R | radial scales | (edges, scales, attention_channels): equal in both directions of a pair of atoms |
 
-What the paper has otherwise, for the energy to be smooth: its softmax is without u and without the 1 in the sum, so
-that neighbours jump in and out at the cutoff; its activation applies SiLU at points of a grid, which is equivariant up
-to the error of the grid (see atomsml/grid_layers.py). Its radial functions know the elements of both atoms, and its
-attention uses invariants of their own; here the features bring the elements, and f_00 serves both.
+What the paper has otherwise, for the energy to be smooth and exactly invariant: its softmax is without u and without
+the 1 in the sum, so that neighbours jump in and out at the cutoff, and its activations apply SiLU at points of a grid,
+which is equivariant up to the error of the grid. For speed: it joins the channels of x_j and x_i, which doubles what is
+to be rotated and mapped; its radial functions know the elements of both atoms, and its logits come from invariants of
+their own. Here the features bring the elements, and f_00 serves both.
 """
 
 from __future__ import annotations
@@ -132,6 +133,7 @@ class EquiformerV2(Potential):
             scalars, spherical_harmonics(config.lmax, directions), basis * envelope[:, None], edges
         )
         features = torch.cat([scalars + around[:, :1], around[:, 1:]], dim=1)
+        envelope = envelope.index_select(0, edges.weight_row)  # of edges, from here on
         for layer in self.layers:
             features = layer(features, frames, basis, envelope, edges)
         return self.atom_energies(self.readout(self.norm(features[:, 0])).squeeze(1), nodes, graph)
@@ -170,7 +172,7 @@ class Block(nn.Module):
         self.ffn = GridMLP(all_components(config.lmax), config.channels, config.ffn_channels, config.channels)
 
     def forward(self, features: Tensor, frames: EdgeFrames, basis: Tensor, envelope: Tensor, edges: Edges) -> Tensor:
-        """(nodes, (lmax + 1)^2, channels), of pairs (pairs, num_bessel) and (pairs,) -> new features."""
+        """(nodes, (lmax + 1)^2, channels), basis (pairs, num_bessel), envelope (edges,) -> new features."""
         features = features + self.attention(self.attention_norm(features), frames, basis, envelope, edges)
         updated: Tensor = features + self.ffn(self.ffn_norm(features))
         return updated
@@ -192,16 +194,16 @@ class Attention(nn.Module):
         self.out = IrrepLinear([hidden] * (lmax + 1), config.channels)
 
     def forward(self, features: Tensor, frames: EdgeFrames, basis: Tensor, envelope: Tensor, edges: Edges) -> Tensor:
-        """(nodes, (lmax + 1)^2, channels), of pairs (pairs, num_bessel) and (pairs,) -> the same as the features."""
+        """(nodes, (lmax + 1)^2, channels), basis (pairs, num_bessel), envelope (edges,) -> like the features."""
         blocks = irrep_blocks(features, self.config.lmax)
         # two rows for each node: how it acts as a sender, and as a receiver
         ends = self.ends(blocks, math.sqrt(0.5)).unflatten(2, (2, -1)).movedim(2, 1).flatten(0, 1)
         both = frames.rotate_in(ends, torch.stack([2 * edges.sender, 2 * edges.receiver + 1]))
         # the scales need not vanish at the cutoff, as the Bessel functions do: a constant goes with them
         scales = self.radial(nn.functional.pad(basis, (0, 1), value=1.0)).unflatten(1, (self.first.num_scales, -1))
-        messages = self.first(both, scales[edges.weight_row])
+        messages = self.first(both, scales.index_select(0, edges.weight_row))
         logits = smooth_leaky_relu(self.norm(messages[:, 0])) @ (self.logits / math.sqrt(len(self.logits)))
-        attention = attention_weights(logits, envelope[edges.weight_row], edges.receiver, len(features))
+        attention = attention_weights(logits, envelope, edges.receiver, len(features))
         values = self.second(s2_activation(messages, frames.components))
         per_channel = attention.repeat_interleave(values.shape[2] // self.config.num_heads, dim=1)
         summed = frames.rotate_out(values * per_channel[:, None], edges.receiver, len(features))
@@ -227,12 +229,13 @@ def attention_weights(logits: Tensor, envelope: Tensor, receiver: Tensor, num_no
     The 1 lets the last neighbour leave smoothly: without it the weight of an only one is 1 whatever its envelope.
     Shapes (edges, heads), (edges,), (edges,) -> (edges, heads).
     """
+    logits = logits.to(envelope.dtype)  # under autocast they are narrower
     # the largest logit is subtracted, lest exp overflows; nothing depends on it, hence detached
     nobody = logits.new_zeros(num_nodes, logits.shape[1])
     largest = nobody.scatter_reduce(0, receiver[:, None].expand_as(logits), logits.detach(), "amax")
-    terms = envelope[:, None] * torch.exp(logits - largest[receiver])
+    terms = envelope[:, None] * torch.exp(logits - largest.index_select(0, receiver))
     total = torch.exp(-largest).index_add(0, receiver, terms)
-    return terms / total[receiver]
+    return terms / total.index_select(0, receiver)
 
 
 def smooth_leaky_relu(x: Tensor) -> Tensor:
