@@ -142,6 +142,8 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices  # the products are of the smaller side
+    # first by the largest entry: squares of entries below 1e-19, as symmetric structures leave them, would vanish
+    x = x / x.abs().amax(dim=(-2, -1), keepdim=True).clamp(min=1e-30)
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-30)
     for _ in range(iterations):
         s = x @ x.mT

@@ -116,6 +116,13 @@ def test_orthogonalize_leaves_zeros() -> None:
     assert torch.equal(orthogonalize(torch.zeros(2, 3, 4)), torch.zeros(2, 3, 4))
 
 
+@pytest.mark.parametrize("size", [1e-36, 1e-24, 1e24])
+def test_orthogonalize_does_not_see_the_size(size: float) -> None:
+    """Squares of 1e-24 are zero in float32, and those of 1e24 infinite."""
+    matrices = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(orthogonalize(size * matrices), orthogonalize(matrices), rtol=0, atol=1e-5)
+
+
 def test_one_matrix_per_element_is_one_matrix_with_the_rows_of_all() -> None:
     torch.manual_seed(0)
     start, gradient = torch.randn(3, 4, 6), torch.randn(3, 4, 6)
