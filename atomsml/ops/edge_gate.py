@@ -12,6 +12,7 @@ Shapes: x and out (edges, components, channels), s (rows, scales, channels). On 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -19,16 +20,21 @@ import torch
 from llvmlite.ir import Value
 from torch import Tensor
 
+from atomsml.ops.capture import constant_index
 from atomsml.ops.vector_code import I64, Code, Kernel, whole_vectors
 
 
 def scale(x: Tensor, s: Tensor, row: Tensor, of: tuple[int, ...]) -> Tensor:
     """`scale` of the module docstring; any order of derivative."""
     if x.device.type != "cpu":
-        return x * s[row][:, torch.tensor(of, device=s.device)]
+        return scale_reference(x, s, row, of)
     dtype = torch.promote_types(torch.promote_types(x.dtype, s.dtype), torch.float32)
-    out: Tensor = _Scale.apply(x.to(dtype), s.to(dtype), row, of)
+    out: Tensor = _Scale.apply(x.to(dtype), s.to(dtype), row.contiguous(), of)
     return out
+
+
+def scale_reference(x: Tensor, s: Tensor, row: Tensor, of: tuple[int, ...]) -> Tensor:
+    return x * s[row][:, constant_index(of, s.device)]
 
 
 class _Scale(torch.autograd.Function):
@@ -83,22 +89,20 @@ def _scale_kernel(kind: str, of: tuple[int, ...], scales: int, channels: int, dt
         s = code.row(code["s"], code.integer(code["row_index"], e), scales * channels)
         x, y = (code.row(code[name], e, len(of) * channels) for name in ("x", "y"))
 
-        def vectors(c: Value, _: list[Value]) -> list[Value]:
+        def vector_of_channels(c: Value, _: list[Value]) -> list[Value]:
+            s_c, x_c, y_c = (code.builder.gep(pointer, [c]) for pointer in (s, x, y))
             for q in range(scales):
-                at = code.builder.gep(s, [code.builder.add(c, I64(q * channels))])
-                total = code.load(at, 0)
-                for k in (k for k, wanted in enumerate(of) if wanted == q):
-                    places = [code.builder.gep(array, [code.builder.add(c, I64(k * channels))]) for array in (x, y)]
+                total = code.load(s_c, q * channels)
+                for place in (k * channels for k, wanted in enumerate(of) if wanted == q):
                     if kind == "scale":
-                        code.store(code.mul(code.load(places[0], 0), total), places[1], 0)
+                        code.store(code.mul(code.load(x_c, place), total), y_c, place)
                     else:
-                        total = code.fma(code.load(places[0], 0), code.load(places[1], 0), total)
+                        total = code.fma(code.load(x_c, place), code.load(y_c, place), total)
                 if kind == "sums":
-                    code.store(total, at, 0)
+                    code.store(total, s_c, q * channels)
             return []
 
-        code.loop(I64(0), I64(channels), vectors, step=code.lanes)
-        return []
+        return code.loop(I64(0), I64(channels), vector_of_channels, step=code.lanes)
 
     code.loop(I64(0), code["edges"], edge)
     return code.finish()
@@ -110,9 +114,13 @@ def gate(x: Tensor, degrees: tuple[int, ...]) -> Tensor:
     On a CPU its kernels refuse third derivatives.
     """
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
-        return 2 * x * torch.sigmoid(x[:, : max(degrees) + 1])[:, torch.tensor(degrees, device=x.device)]
+        return gate_reference(x, degrees)
     out: Tensor = _Gate.apply(x, degrees)
     return out
+
+
+def gate_reference(x: Tensor, degrees: tuple[int, ...]) -> Tensor:
+    return 2 * x * torch.sigmoid(x[:, : max(degrees) + 1])[:, constant_index(degrees, x.device)]
 
 
 class _Gate(torch.autograd.Function):
@@ -161,64 +169,73 @@ def _run_gate(kind: str, degrees: tuple[int, ...], outputs: int, s: Tensor, *inp
 
 @lru_cache
 def _gate_kernel(kind: str, degrees: tuple[int, ...], channels: int, dtype: torch.dtype) -> Kernel:
-    """With f = 2 sigmoid of component 0, the one of order m = 0, and sums over the components k of its degree:
-
-    forward            out_k = f x_k
-    backward           out_k = f g_k + [k = 0] f' sum_k g_k x_k
-    double backward    by_g_k = f v_k + v_0 f' x_k
-                       by_x_k = v_0 f' g_k + [k = 0] (f' sum_k v_k g_k + v_0 f'' sum_k g_k x_k)
-    """
-    names = {"forward": ["x", "out"], "backward": ["x", "g", "out"]}
-    names["double_backward"] = ["x", "g", "v", "by_g", "by_x"]
-    code = Code(f"gate_{kind}", ["s", *names[kind]], ["edges"], dtype)
-    b, two = code.builder, code.constant(2.0)
+    inputs = {"forward": ["x"], "backward": ["x", "g"], "double_backward": ["x", "g", "v"]}[kind]
+    outputs = {"forward": ["out"], "backward": ["by_x"], "double_backward": ["by_g", "by_x"]}[kind]
+    code = Code(f"gate_{kind}", ["s", *inputs, *outputs], ["edges"], dtype)
 
     def edge(e: Value, _: list[Value]) -> list[Value]:
-        rows = {name: code.row(code[name], e, len(degrees) * channels) for name in names[kind]}
         gates = code.row(code["s"], e, (max(degrees) + 1) * channels)
+        rows = [code.row(code[name], e, len(degrees) * channels) for name in (*inputs, *outputs)]
 
-        def vectors(c: Value, _: list[Value]) -> list[Value]:
-            def at(pointer: Value, k: int) -> Value:
-                return b.gep(pointer, [b.add(c, I64(k * channels))])
-
-            def dot(one: list[Value], other: list[Value]) -> Value:
-                total = None
-                for x, y in zip(one, other, strict=True):
-                    total = code.fma(x, y, total)
-                return total
-
+        def vector_of_channels(c: Value, _: list[Value]) -> list[Value]:
+            s, *arrays = (code.builder.gep(pointer, [c]) for pointer in (gates, *rows))
             for l in range(max(degrees) + 1):
-                of_degree = [k for k, degree in enumerate(degrees) if degree == l]
-
-                def load(name: str, of_degree: list[int] = of_degree) -> list[Value]:
-                    return [code.load(at(rows[name], k), 0) for k in of_degree]
-
-                def store(values: list[Value], name: str, of_degree: list[int] = of_degree) -> None:
-                    for k, value in zip(of_degree, values, strict=True):
-                        code.store(value, at(rows[name], k), 0)
-
-                s, x = code.load(at(gates, l), 0), load("x")
-                f = code.mul(two, s)
-                if kind == "forward":
-                    store([code.mul(f, x_k) for x_k in x], "out")
-                    continue
-                rest = b.fsub(code.constant(1.0), s)
-                slope, g = code.mul(f, rest), load("g")
-                overlap = dot(g, x)
-                if kind == "backward":
-                    out = [code.mul(f, g_k) for g_k in g]
-                    store([code.fma(slope, overlap, out[0]), *out[1:]], "out")
-                    continue
-                v = load("v")
-                bend, along = code.mul(slope, b.fsub(rest, s)), code.mul(v[0], slope)
-                store([code.fma(f, v_k, code.mul(along, x_k)) for v_k, x_k in zip(v, x, strict=True)], "by_g")
-                first = code.fma(slope, dot(v, g), code.mul(code.mul(v[0], bend), overlap))
-                by_x = [code.mul(along, g_k) for g_k in g]
-                store([code.add(by_x[0], first), *by_x[1:]], "by_x")
+                places = [k * channels for k, degree in enumerate(degrees) if degree == l]
+                given = [[code.load(array, place) for place in places] for array in arrays[: len(inputs)]]
+                found = GATES[kind](code, code.load(s, l * channels), *given)
+                for array, values in zip(arrays[len(inputs) :], found, strict=True):
+                    for place, value in zip(places, values, strict=True):
+                        code.store(value, array, place)
             return []
 
-        code.loop(I64(0), I64(channels), vectors, step=code.lanes)
-        return []
+        return code.loop(I64(0), I64(channels), vector_of_channels, step=code.lanes)
 
     code.loop(I64(0), code["edges"], edge)
     return code.finish()
+
+
+# With f = 2 s of a degree, s = sigmoid(x_0), and sums over its components k, of which the first has m = 0:
+
+
+def _gate_forward(code: Code, s: Value, x: list[Value]) -> list[list[Value]]:
+    """out_k = f x_k"""
+    f = code.mul(code.constant(2.0), s)
+    return [[code.mul(f, x_k) for x_k in x]]
+
+
+def _gate_backward(code: Code, s: Value, x: list[Value], g: list[Value]) -> list[list[Value]]:
+    """by_x_k = f g_k + [k = 0] f' sum_k g_k x_k"""
+    f, slope, _ = _values_and_slopes(code, s)
+    first, *others = (code.mul(f, g_k) for g_k in g)
+    return [[code.fma(slope, _dot(code, g, x), first), *others]]
+
+
+def _gate_double_backward(code: Code, s: Value, x: list[Value], g: list[Value], v: list[Value]) -> list[list[Value]]:
+    """by_g_k = f v_k + v_0 f' x_k, by_x_k = v_0 f' g_k + [k = 0] (f' sum_k v_k g_k + v_0 f'' sum_k g_k x_k)"""
+    f, slope, bend = _values_and_slopes(code, s)
+    along = code.mul(v[0], slope)
+    by_g = [code.fma(f, v_k, code.mul(along, x_k)) for v_k, x_k in zip(v, x, strict=True)]
+    first, *others = (code.mul(along, g_k) for g_k in g)
+    first = code.fma(code.mul(v[0], bend), _dot(code, g, x), code.fma(slope, _dot(code, v, g), first))
+    return [by_g, [first, *others]]
+
+
+def _values_and_slopes(code: Code, s: Value) -> tuple[Value, Value, Value]:
+    """f = 2 s, f' = f (1 - s), f'' = f' (1 - 2 s)."""
+    f, rest = code.mul(code.constant(2.0), s), code.builder.fsub(code.constant(1.0), s)
+    slope = code.mul(f, rest)
+    return f, slope, code.mul(slope, code.builder.fsub(rest, s))
+
+
+def _dot(code: Code, a: list[Value], b: list[Value]) -> Value:
+    total = None
+    for x, y in zip(a, b, strict=True):
+        total = code.fma(x, y, total)
+    return total
+
+
+GATES: dict[str, Callable[..., list[list[Value]]]] = {
+    "forward": _gate_forward,
+    "backward": _gate_backward,
+    "double_backward": _gate_double_backward,
+}

@@ -27,6 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from atomsml.ops.capture import constant_index
+
 Places = tuple[int, ...]
 
 
@@ -51,14 +53,13 @@ def turn_out(wigner: Sequence[Tensor], messages: Tensor, index: Tensor, places: 
 def turn_in_reference(wigner: Sequence[Tensor], features: Tensor, index: Tensor, places: Places) -> Tensor:
     gathered = features[index].sum(dim=0).split([d.shape[2] for d in wigner], dim=1)
     turned = torch.cat([d @ x for d, x in zip(wigner, gathered, strict=True)], dim=1)
-    order = torch.tensor(places, device=index.device).argsort()
-    return turned.index_select(1, order)
+    return turned.index_select(1, constant_index(places, index.device).argsort())
 
 
 def turn_out_reference(
     wigner: Sequence[Tensor], messages: Tensor, index: Tensor, places: Places, num_rows: int
 ) -> Tensor:
-    by_degree = messages.index_select(1, torch.tensor(places, device=index.device))
+    by_degree = messages.index_select(1, constant_index(places, index.device))
     blocks = by_degree.split([d.shape[1] for d in wigner], dim=1)
     turned = torch.cat([d.mT @ y for d, y in zip(wigner, blocks, strict=True)], dim=1)
     out = turned.new_zeros(num_rows, *turned.shape[1:])

@@ -6,9 +6,11 @@ Sums over edges run in the order of the edges: equal input gives equal bits.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from llvmlite.ir import Value
@@ -71,7 +73,14 @@ def _kernel(
             d = code.row(code[f"wigner{l}"], e, orders * width)
             x = [(l * l + j) * channels for j in range(width)]
             y = [place * channels for place in places[first : first + orders]]
-            DEGREES[kind](Degree(code, d, rows, x, message, y), channels)
+
+            def vector_of_channels(c: Value, totals: list[Value], d: Value = d, x: Any = x, y: Any = y) -> list[Value]:
+                at = [b.gep(pointer, [c]) for pointer in (*rows, message)]
+                return DEGREES[kind](Degree(code, d, at[:-1], x, at[-1], y), totals)
+
+            totals = [code.zero] * (width * orders if kind == "products" else 0)
+            totals = code.loop(I64(0), I64(channels), vector_of_channels, totals, step=code.lanes)
+            code.add_lane_sums(totals, d)
             first += orders
         return []
 
@@ -81,7 +90,7 @@ def _kernel(
 
 @dataclass(frozen=True)
 class Degree:
-    """One degree of one edge: where things are."""
+    """One degree of one edge and one vector of channels: where things are."""
 
     code: Code
     wigner: Value
@@ -90,47 +99,48 @@ class Degree:
     message: Value
     y: list[int]  # places of components k in the message
 
-    def features(self, j: int, c: int) -> Value:
-        """A vector of channels, summed over the rows."""
-        return functools.reduce(self.code.add, [self.code.load(row, self.x[j] + c) for row in self.rows])
+    def features(self) -> list[Value]:
+        """For each j, summed over the rows."""
+        code = self.code
+        return [functools.reduce(code.add, [code.load(row, place) for row in self.rows]) for place in self.x]
+
+    def messages(self) -> list[Value]:
+        """For each k."""
+        return [self.code.load(self.message, place) for place in self.y]
 
     def coefficient(self, k: int, j: int) -> Value:
         return self.code.splat(self.wigner, k * len(self.x) + j)
 
 
-def _turn_in(degree: Degree, channels: int) -> None:
-    code = degree.code
-    for c in range(0, channels, code.lanes):
-        features = [degree.features(j, c) for j in range(len(degree.x))]
-        for k, place in enumerate(degree.y):
-            total = None
-            for j, vector in enumerate(features):
-                total = code.fma(degree.coefficient(k, j), vector, total)
-            code.store(total, degree.message, place + c)
+def _turn_in(degree: Degree, _: list[Value]) -> list[Value]:
+    code, features = degree.code, degree.features()
+    for k, place in enumerate(degree.y):
+        total = None
+        for j, vector in enumerate(features):
+            total = code.fma(degree.coefficient(k, j), vector, total)
+        code.store(total, degree.message, place)
+    return []
 
 
-def _turn_out(degree: Degree, channels: int) -> None:
-    code = degree.code
-    for c in range(0, channels, code.lanes):
-        messages = [code.load(degree.message, place + c) for place in degree.y]
-        for j, place in enumerate(degree.x):
-            total = None
-            for k, vector in enumerate(messages):
-                total = code.fma(degree.coefficient(k, j), vector, total)
-            for row in degree.rows:
-                code.add_to(total, row, place + c)
+def _turn_out(degree: Degree, _: list[Value]) -> list[Value]:
+    code, messages = degree.code, degree.messages()
+    for j, place in enumerate(degree.x):
+        total = None
+        for k, vector in enumerate(messages):
+            total = code.fma(degree.coefficient(k, j), vector, total)
+        for row in degree.rows:
+            code.add_to(total, row, place)
+    return []
 
 
-def _products(degree: Degree, channels: int) -> None:
-    code = degree.code
-    totals: list[list[Value | None]] = [[None] * len(degree.x) for _ in degree.y]
-    for c in range(0, channels, code.lanes):
-        features = [degree.features(j, c) for j in range(len(degree.x))]
-        for k, place in enumerate(degree.y):
-            vector = code.load(degree.message, place + c)
-            totals[k] = [code.fma(vector, x, total) for x, total in zip(features, totals[k], strict=True)]
-    code.add_lane_sums([total for row in totals for total in row], degree.wigner)
+def _products(degree: Degree, totals: list[Value]) -> list[Value]:
+    pairs = itertools.product(degree.messages(), degree.features())
+    return [degree.code.fma(y, x, total) for (y, x), total in zip(pairs, totals, strict=True)]
 
 
-DEGREES: dict[str, Callable[[Degree, int], None]] = {"turn_in": _turn_in, "turn_out": _turn_out, "products": _products}
-"""What each kernel does for one edge and one degree."""
+DEGREES: dict[str, Callable[[Degree, list[Value]], list[Value]]] = {
+    "turn_in": _turn_in,
+    "turn_out": _turn_out,
+    "products": _products,
+}
+"""What each kernel does for one edge, one degree and one vector of channels; products are summed over these."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from atomsml.ops.edge_gate import gate, scale
+from atomsml.ops.edge_gate import gate, gate_reference, scale, scale_reference
 
 DEGREES = (0, 1, 2, 1, 2, 1, 2)  # of the components of lmax = 2, mmax = 1
 OF = (0, 1, 2, 3, 4, 3, 4)
@@ -19,8 +19,11 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_are_what_they_are_called(channels: int, dtype: torch.dtype) -> None:
     x, s = random(5, 7, channels).to(dtype), random(3, 5, channels, seed=1).to(dtype)
-    torch.testing.assert_close(scale(x, s, ROW, OF), x * s[ROW][:, OF])
-    torch.testing.assert_close(gate(x, DEGREES), 2 * x * torch.sigmoid(x[:, :3])[:, DEGREES])
+    for found in (scale(x, s, ROW, OF), scale_reference(x, s, ROW, OF)):
+        torch.testing.assert_close(found, torch.stack([x[:, k] * s[ROW, q] for k, q in enumerate(OF)], dim=1))
+    for found in (gate(x, DEGREES), gate_reference(x, DEGREES)):
+        expected = [x[:, k] * (1 + torch.tanh(x[:, l] / 2)) for k, l in enumerate(DEGREES)]
+        torch.testing.assert_close(found, torch.stack(expected, dim=1))
 
 
 def test_derivatives() -> None:
