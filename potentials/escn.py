@@ -6,15 +6,16 @@ nonlinearity between two of them, and |m| > mmax is left out. Turned back, messa
 on the sphere (atomsml/grid_layers.py) updates the features of each atom. With every m kept, one such linear map is the
 full tensor product with the harmonics of the edge.
 
-    x_i = e_i + U(e_i + sum_j R(r_ij) Y(r_ij) e_j)                                                first features
-    m_i = sum_j D_ij^T L2 gate(L1 (S(r_ij) D_ij (W_s x_j + W_r x_i))) / n                         a message
-    x_i <- x_i + U(x_i, m_i)                                                                       a layer
+    x_i = a_i + U(a_i),    a_i = e_i + W sum_j R(r_ij) Y(r_ij) e_j / n        first features
+    m_i = sum_j D_ij^T L2 gate(L1 S(r_ij) D_ij (W_s x_j + W_r x_i)) / n       message
+    x_i <- x_i + U(x_i, m_i)                                                  layer
 
 | symbol | name | shape |
 |---|---|---|
 | x | features | (nodes, (lmax + 1)^2, channels) |
 | e | embedding | (elements, channels) |
-| D | frames: Wigner matrices of the edges | |
+| R, Y | radial functions and spherical harmonics of an edge | |
+| D | frames: the Wigner matrix of an edge, without its rows of abs(m) > mmax | |
 | S | scales: radial functions of a pair, times the envelope | (pairs, pairs (l, m >= 0), hidden_channels) |
 | L1, L2 | first, second | SO(2) linear maps |
 | U | update, a GridMLP | |
@@ -22,8 +23,8 @@ full tensor product with the harmonics of the edge.
 
 What differs from the paper: forces are the gradient of the energy unless `direct_forces`; nonlinearities at the points
 of a grid, which are equivariant up to its error, gave way to gates in the frame of the edge and to exact polynomials;
-matrices keep mirror symmetry unless `parity` is off; sender and receiver are mixed before they are turned; every
-radial function ends smoothly at the cutoff; atoms start with the neighbours that they have, not as their element alone.
+matrices keep mirror symmetry unless `parity` is off; sender and receiver are mixed before they are turned; radial
+functions end smoothly at the cutoff; atoms start with their neighbours around them, not as their element alone.
 """
 
 from __future__ import annotations
