@@ -201,7 +201,7 @@ class Attention(nn.Module):
         both = frames.rotate_in(ends, torch.stack([2 * edges.sender, 2 * edges.receiver + 1]))
         # the scales need not vanish at the cutoff, as the Bessel functions do: a constant goes with them
         scales = self.radial(nn.functional.pad(basis, (0, 1), value=1.0)).unflatten(1, (self.first.num_scales, -1))
-        messages = self.first(both, scales.index_select(0, edges.weight_row))
+        messages = self.first(both, scales, edges.weight_row)
         logits = smooth_leaky_relu(self.norm(messages[:, 0])) @ (self.logits / math.sqrt(len(self.logits)))
         attention = attention_weights(logits, envelope, edges.receiver, len(features))
         values = self.second(s2_activation(messages, frames.components))
