@@ -20,7 +20,10 @@ def convert(
     ] = None,
     head: Annotated[str | None, typer.Option(help="Which head of a multi-head MACE file.")] = None,
     trim: Annotated[
-        bool, typer.Option("--trim", help="SevenNet: replace the radial networks by linear maps, a quarter smaller.")
+        bool,
+        typer.Option(
+            "--trim", help="SevenNet: a few radial functions for each layer instead of networks, a quarter smaller."
+        ),
     ] = False,
 ) -> None:
     """Convert an official MACE file or a SevenNet checkpoint.

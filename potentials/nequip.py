@@ -5,7 +5,8 @@ One layer ("interaction block", figure 1 of the paper) takes features h to
     h'  =  gate( sum over l of  W_out A  +  W_self h ),      A = convolution(W_in h, Y, R) / avg_num_neighbors
 
 where R(r) is a learned function of the distance for each path and channel: Bessel functions whose frequencies are
-learned, times an envelope, through a network. The energy of an atom is a linear readout of the last layer's scalars.
+learned (or each layer's own combinations of splines), times an envelope, through a network. The energy of an atom is a
+linear readout of the last layer's scalars.
 
 | symbol | name | shape |
 |---|---|---|
@@ -39,6 +40,7 @@ from atomsml.ops.convolution import Edges, edge_pairs
 from atomsml.ops.graded_convolution import graded_convolve, graded_table
 from atomsml.potential import Potential
 from atomsml.radial import polynomial_envelope
+from atomsml.radial_spline import cubic_b_spline
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class NequIPConfig:
     channels: tuple[int, ...] = (128, 64, 32)  # multiplicity of l = 0, 1, ... between layers; must not rise
     lmax: int = 2  # highest degree of the spherical harmonics
     num_layers: int = 5
-    num_bessel: int = 8
+    num_bessel: int = 8  # radial basis functions
+    num_splines: int = 0  # where given, they are not Bessel functions: each layer makes its own of so many splines
     envelope_power: int = 6  # p of the polynomial envelope
     xplor_onset: float | None = None  # A; where given, the envelope is 1 up to there and XPLOR's from there on
     radial_mlp: tuple[int, ...] = (64, 64)  # hidden widths of the radial network; () for a linear map of the basis
@@ -68,6 +71,8 @@ class NequIPConfig:
             positive=("cutoff", "num_layers", "num_bessel", "envelope_power", "readout_channels", "avg_num_neighbors"),
             at_most={"lmax": 6, "num_layers": 16},
         )
+        if self.num_splines != 0 and self.num_splines < 4:
+            raise ValueError(f"num_splines must be 0 or at least 4, got {self.num_splines}")
         graded_table(self.channels, self.lmax, len(self.channels) - 1, not self.parity)  # refuses what cannot be
         if self.xplor_onset is not None and not 0 <= self.xplor_onset < self.cutoff:
             raise ValueError(f"xplor_onset must lie between 0 and the cutoff {self.cutoff}, got {self.xplor_onset}")
@@ -139,21 +144,32 @@ class NequIP(Potential):
 
 
 class RadialBasis(nn.Module):
-    """sqrt(2 / rc) sin(w r) / r for learned frequencies w, at first n pi / rc, times the envelope."""
+    """sqrt(2 / rc) f(r) / r times the envelope, for the functions f that the layers share.
+
+    They are sin(w r) for learned frequencies w, at first n pi / rc; or cubic B-splines of the same mean square when
+    coefficients are N(0, 1 / num_splines), on equal intervals from 0 to the cutoff (atomsml/radial_spline.py).
+    """
 
     def __init__(self, config: NequIPConfig) -> None:
         super().__init__()
         self.cutoff, self.power, self.onset = config.cutoff, config.envelope_power, config.xplor_onset
-        self.frequencies = nn.Parameter(torch.arange(1, config.num_bessel + 1) * (pi / config.cutoff))  # 1/A
+        self.num_splines = config.num_splines
+        if self.num_splines == 0:
+            self.frequencies = nn.Parameter(torch.arange(1, config.num_bessel + 1) * (pi / config.cutoff))  # 1/A
 
     def forward(self, lengths: Tensor) -> Tensor:
-        """(pairs,) lengths in A -> (pairs, num_bessel)."""
+        """(pairs,) lengths in A -> (pairs, num_splines or num_bessel)."""
         if self.onset is None:
             envelope = polynomial_envelope(lengths, self.cutoff, self.power)
         else:
             envelope = xplor_envelope(lengths, self.onset, self.cutoff)
-        waves = torch.sin(self.frequencies * lengths[:, None])
-        return waves * (sqrt(2 / self.cutoff) * envelope / lengths)[:, None]
+        if self.num_splines > 0:
+            intervals = self.num_splines - 3
+            knots = torch.arange(-1, intervals + 2, dtype=lengths.dtype, device=lengths.device)
+            functions = sqrt(self.num_splines) * cubic_b_spline(lengths[:, None] * (intervals / self.cutoff) - knots)
+        else:
+            functions = torch.sin(self.frequencies * lengths[:, None])
+        return functions * (sqrt(2 / self.cutoff) * envelope / lengths)[:, None]
 
 
 def xplor_envelope(r: Tensor, onset: float, cutoff: float) -> Tensor:
@@ -177,6 +193,8 @@ class NequIPLayer(nn.Module):
         self.table = graded_table(channels_in, config.lmax, len(channels_out) - 1, not config.parity)
         before_gate = (sum(channels_out), *channels_out[1:])  # a scalar more for every channel that is gated
         self.linear_in = GradedLinear(channels_in, channels_in)
+        own_basis = config.num_splines > 0
+        self.basis = MLP((config.num_splines, config.num_bessel)) if own_basis else nn.Identity()
         self.radial = MLP((config.num_bessel, *config.radial_mlp, self.table.num_weights))
         self.linear_out = GradedLinear(self.table.channels_out, before_gate)
         num_elements = len(config.elements) if config.self_connection == "element" else 1
@@ -185,7 +203,8 @@ class NequIPLayer(nn.Module):
     def forward(
         self, blocks: Sequence[Tensor], nodes: Tensor, harmonics: Tensor, basis: Tensor, edges: Edges
     ) -> list[Tensor]:
-        message = graded_convolve(self.linear_in(blocks), harmonics, self.radial(basis), edges, self.table)
+        weights = self.radial(self.basis(basis))
+        message = graded_convolve(self.linear_in(blocks), harmonics, weights, edges, self.table)
         message = self.linear_out([x / self.avg_num_neighbors for x in message])
         kept = self.self_connection(blocks, nodes)
         return gate([m if k is None else m + k for m, k in zip_longest(message, kept)], self.channels_out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -63,13 +64,31 @@ def test_sevennet_is_known_by_its_content(run: Run, suffix: str) -> None:
 
 
 def test_sevennet_is_trimmed_on_request(run: Run) -> None:
-    result = run("convert", SEVENNET / "graded.pth", "--trim", "-o", "trimmed.safetensors")
+    """A radial network as wide as those of published models; the one of the golden file is too small to gain."""
+    checkpoint = torch.load(SEVENNET / "graded.pth", weights_only=True)
+    checkpoint["config"]["weight_nn_hidden_neurons"] = [64, 64]
+    generator = torch.Generator().manual_seed(0)
+    for name, old in checkpoint["model_state_dict"].items():
+        if ".weight_nn.layer" in name:
+            rows = len(old) if ".layer0." in name else 64
+            columns = old.shape[1] if ".layer2." in name else 64
+            checkpoint["model_state_dict"][name] = torch.randn(rows, columns, generator=generator)
+    torch.save(checkpoint, "wide.pth")
+    result = run("convert", "wide.pth", "--trim", "-o", "trimmed.safetensors")
     assert (result.status, result.err) == (0, "")
     counts, r2, wrote = result.out.splitlines()
-    assert counts == "trimmed 1903 parameters to 1519 (-20.2%)"
+    before, after = (int(word) for word in re.findall(r" (\d+)\b(?! *%)", counts)[:2])
+    assert after < 0.5 * before
     assert r2.startswith("R2 of the radial functions by layer: 9")
     assert r2.count("%") == 3
     assert wrote.startswith("wrote trimmed.safetensors")
+
+
+def test_a_trim_that_would_gain_nothing_is_refused(run: Run) -> None:
+    result = run("convert", SEVENNET / "graded.pth", "--trim", "-o", "trimmed.safetensors")
+    assert result.status == 1
+    assert result.err.startswith("error: a trim would make 1903 parameters ")
+    assert list(Path().iterdir()) == []
 
 
 def test_options_of_the_other_kind_are_refused(run: Run, checkpoint: Path) -> None:

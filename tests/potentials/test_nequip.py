@@ -51,12 +51,14 @@ class TestNequIP(PotentialTests):
 
 
 class TestLinearNequIP(PotentialTests):
-    """As trimmed: a self-connection for all elements, a radial function that is linear in its basis, vectors only."""
+    """As trimmed: splines, in which radial functions are linear; one self-connection for all elements; vectors only."""
 
     @pytest.fixture
     def potential(self):
         return make(
-            dataclasses.replace(TINY, channels=(3, 3), self_connection="linear", radial_mlp=(), num_layers=3, shift=0.0)
+            dataclasses.replace(
+                TINY, channels=(3, 3), self_connection="linear", radial_mlp=(), num_splines=8, num_layers=3, shift=0.0
+            )
         )
 
 
