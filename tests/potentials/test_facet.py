@@ -27,6 +27,7 @@ from atomsml.testing import PotentialTests, assert_ase_contract
 TINY = FacetConfig(
     elements=(1, 8),
     channels=(8, 4, 2),
+    lmax=2,
     grid_channels=6,
     num_splines=7,
     readout_channels=4,
