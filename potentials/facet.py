@@ -50,9 +50,9 @@ class FacetConfig:
 
     elements: tuple[int, ...]  # atomic numbers, ascending
     cutoff: float = 5.0  # A
-    channels: tuple[int, ...] = (128, 64, 32, 16)  # multiplicity of l = 0, 1, ... between layers; must not rise
-    lmax: int = 3  # highest degree of the spherical harmonics and of the signals on the sphere
-    grid_channels: int = 128  # multiplicity of all degrees on the sphere
+    channels: tuple[int, ...] = (128, 64, 32)  # multiplicity of l = 0, 1, ... between layers; must not rise
+    lmax: int = 2  # highest degree of the spherical harmonics and of the signals on the sphere
+    grid_channels: int = 64  # multiplicity of all degrees on the sphere
     order: int = 2  # number of signals multiplied with each other on the sphere
     num_layers: int = 2
     num_splines: int = 16  # basis functions of a radial function
@@ -81,9 +81,9 @@ class Facet(Potential):
     Config = FacetConfig
     config: FacetConfig
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
-        "small": {"channels": (32, 32, 32), "lmax": 2, "grid_channels": 64},
-        "medium": {"channels": (64, 64, 64), "lmax": 2, "grid_channels": 64},
-        "large": {},
+        "small": {"channels": (64, 32, 16)},
+        "medium": {},
+        "large": {"channels": (128, 64, 32, 16), "lmax": 3, "grid_channels": 128, "order": 3},
     }
 
     def __init__(self, config: FacetConfig) -> None:
