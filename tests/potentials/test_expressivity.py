@@ -21,6 +21,8 @@ EXPECTED: dict[str, tuple[tuple[int | None, ...], ...]] = {
     "facet": ((2, 2, 3), (2, 3, 4), (1, 2, 2, NEVER)),
     "facet, order 3": ((2, 2, 3), (2, 3, 4), (1, 1, 2, NEVER)),
     "egnn": ((2, 3, 3), (NEVER, NEVER, NEVER), (2, 2, 2, NEVER)),
+    "escn": ((1, 1, 2), (2, 3, 4), (1, 1, 1, NEVER)),
+    "escn, mmax 1": ((1, 1, 2), (NEVER, NEVER, NEVER), (1, 1, 1, NEVER)),
     "equiformer_v2": ((1, 1, 2), (2, 3, 4), (1, 1, 1, NEVER)),
     "equiformer_v2, mmax 1": ((1, 1, 2), (NEVER, NEVER, NEVER), (1, 1, 1, NEVER)),
 }
@@ -29,6 +31,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "mace, gaunt, correlation 4": {"product": "gaunt", "correlation": 4},
     "facet, order 3": {"order": 3},
     "egnn": {"coordinate_range": 30.0},  # random weights move atoms little; what they carry must not drown in rounding
+    "escn, mmax 1": {"mmax": 1},
     "equiformer_v2, mmax 1": {"mmax": 1},
 }
 
