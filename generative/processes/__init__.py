@@ -1,0 +1,1 @@
+"""Processes: how data become noise, and noise data."""

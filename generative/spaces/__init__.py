@@ -1,0 +1,1 @@
+"""Spaces: where the fields of a generator live."""
