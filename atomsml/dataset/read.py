@@ -37,7 +37,7 @@ def read_dataset(path: str | Path, keys: LabelKeys = LabelKeys()) -> Dataset:  #
             no energy at all, or a structure that no model can use.
     """
     path = Path(path)
-    if _suffix(path) in HDF5 and path.is_file() and is_stored(path):
+    if format_suffix(path) in HDF5 and path.is_file() and is_stored(path):
         stored = StoredColumns(path)
         return Dataset([stored], [stored_keys(stored, keys)])
     found, blocks = open_blocks(path, keys)
@@ -49,7 +49,7 @@ def open_blocks(path: str | Path, keys: LabelKeys) -> tuple[Found, Iterator[Colu
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; check the path")
-    suffix = _suffix(path)
+    suffix = format_suffix(path)
     if suffix in HDF5 and is_stored(path):
         stored = StoredColumns(path)
         dataset = Dataset([stored])
@@ -71,7 +71,7 @@ def open_blocks(path: str | Path, keys: LabelKeys) -> tuple[Found, Iterator[Colu
     return found, _checked(blocks, str(path))
 
 
-def _suffix(path: Path) -> str:
+def format_suffix(path: Path) -> str:
     """What the name says of the format, compressed or not."""
     suffixes = [suffix for suffix in path.suffixes if suffix not in COMPRESSED]
     return suffixes[-1].lower() if suffixes else ""
