@@ -49,10 +49,9 @@ class GaussianProcess(Flow, ABC):
         """The time at which sigma / alpha has this value; a value out of range gives the nearest end."""
 
     def diffusion(self, t: Tensor) -> Tensor:
-        """g^2 of the stochastic differential equation dx = f x dt + g dw whose marginals these are, f = alpha' / alpha.
+        """g^2 of dx = f x dt + g dw with f = alpha' / alpha: g^2 = 2 sigma sigma' - 2 f sigma^2.
 
-        g^2 = 2 sigma sigma' - 2 f sigma^2 (Song et al., arXiv:2011.13456, equation 5 with the moments of its 5.51 of
-        Särkkä & Solin).
+        (Salimans & Ho, arXiv:2202.00512, section 2.)
         """
         sigma = self.sigma(t)
         return 2 * sigma * (self.sigma_rate(t) - self.alpha_rate(t) / self.alpha(t) * sigma)
@@ -71,6 +70,11 @@ class GaussianProcess(Flow, ABC):
     def velocity(self, space: Manifold, x_t: Tensor, data: Tensor, t: Tensor) -> Tensor:
         noise = self.noise(x_t, data, t)
         return per_sample(self.alpha_rate(t), x_t) * data + per_sample(self.sigma_rate(t), x_t) * noise
+
+    def deterministic(self, x_t: Tensor, data: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """x_s with the same noise as x_t."""
+        noise = self.noise(x_t, data, t)
+        return per_sample(self.alpha(s), x_t) * data + per_sample(self.sigma(s), x_t) * noise
 
     def transition(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """(scale, variance) of q(x_t | x_s)."""
@@ -113,3 +117,71 @@ class LinearInterpolant(GaussianProcess):
         (Albergo et al., arXiv:2303.08797, section 2.2: the diffusion of an interpolant is free.)
         """
         return 2 * self.sigma(t) * self.sigma_rate(t)
+
+
+@dataclass(frozen=True)
+class PolynomialVP(GaussianProcess):
+    """alpha^2 = (1 - 2 s) (1 - t^2)^2 + s, sigma^2 = 1 - alpha^2: the schedule of equivariant diffusion.
+
+    (Hoogeboom et al., arXiv:2203.17003, appendix B.) Its authors tabulate it at T = 1000 steps and keep the ratio of
+    successive alpha^2 above 0.001; of all steps that touches t = 1 alone, where it turns 1.0000e-5 into 1.0004e-5.
+    Here alpha^2 is a function of continuous t without that limit.
+    """
+
+    precision: float = 1e-5  # s: alpha^2 at t = 1, and sigma^2 at t = 0
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return ((1 - 2 * self.precision) * (1 - t.square()).square() + self.precision).sqrt()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        left = t.square() * (2 - t.square())  # 1 - (1 - t^2)^2 without cancellation at small t
+        return ((1 - 2 * self.precision) * left + self.precision).sqrt()
+
+    def alpha_rate(self, t: Tensor) -> Tensor:
+        return -self._half_rate(t) / self.alpha(t)
+
+    def sigma_rate(self, t: Tensor) -> Tensor:
+        return self._half_rate(t) / self.sigma(t)
+
+    def time_of_ratio(self, ratio: Tensor) -> Tensor:
+        alpha_squared = 1 / (1 + ratio.square())
+        polynomial = ((alpha_squared - self.precision) / (1 - 2 * self.precision)).clamp(0, 1)
+        return (1 - polynomial.sqrt()).clamp(min=0).sqrt()
+
+    def _half_rate(self, t: Tensor) -> Tensor:
+        """d sigma^2 / dt / 2."""
+        return (1 - 2 * self.precision) * 2 * t * (1 - t.square())
+
+
+@dataclass(frozen=True)
+class Karras(GaussianProcess):
+    """x_t = x_0 + sigma noise, sigma^(1/rho) linear in t (Karras et al., arXiv:2206.00364, equation 5).
+
+    Equal steps of t are the steps of that paper. Data should be of order 0.5. The state at t = 0 still has the noise
+    of `sigma_min`.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        low, high = self._roots()
+        return (low + t * (high - low)) ** self.rho
+
+    def alpha_rate(self, t: Tensor) -> Tensor:
+        return torch.zeros_like(t)
+
+    def sigma_rate(self, t: Tensor) -> Tensor:
+        low, high = self._roots()
+        return self.rho * (high - low) * (low + t * (high - low)) ** (self.rho - 1)
+
+    def time_of_ratio(self, ratio: Tensor) -> Tensor:
+        low, high = self._roots()
+        return ((ratio ** (1 / self.rho) - low) / (high - low)).clamp(0, 1)
+
+    def _roots(self) -> tuple[float, float]:
+        return self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)

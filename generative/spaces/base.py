@@ -19,7 +19,7 @@ class Space(ABC):
 
     @abstractmethod
     def project(self, x: Tensor, mask: Tensor) -> Tensor:
-        """The point of the space that belongs to x (samples, nodes, *shape); `mask` (samples, nodes) marks the nodes."""
+        """The point of the space that belongs to x; `mask` (samples, nodes) marks the nodes, the rest becomes zero."""
 
 
 class Manifold(Space, ABC):

@@ -1,0 +1,20 @@
+"""Samplers by name: one algorithm a file."""
+
+from __future__ import annotations
+
+from atomsml.generative.samplers.adaptive import Adaptive
+from atomsml.generative.samplers.base import Sampler
+from atomsml.generative.samplers.ddim import DDIM
+from atomsml.generative.samplers.ddpm import DDPM
+from atomsml.generative.samplers.euler import Euler
+from atomsml.generative.samplers.heun import Heun
+from atomsml.generative.samplers.predictor_corrector import PredictorCorrector
+
+SAMPLERS: dict[str, type[Sampler]] = {
+    "ddpm": DDPM,
+    "ddim": DDIM,
+    "euler": Euler,
+    "heun": Heun,
+    "adaptive": Adaptive,
+    "predictor-corrector": PredictorCorrector,
+}

@@ -1,0 +1,104 @@
+"""Stochastic steps as long as a tolerance allows (Jolicoeur-Martineau et al., arXiv:2105.14080, algorithm 1).
+
+    x'  = x - h drift(x, t) + sqrt(h) g(t) z                          Euler-Maruyama
+    x~  = x - h drift(x', t - h) + sqrt(h) g(t - h) z
+    x'' = (x' + x~) / 2                                               stochastic improved Euler
+    E   = | (x' - x'') / max(atol, rtol |x'|, rtol |x'_before|) | / sqrt(n)
+
+A step is taken, to x'', where E <= 1; then and otherwise h <- min(t, safety h E^-power). The drift of the reverse
+equation, f x - g^2 score, is written as velocity - g^2 score / 2, which is also right for other g than the one of f.
+Every sample has its own t and h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from atomsml.generative.fields import Fields, Predict, State
+from atomsml.generative.noise import SampleNoise
+from atomsml.generative.processes.base import Process, per_sample
+from atomsml.generative.processes.gaussian import GaussianProcess
+from atomsml.generative.samplers.base import Sampler, process_of, project
+from atomsml.generative.samplers.ddim import DDIM
+from atomsml.generative.spaces.base import VectorSpace
+
+
+@dataclass(frozen=True)
+class Adaptive(Sampler):
+    """Two predictions for every step that is tried; of the times, only the first and the last matter.
+
+    The equation is solved until `end`, where the score is still bounded; the rest is one deterministic step.
+
+    Raises:
+        ValueError: a prediction is not finite.
+    """
+
+    allowed: ClassVar[type[Process]] = GaussianProcess
+
+    rtol: float = 0.02
+    atol: float = 0.01  # in units of the data
+    first_step: float = 0.01
+    safety: float = 0.9
+    power: float = 0.9
+    end: float = 1e-3
+
+    def run(self, predict: Predict, fields: Fields, state: State, times: Tensor, noise: SampleNoise) -> Iterator[State]:
+        end = max(self.end, times[-1].item())
+        left = (times[0] - end).repeat(len(noise))  # exactly zero after a step of this length
+        h = left.clamp(max=self.first_step)
+        before = state
+        while bool((active := h > 0).any()):
+            low, high = self._trial(predict, fields, state, end + left, h, noise, active)
+            error = self._error(fields, low, high, before, noise)
+            if not bool(error.isfinite().all()):
+                raise ValueError("the prediction of the data is not finite; the model cannot be sampled from")
+            taken = active & (error <= 1)
+            state = _where(taken, project(fields, high, noise), state)
+            before = _where(taken, low, before)
+            left = torch.where(taken, left - h, left)
+            h = torch.minimum(left, self.safety * h * error.clamp(min=1e-6) ** -self.power)
+            yield state
+        last = times[-1].expand(len(noise))
+        if times[-1] < end:
+            yield project(fields, DDIM().step(predict, fields, state, end + left, last, noise, 1), noise)
+
+    def _trial(
+        self, predict: Predict, fields: Fields, state: State, t: Tensor, h: Tensor, noise: SampleNoise, where: Tensor
+    ) -> tuple[State, State]:
+        """x' and x'' at t - h."""
+        z = {name: noise(field.space, where) for name, field in fields.items()}
+        low = _euler_maruyama(fields, state, state, predict(state, t), t, h, z)
+        other = _euler_maruyama(fields, state, low, predict(low, t - h), t - h, h, z)
+        return low, {name: (low[name] + other[name]) / 2 for name in fields}
+
+    def _error(self, fields: Fields, low: State, high: State, before: State, noise: SampleNoise) -> Tensor:
+        """(samples,) E, over all fields."""
+        total, count = torch.zeros_like(noise.mask[:, 0], dtype=noise.dtype), 0
+        for name in fields:
+            scale = torch.maximum(low[name].abs(), before[name].abs())
+            difference = (low[name] - high[name]) / (self.rtol * scale).clamp(min=self.atol)
+            total = total + difference.square().flatten(1).sum(dim=1)
+            count += low[name][0, 0].numel()
+        return (total / (count * noise.mask.sum(dim=1))).sqrt()
+
+
+def _euler_maruyama(fields: Fields, start: State, at: State, data: State, t: Tensor, h: Tensor, z: State) -> State:
+    """A step of length h from `start`, with the coefficients of `at` and t."""
+    ends = {}
+    for name, field in fields.items():
+        process, x = process_of(field, GaussianProcess), at[name]
+        assert isinstance(field.space, VectorSpace)
+        diffusion = process.diffusion(t)
+        minus_score = process.noise(x, data[name], t) / per_sample(process.sigma(t), x)
+        drift = process.velocity(field.space, x, data[name], t) + per_sample(diffusion / 2, x) * minus_score
+        ends[name] = start[name] - per_sample(h, x) * drift + per_sample((h * diffusion).sqrt(), x) * z[name]
+    return ends
+
+
+def _where(chosen: Tensor, new: State, old: State) -> State:
+    return {name: torch.where(per_sample(chosen, old[name]), new[name], old[name]) for name in old}

@@ -1,0 +1,33 @@
+"""The predicted data with the predicted noise, put together anew: x_s = alpha_s data + sigma_s noise.
+
+(Song et al., arXiv:2010.02502, equation 12 with its sigma = 0.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from atomsml.generative.fields import Fields, Predict, State
+from atomsml.generative.noise import SampleNoise
+from atomsml.generative.processes.base import Process
+from atomsml.generative.processes.gaussian import GaussianProcess
+from atomsml.generative.samplers.base import GridSampler, process_of
+
+
+@dataclass(frozen=True)
+class DDIM(GridSampler):
+    """One prediction a step and no noise; with linear interpolation it is Euler's method."""
+
+    allowed: ClassVar[type[Process]] = GaussianProcess
+
+    def step(
+        self, predict: Predict, fields: Fields, state: State, t: Tensor, s: Tensor, noise: SampleNoise, steps: int
+    ) -> State:
+        data = predict(state, t)
+        return {
+            name: process_of(field, GaussianProcess).deterministic(state[name], data[name], t, s)
+            for name, field in fields.items()
+        }
