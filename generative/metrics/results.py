@@ -1,0 +1,87 @@
+"""What suites return: metrics with confidence intervals, and why each molecule failed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+NORMAL_QUANTILE = 1.959963984540054  # of 97.5 %
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number, its 95 % confidence interval, and how many molecules it is about."""
+
+    value: float  # NaN where `of` is 0
+    low: float
+    high: float
+    of: int
+    unit: str = ""  # "" for fractions
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON has no NaN: null instead."""
+        return {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """What a suite found."""
+
+    version: str
+    thresholds: Mapping[str, Any]  # what its numbers depend on
+    metrics: Mapping[str, Metric]
+    failures: tuple[str, ...]  # of each molecule: why it failed, "" if it did not
+    types: Mapping[str, Metric] = field(default_factory=dict)  # the same metric of each kind of bond, angle and torsion
+
+    def to_json(self) -> dict[str, Any]:
+        """Without the failures, which are as many as the molecules."""
+        metrics = {name: metric.to_json() for name, metric in self.metrics.items()}
+        types = {name: metric.to_json() for name, metric in self.types.items()}
+        described = {"version": self.version, "thresholds": dict(self.thresholds), "metrics": metrics}
+        return described | ({"types": types} if types else {})
+
+
+def fraction(count: int, of: int) -> Metric:
+    """A fraction with Wilson's interval (J. Am. Stat. Assoc. 22, 209 (1927)): `count` of `of` independent molecules.
+
+    (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+    """
+    if of == 0:
+        return Metric(math.nan, math.nan, math.nan, 0)
+    p, z2 = count / of, NORMAL_QUANTILE**2
+    centre, spread = p + z2 / (2 * of), NORMAL_QUANTILE * math.sqrt(p * (1 - p) / of + z2 / (4 * of**2))
+    # at p = 0 and 1 an end of the interval is p, but for rounding
+    low, high = (centre - spread) / (1 + z2 / of), (centre + spread) / (1 + z2 / of)
+    return Metric(p, 0.0 if count == 0 else low, 1.0 if count == of else high, of)
+
+
+def bootstrap(statistic: Callable[[np.ndarray], float], of: int, resamples: int = RESAMPLES) -> np.ndarray:
+    """(resamples,) `statistic` of molecules drawn with replacement: it gets how often each was drawn, (of,) counts."""
+    rng = np.random.default_rng(0)
+    return np.array([statistic(np.bincount(rng.integers(of, size=of), minlength=of)) for _ in range(resamples)])
+
+
+def quantile(values: np.ndarray, level: float, unit: str) -> Metric:
+    """A quantile of one number for each molecule, with the percentile interval of the bootstrap."""
+    if len(values) == 0:
+        return Metric(math.nan, math.nan, math.nan, 0, unit)
+    draws = bootstrap(lambda counts: float(np.quantile(np.repeat(values, counts), level)), len(values))
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Metric(float(np.quantile(values, level)), float(low), float(high), len(values), unit)
+
+
+def ratio(parts: np.ndarray, sizes: np.ndarray) -> Metric:
+    """sum(parts) / sum(sizes) over molecules, with the percentile interval of the bootstrap.
+
+    The atoms of a molecule are stable or not together: as independent ones they would make the interval too narrow.
+    """
+    if sizes.sum() == 0:
+        return Metric(math.nan, math.nan, math.nan, 0)
+    draws = bootstrap(lambda counts: float(counts @ parts) / max(float(counts @ sizes), 1.0), len(parts))
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Metric(float(parts.sum() / sizes.sum()), float(low), float(high), len(parts))
