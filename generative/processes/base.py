@@ -18,7 +18,7 @@ class Process(ABC):
     reads as a prediction of it: of categories, their probabilities.
     """
 
-    spaces: ClassVar[type[Space]]  # where it is defined
+    spaces: ClassVar[type]  # of space: where it is defined
 
     @abstractmethod
     def prior(self, space: Space, noise: SampleNoise) -> Tensor:
@@ -36,7 +36,7 @@ class Process(ABC):
 class Flow(Process, ABC):
     """A process that moves along lines: x_t is a function of the data and of one draw of noise, with a velocity."""
 
-    spaces: ClassVar[type[Space]] = Manifold
+    spaces: ClassVar[type] = Manifold
 
     @abstractmethod
     def interpolate(self, space: Manifold, data: Tensor, noise: Tensor, t: Tensor) -> Tensor:

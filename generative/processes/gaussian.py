@@ -28,7 +28,7 @@ from atomsml.generative.spaces.base import Manifold, Space, VectorSpace
 class GaussianProcess(Flow, ABC):
     """alpha falls, sigma / alpha rises strictly; both are functions of t of any shape."""
 
-    spaces: ClassVar[type[Space]] = VectorSpace
+    spaces: ClassVar[type] = VectorSpace
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor: ...
@@ -155,13 +155,12 @@ class PolynomialVP(GaussianProcess):
 
 @dataclass(frozen=True)
 class Karras(GaussianProcess):
-    """x_t = x_0 + sigma noise, sigma^(1/rho) linear in t (Karras et al., arXiv:2206.00364, equation 5).
+    """x_t = x_0 + sigma_max t noise (Karras et al., arXiv:2206.00364): the signal keeps its size, of order 0.5.
 
-    Equal steps of t are the steps of that paper. Data should be of order 0.5. The state at t = 0 still has the noise
-    of `sigma_min`.
+    Time is proportional to sigma, as in that paper; steps must be those of `times`.
     """
 
-    sigma_min: float = 0.002
+    sigma_min: float = 0.002  # of the last state before data
     sigma_max: float = 80.0
     rho: float = 7.0
 
@@ -169,19 +168,19 @@ class Karras(GaussianProcess):
         return torch.ones_like(t)
 
     def sigma(self, t: Tensor) -> Tensor:
-        low, high = self._roots()
-        return (low + t * (high - low)) ** self.rho
+        return self.sigma_max * t
 
     def alpha_rate(self, t: Tensor) -> Tensor:
         return torch.zeros_like(t)
 
     def sigma_rate(self, t: Tensor) -> Tensor:
-        low, high = self._roots()
-        return self.rho * (high - low) * (low + t * (high - low)) ** (self.rho - 1)
+        return torch.full_like(t, self.sigma_max)
 
     def time_of_ratio(self, ratio: Tensor) -> Tensor:
-        low, high = self._roots()
-        return ((ratio ** (1 / self.rho) - low) / (high - low)).clamp(0, 1)
+        return (ratio / self.sigma_max).clamp(max=1)
 
-    def _roots(self) -> tuple[float, float]:
-        return self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+    def times(self, steps: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
+        """(steps + 1,) sigma^(1/rho) falls in equal steps to sigma_min, then 0 (equation 5); divided by sigma_max."""
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        sigma = torch.linspace(high, low, steps, dtype=dtype, device=device) ** self.rho
+        return torch.cat([sigma / sigma[0], sigma.new_zeros(1)])

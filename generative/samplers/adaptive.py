@@ -21,9 +21,9 @@ from torch import Tensor
 
 from atomsml.generative.fields import Fields, Predict, State
 from atomsml.generative.noise import SampleNoise
-from atomsml.generative.processes.base import Process, per_sample
+from atomsml.generative.processes.base import per_sample
 from atomsml.generative.processes.gaussian import GaussianProcess
-from atomsml.generative.samplers.base import Sampler, process_of, project
+from atomsml.generative.samplers.base import Sampler, gaussian, project
 from atomsml.generative.samplers.ddim import DDIM
 from atomsml.generative.spaces.base import VectorSpace
 
@@ -32,23 +32,25 @@ from atomsml.generative.spaces.base import VectorSpace
 class Adaptive(Sampler):
     """Two predictions for every step that is tried; of the times, only the first and the last matter.
 
-    The equation is solved until `end`, where the score is still bounded; the rest is one deterministic step.
+    The equation is solved until sigma / alpha = `end` in all fields, where the score is still bounded; the rest is one
+    deterministic step.
 
     Raises:
         ValueError: a prediction is not finite.
     """
 
-    allowed: ClassVar[type[Process]] = GaussianProcess
+    allowed: ClassVar[type] = GaussianProcess
 
     rtol: float = 0.02
     atol: float = 0.01  # in units of the data
     first_step: float = 0.01
     safety: float = 0.9
     power: float = 0.9
-    end: float = 1e-3
+    end: float = 0.002
 
     def run(self, predict: Predict, fields: Fields, state: State, times: Tensor, noise: SampleNoise) -> Iterator[State]:
-        end = max(self.end, times[-1].item())
+        ends = [gaussian(field).time_of_ratio(times.new_tensor(self.end)) for field in fields.values()]
+        end = torch.stack([*ends, times[-1]]).max()
         left = (times[0] - end).repeat(len(noise))  # exactly zero after a step of this length
         h = left.clamp(max=self.first_step)
         before = state
@@ -91,7 +93,7 @@ def _euler_maruyama(fields: Fields, start: State, at: State, data: State, t: Ten
     """A step of length h from `start`, with the coefficients of `at` and t."""
     ends = {}
     for name, field in fields.items():
-        process, x = process_of(field, GaussianProcess), at[name]
+        process, x = gaussian(field), at[name]
         assert isinstance(field.space, VectorSpace)
         diffusion = process.diffusion(t)
         minus_score = process.noise(x, data[name], t) / per_sample(process.sigma(t), x)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from atomsml.generative.fields import Field, Fields, Predict, State
 from atomsml.generative.noise import SampleNoise
-from atomsml.generative.processes.base import Process
-
-P = TypeVar("P", bound=Process)
+from atomsml.generative.processes.gaussian import GaussianProcess
 
 
 class Sampler(ABC):
     """An algorithm that turns the state at t = 1 into one at t = 0."""
 
-    allowed: ClassVar[type[Process]]  # it takes fields with such processes
+    allowed: ClassVar[type]  # of process: it takes fields with such processes
 
     def sample(
         self, predict: Predict, fields: Fields, state: State, times: Tensor, noise: SampleNoise
@@ -74,7 +72,7 @@ def time_grid(steps: int, dtype: torch.dtype = torch.float32, device: torch.devi
     return torch.linspace(1, 0, steps + 1, dtype=dtype, device=device)
 
 
-def process_of(field: Field, kind: type[P]) -> P:
-    """The process of a field that `Sampler.sample` has found to be of this kind."""
-    assert isinstance(field.process, kind)
+def gaussian(field: Field) -> GaussianProcess:
+    """The process of a field that `Sampler.sample` has found to be Gaussian."""
+    assert isinstance(field.process, GaussianProcess)
     return field.process

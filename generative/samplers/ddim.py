@@ -12,22 +12,18 @@ from torch import Tensor
 
 from atomsml.generative.fields import Fields, Predict, State
 from atomsml.generative.noise import SampleNoise
-from atomsml.generative.processes.base import Process
 from atomsml.generative.processes.gaussian import GaussianProcess
-from atomsml.generative.samplers.base import GridSampler, process_of
+from atomsml.generative.samplers.base import GridSampler, gaussian
 
 
 @dataclass(frozen=True)
 class DDIM(GridSampler):
     """One prediction a step and no noise; with linear interpolation it is Euler's method."""
 
-    allowed: ClassVar[type[Process]] = GaussianProcess
+    allowed: ClassVar[type] = GaussianProcess
 
     def step(
         self, predict: Predict, fields: Fields, state: State, t: Tensor, s: Tensor, noise: SampleNoise, steps: int
     ) -> State:
         data = predict(state, t)
-        return {
-            name: process_of(field, GaussianProcess).deterministic(state[name], data[name], t, s)
-            for name, field in fields.items()
-        }
+        return {name: gaussian(field).deterministic(state[name], data[name], t, s) for name, field in fields.items()}

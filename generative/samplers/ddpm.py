@@ -12,16 +12,16 @@ from torch import Tensor
 
 from atomsml.generative.fields import Fields, Predict, State
 from atomsml.generative.noise import SampleNoise
-from atomsml.generative.processes.base import Process, per_sample
+from atomsml.generative.processes.base import per_sample
 from atomsml.generative.processes.gaussian import GaussianProcess
-from atomsml.generative.samplers.base import GridSampler, process_of
+from atomsml.generative.samplers.base import GridSampler, gaussian
 
 
 @dataclass(frozen=True)
 class DDPM(GridSampler):
     """One prediction and fresh noise in every step; its error falls like 1 / steps, from a higher level than DDIM's."""
 
-    allowed: ClassVar[type[Process]] = GaussianProcess
+    allowed: ClassVar[type] = GaussianProcess
 
     def step(
         self, predict: Predict, fields: Fields, state: State, t: Tensor, s: Tensor, noise: SampleNoise, steps: int
@@ -29,6 +29,6 @@ class DDPM(GridSampler):
         data = predict(state, t)
         stepped = {}
         for name, field in fields.items():
-            mean, std = process_of(field, GaussianProcess).posterior(state[name], data[name], t, s)
+            mean, std = gaussian(field).posterior(state[name], data[name], t, s)
             stepped[name] = mean + per_sample(std, mean) * noise(field.space)
         return stepped

@@ -17,7 +17,7 @@ from atomsml.generative.samplers.base import GridSampler
 class Euler(GridSampler):
     """One prediction a step; its error falls like 1 / steps."""
 
-    allowed: ClassVar[type[Process]] = Process
+    allowed: ClassVar[type] = Process
 
     def step(
         self, predict: Predict, fields: Fields, state: State, t: Tensor, s: Tensor, noise: SampleNoise, steps: int

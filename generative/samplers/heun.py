@@ -15,9 +15,9 @@ from torch import Tensor
 
 from atomsml.generative.fields import Field, Fields, Predict, State
 from atomsml.generative.noise import SampleNoise
-from atomsml.generative.processes.base import Flow, Process, per_sample
+from atomsml.generative.processes.base import Flow, per_sample
 from atomsml.generative.processes.gaussian import GaussianProcess
-from atomsml.generative.samplers.base import GridSampler, process_of
+from atomsml.generative.samplers.base import GridSampler
 from atomsml.generative.spaces.base import Manifold
 
 
@@ -29,7 +29,7 @@ class Heun(GridSampler):
         ValueError: churn of a process that is not Gaussian, or of fields with different processes.
     """
 
-    allowed: ClassVar[type[Process]] = Flow
+    allowed: ClassVar[type] = Flow
 
     churn: float = 0.0  # S_churn; 0 is the ordinary differential equation
     churn_from: float = 0.05  # S_tmin, a ratio sigma / alpha
@@ -78,11 +78,13 @@ def _space(field: Field) -> Manifold:
     return field.space
 
 
+def _flow(field: Field) -> Flow:
+    assert isinstance(field.process, Flow)
+    return field.process
+
+
 def _velocities(fields: Fields, state: State, data: State, t: Tensor) -> State:
-    return {
-        name: process_of(field, Flow).velocity(_space(field), state[name], data[name], t)
-        for name, field in fields.items()
-    }
+    return {name: _flow(field).velocity(_space(field), state[name], data[name], t) for name, field in fields.items()}
 
 
 def _moved(fields: Fields, state: State, velocities: State, dt: Tensor) -> State:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from atomsml.generative.fields import Fields, Predict, State
 from atomsml.generative.noise import SampleNoise
-from atomsml.generative.processes.base import Process, per_sample
+from atomsml.generative.processes.base import per_sample
 from atomsml.generative.processes.gaussian import GaussianProcess
-from atomsml.generative.samplers.base import GridSampler, process_of, project
+from atomsml.generative.samplers.base import GridSampler, gaussian, project
 from atomsml.generative.samplers.ddpm import DDPM
 
 
@@ -25,7 +25,7 @@ from atomsml.generative.samplers.ddpm import DDPM
 class PredictorCorrector(GridSampler):
     """Two predictions a step, one in the last to t = 0; the variance it leaves is too large by a fraction < r^2."""
 
-    allowed: ClassVar[type[Process]] = GaussianProcess
+    allowed: ClassVar[type] = GaussianProcess
 
     signal_to_noise: float = 0.16  # r
 
@@ -38,7 +38,7 @@ class PredictorCorrector(GridSampler):
         data = predict(state, s)
         corrected = {}
         for name, field in fields.items():
-            process = process_of(field, GaussianProcess)
+            process = gaussian(field)
             sigma = process.sigma(s)
             # epsilon score = -2 r^2 sigma noise
             drift = -per_sample(2 * self.signal_to_noise**2 * sigma, data[name]) * process.noise(
