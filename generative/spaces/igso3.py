@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 _DEGREES = 10
-_GRID = 2048  # angles on which a distribution function is tabulated: its quantiles are right to about 1e-6 sigma
+_GRID = 2048  # angles on which a distribution function is tabulated, up to ten sigma
 
 
 def log_density(angle: Tensor, sigma: Tensor) -> Tensor:
@@ -51,25 +51,23 @@ def score_factor(angle: Tensor, sigma: Tensor) -> Tensor:
     return torch.where(s < 1, by_images, slope / value).to(angle.dtype)
 
 
-def sample(normal: Tensor, sigma: Tensor) -> Tensor:
-    """Rotation vectors (samples, nodes, 3) distributed with the sigma (samples,) of their sample.
+def from_uniform(vectors: Tensor, sigma: Tensor) -> Tensor:
+    """Rotation vectors of uniform rotations (samples, nodes, 3), shortened to those of the sigma (samples,) given.
 
-    `normal` (samples, nodes, 3) are standard normal numbers. Their direction becomes the axis; their length, by the
-    distribution function of the angle, becomes the angle (so small sigma gives sigma * normal).
+    The axis stays; the angle goes from one distribution, (w - sin w) / pi, to the same quantile of the other.
     """
     s = sigma.double()
     top = (10 * s).clamp_max(math.pi)
-    angles = top[:, None] * torch.linspace(0, 1, _GRID, dtype=s.dtype, device=s.device)  # (samples, grid)
-    density = torch.exp(log_density(angles, s[:, None])) * (1 - torch.cos(angles)) / math.pi
+    grid = top[:, None] * torch.linspace(0, 1, _GRID, dtype=s.dtype, device=s.device)  # (samples, grid)
+    density = torch.exp(log_density(grid, s[:, None])) * (1 - torch.cos(grid))
     cells = (density[:, 1:] + density[:, :-1]) / 2
     cdf = torch.nn.functional.pad(cells.cumsum(dim=1), (1, 0))
-    length = torch.linalg.vector_norm(normal.double(), dim=-1)  # (samples, nodes), with the distribution of chi_3:
-    level = torch.erf(length / math.sqrt(2)) - math.sqrt(2 / math.pi) * length * torch.exp(-length.square() / 2)
-    level = level * cdf[:, -1:]
+    uniform = torch.linalg.vector_norm(vectors.double(), dim=-1)  # (samples, nodes)
+    level = (uniform - torch.sin(uniform)) / math.pi * cdf[:, -1:]
     cell = (torch.searchsorted(cdf, level, right=True) - 1).clamp(0, _GRID - 2)
     below, inside = cdf.gather(1, cell), cells.gather(1, cell)
     angle = (cell + (level - below) / inside) * top[:, None] / (_GRID - 1)
-    return (angle / length.clamp_min(1e-300))[..., None].to(normal.dtype) * normal
+    return (angle / uniform.clamp_min(1e-300))[..., None].to(vectors.dtype) * vectors
 
 
 def _series(w: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
