@@ -14,6 +14,9 @@ The file's metadata key "atomsml" holds the JSON object; `potential` fills the f
 Nothing in a file is executed. A file is not trusted either: keys and types of the config are checked, a model that
 would need far more memory than its file holds numbers is not built, and names, types and shapes of the tensors must be
 those of the model.
+
+A generator is kept in the same way, by `atomsml.generative.modelfile`: its `kind` is GENERATOR, its architecture one
+of `atomsml.generative.GENERATORS`, and it has neither references nor a cutoff.
 """
 
 from __future__ import annotations
@@ -22,12 +25,14 @@ import dataclasses
 import hashlib
 import json
 import reprlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from atomsml.config import config_from_json
@@ -36,7 +41,12 @@ from atomsml.potential import Potential
 FORMAT = 1
 MODELS_FOLDER = Path(__file__).parent / "models"
 
-_REQUIRED_KEYS = ("format", "architecture", "config", "elements", "references", "cutoff")
+GENERATOR = "molecule generator"  # the kind of a model that draws molecules; any other is a potential
+
+Model = TypeVar("Model", bound=nn.Module)
+
+_REQUIRED_KEYS = ("format", "architecture", "config", "elements")
+_REQUIRED_OF_POTENTIALS = (*_REQUIRED_KEYS, "references", "cutoff")
 _DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "I32": torch.int32, "BOOL": torch.bool}
 
 
@@ -50,45 +60,68 @@ def save(potential: Potential, path: str | Path, metadata: dict[str, Any]) -> No
         ValueError: an architecture that could not be loaded again, or metadata that JSON cannot hold.
         OSError: the file cannot be written.
     """
-    from atomsml.io import write_atomically
-
-    path = Path(path)
-    description = {
-        "name": path.stem,
-        "kind": "unspecified",
-        "references_kind": "given",
-        **metadata,
-        **_describe(potential),
-    }
-    try:
-        text = json.dumps(description, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"model metadata must be plain JSON without NaN: {error}") from None
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in potential.state_dict().items()}
-    # not save_file, which makes files that no other user may read
-    content = serialize(tensors, metadata={"atomsml": text})
-    write_atomically(path, lambda beside: beside.write_bytes(content))
+    about = {"name": Path(path).stem, "kind": "unspecified", "references_kind": "given"}
+    write_model(potential, path, {**about, **metadata, **_describe(potential)})
 
 
 def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> Potential:
     """The potential of an embedded name or of a file, in the precision in which it was saved, ready to evaluate.
 
     Raises:
-        ValueError: no such model, or a file that is no (complete, known, consistent) model file; says which.
+        ValueError: no such model, one that is no potential, or a file that is no (complete, known, consistent) model
+            file; says which.
     """
     path = find_model(name_or_path)
     description = read_metadata(path)
+    if description.get("kind") == GENERATOR:
+        raise ValueError(
+            f"{name_or_path} is a {GENERATOR}, not a potential; draw molecules with `atomsml generate molecules "
+            f"--model {name_or_path}`, or choose a potential (`atomsml models` lists both)"
+        )
     model_class, config = _architecture(path, description)
+    potential = build_within_budget(path, lambda: model_class(config))
+    potential.cast(check_tensors(path, potential))
+    load_tensors(path, potential)
+    return potential.eval().to(device)
+
+
+def write_model(model: nn.Module, path: str | Path, description: dict[str, Any]) -> None:
+    """Write the tensors and the description of any model; the file appears under `path` only once it is complete.
+
+    Raises:
+        ValueError: a description that JSON cannot hold.
+        OSError: the file cannot be written.
+    """
+    from atomsml.io import write_atomically
+
+    try:
+        text = json.dumps(description, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"model metadata must be plain JSON without NaN: {error}") from None
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    # not save_file, which makes files that no other user may read
+    content = serialize(tensors, metadata={"atomsml": text})
+    write_atomically(path, lambda beside: beside.write_bytes(content))
+
+
+def build_within_budget(path: Path, build: Callable[[], Model]) -> Model:
+    """What `build` makes, unless it asks for far more memory than the file at `path` holds numbers.
+
+    Raises:
+        ValueError: it does, or the model refuses its config.
+    """
     try:
         with torch.random.fork_rng(devices=[]), _Budget(4 * path.stat().st_size + 10_000_000):
-            potential = model_class(config)
+            return build()
     except (ValueError, TypeError, OverflowError, RuntimeError) as error:  # torch uses them all
         raise ValueError(f"model file {path} has an impossible config: {_first_line(error)}") from None
-    potential.cast(_check_tensors(path, potential))
+
+
+def load_tensors(path: Path, model: nn.Module) -> None:
+    """Put the tensors of a file, which `check_tensors` has compared, into a model."""
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name).clone() for name in potential.state_dict()}
-    potential.load_state_dict(tensors, assign=True)  # as they were saved; copies could round float64 buffers
-    return potential.eval().to(device)
+        tensors = {name: file.get_tensor(name).clone() for name in model.state_dict()}
+    model.load_state_dict(tensors, assign=True)  # as they were saved; copies could round float64 buffers
 
 
 def read_metadata(name_or_path: str | Path) -> dict[str, Any]:
@@ -114,7 +147,8 @@ def read_metadata(name_or_path: str | Path) -> dict[str, Any]:
     version = description.get("format")
     if isinstance(version, int) and version > FORMAT:
         raise ValueError(f"model file {path} has format {version}, this atomsml reads up to {FORMAT}; update atomsml")
-    missing = [key for key in _REQUIRED_KEYS if key not in description]
+    required = _REQUIRED_KEYS if description.get("kind") == GENERATOR else _REQUIRED_OF_POTENTIALS
+    missing = [key for key in required if key not in description]
     if missing or version != FORMAT:
         what = f"lacks {', '.join(missing)}" if missing else f"has an unknown format {reprlib.repr(version)}"
         raise ValueError(f"model file {path}: its metadata {what}")
@@ -175,15 +209,33 @@ def _architecture(path: Path, description: dict[str, Any]) -> tuple[type[Potenti
     """The class and the checked config that a file names."""
     from atomsml.potentials import POTENTIALS
 
+    name = known_architecture(path, description, POTENTIALS)
+    return POTENTIALS[name], checked_config(path, description, POTENTIALS[name].Config)
+
+
+def known_architecture(path: Path, description: dict[str, Any], known: Iterable[str]) -> str:
+    """The architecture that a file names.
+
+    Raises:
+        ValueError: it is none of the known ones.
+    """
     architecture = description["architecture"]
-    if not isinstance(architecture, str) or architecture not in POTENTIALS:
+    if not isinstance(architecture, str) or architecture not in known:
         raise ValueError(
             f"model file {path} has an unknown architecture {reprlib.repr(architecture)}; "
-            f"this atomsml has {', '.join(POTENTIALS)}"
+            f"this atomsml has {', '.join(known)}"
         )
-    model_class = POTENTIALS[architecture]
+    return architecture
+
+
+def checked_config(path: Path, description: dict[str, Any], config_class: type[Any]) -> Any:
+    """The config that a file holds.
+
+    Raises:
+        ValueError: unknown keys, wrong types, or what the config class itself refuses.
+    """
     try:
-        return model_class, config_from_json(model_class.Config, description["config"])
+        return config_from_json(config_class, description["config"])
     except ValueError as error:
         raise ValueError(f"model file {path}: {_first_line(error)}") from None
 
@@ -213,9 +265,13 @@ class _Budget(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def _check_tensors(path: Path, potential: Potential) -> torch.dtype:
-    """Compare the tensors that a file declares with those of a model; returns the one dtype of its weights."""
-    wanted, weights = potential.state_dict(), dict(potential.named_parameters())
+def check_tensors(path: Path, model: nn.Module) -> torch.dtype:
+    """Compare the tensors that a file declares with those of a model; returns the one dtype of its weights.
+
+    Raises:
+        ValueError: one that lacks or is unexpected, or has another shape or type; names it.
+    """
+    wanted, weights = model.state_dict(), dict(model.named_parameters())
     with safe_open(path, framework="pt") as file:
         names = file.keys()
         declared = {name: file.get_slice(name) for name in names}

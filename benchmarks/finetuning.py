@@ -88,7 +88,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
         for _ in run.steps():
             pass
         seconds = time.process_time() - start
-        trained = sum(p.numel() for p in run.state.potential.parameters() if p.requires_grad)
+        trained = sum(p.numel() for p in run.state.model.parameters() if p.requires_grad)
         report(name, trained, seconds, load(folder / name / "model.safetensors"), test, old)
 
 

@@ -24,8 +24,9 @@ from atomsml.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from atomsml.training.base_run import Progress
     from atomsml.training.config import TrainingConfig
-    from atomsml.training.run import Progress, Run
+    from atomsml.training.run import Run
 
 DEFAULT_MINUTES = 60.0
 
@@ -232,7 +233,7 @@ def _describe(run: Run) -> Iterator[str]:
         yield f"{row['set']}: {row['structures']} structures with labels: {labels}"
     for warning in run.splits.warnings:
         yield f"warning: {warning}"
-    potential = run.state.potential
+    potential = run.state.model
     parameters = sum(p.numel() for p in potential.parameters() if p.requires_grad)
     yield (
         f"{run.config.model}: {parameters:,} weights to train, cutoff {potential.cutoff:g} A, references by "

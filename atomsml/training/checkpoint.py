@@ -21,13 +21,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from atomsml.training.loop import TrainingState
+from atomsml.training.loop import Model, TrainingState
 
 FORMAT = 1
-_COUNTERS = ("step", "epoch", "batch", "minutes", "best_loss", "loss_sum", "loss_steps")
+_COUNTERS = ("step", "epoch", "batch", "minutes", "best_loss", "loss_sum", "loss_steps", "norms")
 
 
-def save_checkpoint(state: TrainingState, path: Path, run: str) -> None:
+def save_checkpoint(state: TrainingState[Model], path: Path, run: str) -> None:
     """Write a checkpoint; `run` identifies what the run is about (data and config), which `load_checkpoint` compares.
 
     Raises:
@@ -38,7 +38,7 @@ def save_checkpoint(state: TrainingState, path: Path, run: str) -> None:
     remembered = state.optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
     plain: dict[str, dict[str, Any]] = {}
-    for prefix, model in (("model", state.potential), ("averaged", state.averaged)):
+    for prefix, model in (("model", state.model), ("averaged", state.averaged)):
         tensors |= {f"{prefix}/{name}": tensor for name, tensor in model.state_dict().items()}
     for index, entries in remembered["state"].items():
         for key, value in entries.items():
@@ -61,7 +61,7 @@ def save_checkpoint(state: TrainingState, path: Path, run: str) -> None:
     write_atomically(path, lambda beside: _write_through(beside, content))
 
 
-def load_checkpoint(state: TrainingState, path: Path, run: str) -> None:
+def load_checkpoint(state: TrainingState[Model], path: Path, run: str) -> None:
     """Put a freshly started `state` where a checkpoint left off.
 
     Raises:
@@ -73,7 +73,7 @@ def load_checkpoint(state: TrainingState, path: Path, run: str) -> None:
         raise ValueError(
             f"{path} belongs to a run with other data, model or loss; give the same, or start anew in another folder"
         )
-    for prefix, model in (("model", state.potential), ("averaged", state.averaged)):
+    for prefix, model in (("model", state.model), ("averaged", state.averaged)):
         model.load_state_dict(_under(f"{prefix}/", tensors))
     remembered: dict[int, dict[str, Any]] = {
         int(index): entries for index, entries in header["optimizer_plain"].items()
@@ -83,7 +83,7 @@ def load_checkpoint(state: TrainingState, path: Path, run: str) -> None:
         remembered.setdefault(int(index), {})[key] = tensor
     state.optimizer.load_state_dict({"state": remembered, "param_groups": header["optimizer_groups"]})
     state.plateau.restore(header["plateau"])
-    for name in _COUNTERS:
+    for name in header["counters"].keys() & set(_COUNTERS):  # an older checkpoint lacks what is newer
         setattr(state, name, header["counters"][name])
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from atomsml.config import config_from_json
 from atomsml.dataset import LabelKeys
 from atomsml.losses import LossConfig
+from atomsml.training.loop import FitConfig
 from atomsml.training.optimizers import OptimizerConfig
 from atomsml.training.schedules import ScheduleConfig
 
@@ -127,11 +128,21 @@ class TrainingConfig:
     seed: int = 0  # of weights and batches
 
     def __post_init__(self) -> None:
-        limits = [limit for limit in (self.max_minutes, self.max_epochs, self.max_steps) if limit is not None]
-        if any(limit <= 0 for limit in limits):
-            raise ValueError("max_minutes, max_epochs and max_steps must be positive")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must lie in 0 .. 1, got {self.ema_decay}")
+        check_limits(self)
+
+
+def check_limits(config: FitConfig) -> None:
+    """What every run asks of the numbers of its config.
+
+    Raises:
+        ValueError: names the field, the rule and the value.
+    """
+    for name in ("max_minutes", "max_epochs", "max_steps", "clip"):
+        value = getattr(config, name)
+        if isinstance(value, int | float) and not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
+    if not 0 <= config.ema_decay < 1:
+        raise ValueError(f"ema_decay must lie in 0 .. 1, got {config.ema_decay}")
 
 
 def read_values(path: str | Path) -> dict[str, Any]:
@@ -180,13 +191,18 @@ def _sources(name: str, value: Any, keys: LabelKeys) -> Any:
     return [{"keys": dataclasses.asdict(keys), **source} if isinstance(source, dict) else source for source in sources]
 
 
-def write_config(config: TrainingConfig) -> str:
-    """YAML that `read_values` reads back."""
+def write_config(config: Any) -> str:
+    """YAML of a config dataclass, which `read_values` reads back."""
     import yaml
 
-    plain = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples become lists
-    text: str = yaml.safe_dump(plain, sort_keys=False)
+    text: str = yaml.safe_dump(plain_config(config), sort_keys=False)
     return text
+
+
+def plain_config(config: Any) -> dict[str, Any]:
+    """A config dataclass as JSON has it: tuples become lists."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain
 
 
 def starter_config(architectures: Iterable[str]) -> str:
@@ -194,11 +210,12 @@ def starter_config(architectures: Iterable[str]) -> str:
     example = DataConfig(train=(SourceConfig("train.extxyz"),))
     lines = ["# Configuration of `atomsml train`; every key may be left out."]
     lines += [f"# Architectures, for the key model: {', '.join(architectures)}.", ""]
-    lines += _commented(TrainingConfig(data=example, max_minutes=60.0))
+    lines += commented_config(TrainingConfig(data=example, max_minutes=60.0))
     return "\n".join(lines) + "\n"
 
 
-def _commented(config: Any, indent: str = "") -> list[str]:
+def commented_config(config: Any, indent: str = "") -> list[str]:
+    """YAML lines of a config dataclass, each key with the comment of its field."""
     comments, hints = _field_comments(type(config)), typing.get_type_hints(type(config))
     lines = []
     for each in dataclasses.fields(config):
@@ -206,11 +223,11 @@ def _commented(config: Any, indent: str = "") -> list[str]:
         notes = [comments[each.name]] if each.name in comments else []
         if dataclasses.is_dataclass(value):
             notes = notes or [(type(value).__doc__ or "").partition("\n")[0].rstrip(".")]
-            lines += [f"{indent}{each.name}:  # {notes[0]}", *_commented(value, indent + "  ")]
+            lines += [f"{indent}{each.name}:  # {notes[0]}", *commented_config(value, indent + "  ")]
         elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
             lines.append(f"{indent}{each.name}:  # {notes[0]}")
             for item in value:
-                inner = _commented(item, indent + "    ")
+                inner = commented_config(item, indent + "    ")
                 lines += [f"{indent}  - {inner[0].lstrip()}", *inner[1:]]
         else:
             notes = [", ".join(_choices(hints[each.name])), *notes]

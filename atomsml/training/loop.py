@@ -1,8 +1,8 @@
 """The training loop: it yields after every step, so that the caller evaluates, logs, and saves.
 
-All that a run is made of is in TrainingState; a run that is stopped and restored from it takes the same steps, bit for
-bit on a CPU, as long as its limits are steps or epochs. Where a limit in minutes is given, the learning rate follows
-the clock.
+What is trained, and on what, is not its business: an Objective turns a batch into gradients. All that a run is made of
+is in TrainingState; a run that is stopped and restored from it takes the same steps, bit for bit on a CPU, as long as
+its limits are steps or epochs. Where a limit in minutes is given, the learning rate follows the clock.
 """
 
 from __future__ import annotations
@@ -10,28 +10,65 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Literal, Protocol, TypeVar
 
+import numpy as np
 import torch
+from torch import nn
 
-from atomsml.graph import AtomicGraph
-from atomsml.losses import LossConfig, loss_sums
-from atomsml.potential import Potential, Prediction, evaluate
-from atomsml.training.config import TrainingConfig
 from atomsml.training.distributed import World
-from atomsml.training.loader import Loader
-from atomsml.training.optimizers import build_optimizer
-from atomsml.training.schedules import Plateau, learning_rate_factor
+from atomsml.training.optimizers import OptimizerConfig, build_optimizer
+from atomsml.training.schedules import Plateau, ScheduleConfig, learning_rate_factor
+
+Clip = float | Literal["adaptive"]
+CLIP_HISTORY, CLIP_AFTER = 50, 20  # norms that adaptive clipping looks back on, and how many it waits for
+
+Model = TypeVar("Model", bound=nn.Module)
+Batch = TypeVar("Batch")
+Batch_co = TypeVar("Batch_co", covariant=True)
+Batch_contra = TypeVar("Batch_contra", contravariant=True)
+
+
+class FitConfig(Protocol):
+    """What the loop asks of the config of a run; its limits are null where there is none."""
+
+    @property
+    def optimizer(self) -> OptimizerConfig: ...
+    @property
+    def schedule(self) -> ScheduleConfig: ...
+    @property
+    def clip(self) -> Clip: ...  # largest norm of the gradient; see `largest_norm`
+    @property
+    def ema_decay(self) -> float: ...  # of the averaged weights
+    @property
+    def max_minutes(self) -> float | None: ...
+    @property
+    def max_epochs(self) -> int | None: ...
+    @property
+    def max_steps(self) -> int | None: ...
+
+
+class Batches(Protocol[Batch_co]):
+    """Passes over a data set, in an order that only the number of the epoch decides."""
+
+    def plan(self, epoch: int) -> Sequence[object]: ...  # one entry for each batch
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch_co]: ...  # from batch number `start`
+
+
+class Objective(Protocol[Model, Batch_contra]):
+    """What is minimised: adds its gradients to those of `state.model` and returns its value."""
+
+    def __call__(self, state: TrainingState[Model], batch: Batch_contra, done: float) -> float: ...
 
 
 @dataclass
-class TrainingState:
+class TrainingState(Generic[Model]):
     """Everything that changes while a run goes on."""
 
-    potential: Potential
-    averaged: Potential  # exponential moving average of the weights: the ones to keep
+    model: Model
+    averaged: Model  # exponential moving average of the weights: the ones to keep
     optimizer: torch.optim.Optimizer
     plateau: Plateau
     step: int = 0
@@ -41,14 +78,15 @@ class TrainingState:
     best_loss: float = math.inf  # of the averaged weights on the validation set
     loss_sum: float = 0.0  # of the steps since the last evaluation
     loss_steps: int = 0  # how many those are
+    norms: list[float] = field(default_factory=list)  # of the last gradients, clipped: the newest CLIP_HISTORY
 
     @staticmethod
-    def start(potential: Potential, config: TrainingConfig) -> TrainingState:
-        averaged = copy.deepcopy(potential).requires_grad_(False)
+    def start(model: Model, config: FitConfig) -> TrainingState[Model]:
+        averaged = copy.deepcopy(model).requires_grad_(False)
         optimizer = build_optimizer(
-            [(name, p) for name, p in potential.named_parameters() if p.requires_grad], config.optimizer
+            [(name, p) for name, p in model.named_parameters() if p.requires_grad], config.optimizer
         )
-        return TrainingState(potential, averaged, optimizer, Plateau(config.schedule))
+        return TrainingState(model, averaged, optimizer, Plateau(config.schedule))
 
 
 @dataclass(frozen=True)
@@ -59,42 +97,44 @@ class Step:
     epoch: int  # from 0
     learning_rate: float
     loss: float  # of the batch
-    stage: int  # 1 or 2
+    done: float  # fraction of the run before it, 0 .. 1
     ends_epoch: bool
 
 
 class NonFiniteLoss(ValueError):
-    """The loss or its gradient became NaN or infinite; `graph` is the batch at which it happened."""
+    """The loss or its gradient became NaN or infinite; `batch` is where it happened."""
 
-    def __init__(self, message: str, graph: AtomicGraph | None) -> None:
+    def __init__(self, message: str, batch: object) -> None:
         super().__init__(message)
-        self.graph = graph
+        self.batch = batch
 
 
 def fit(
-    state: TrainingState, loader: Loader, config: TrainingConfig, stress: bool = False, world: World | None = None
+    state: TrainingState[Model],
+    batches: Batches[Batch],
+    config: FitConfig,
+    objective: Objective[Model, Batch],
+    world: World | None = None,
 ) -> Iterator[Step]:
-    """Train `state.potential` in place, from where `state` stands, until a limit of the config is reached.
-
-    `stress` says whether any structure has a stress label, which otherwise would be computed for nothing.
+    """Train `state.model` in place, from where `state` stands, until a limit of the config is reached.
 
     Raises:
         NonFiniteLoss: the state is that after the last good step.
     """
     world = world or World()
-    _warm_up(state, loader, config, stress, world)
+    # let kernels compile, at their first call, before the clock starts
+    objective(state, next(batches.epoch(state.epoch, state.batch)), 0.0)
     began = time.monotonic() - 60 * state.minutes
     while True:
-        batches = len(loader.plan(state.epoch))
-        for graph in loader.epoch(state.epoch, state.batch):
-            done = progress(state, config, batches)
+        count = len(batches.plan(state.epoch))
+        for batch in batches.epoch(state.epoch, state.batch):
+            done = progress(state, config, count)
             if done >= 1:
                 return
-            stage = stage_at(done, config)
             rate = learning_rate_factor(config.schedule, done) * state.plateau.factor * config.optimizer.learning_rate
             for group in state.optimizer.param_groups:
                 group["lr"] = rate
-            value = _step(state, graph, loss_at(stage, config), config, stress, world)
+            value = _step(state, batch, config, objective, done)
             state.step += 1
             state.batch += 1
             state.loss_sum += value
@@ -102,13 +142,13 @@ def fit(
             _update_average(state, config.ema_decay)
             # after the step, so that the caller sees the last one for what it is, and evaluates
             state.minutes = world.same((time.monotonic() - began) / 60)
-            number, epoch, ends = state.step, state.epoch, state.batch == batches
+            number, epoch, ends = state.step, state.epoch, state.batch == count
             if ends:  # before the yield, so that a checkpoint taken there goes on with the next epoch
                 state.epoch, state.batch = epoch + 1, 0
-            yield Step(number, epoch, rate, value, stage, ends)
+            yield Step(number, epoch, rate, value, done, ends)
 
 
-def progress(state: TrainingState, config: TrainingConfig, batches: int) -> float:
+def progress(state: TrainingState[Model], config: FitConfig, batches: int) -> float:
     """How much of the run is used up, from 0 to 1, by the limit that is nearest.
 
     Raises:
@@ -128,84 +168,37 @@ def progress(state: TrainingState, config: TrainingConfig, batches: int) -> floa
     return max(parts)
 
 
-def stage_at(done: float, config: TrainingConfig) -> int:
-    start = config.stage_two.start
-    return 2 if start is not None and done >= start else 1
-
-
-def loss_at(stage: int, config: TrainingConfig) -> LossConfig:
-    """The loss of the first stage, or with the weights of the second."""
-    if stage == 1:
-        return config.loss
-    two = config.stage_two
-    return replace(config.loss, energy=two.energy, forces=two.forces, stress=two.stress)
-
-
-def predict_for_loss(
-    potential: Potential, graph: AtomicGraph, loss: LossConfig, stress: bool, precision: str, create_graph: bool
-) -> Prediction:
-    """What the loss asks for, under the precision of the run."""
-    policy: AbstractContextManager[object] = nullcontext()
-    if precision == "bfloat16":  # matrix products in bfloat16, weights and everything else as they are
-        policy = torch.autocast(graph.device.type, torch.bfloat16)
-    with policy:
-        return evaluate(potential, graph, loss.forces > 0, stress and loss.stress > 0, create_graph)
-
-
-def _warm_up(state: TrainingState, loader: Loader, config: TrainingConfig, stress: bool, world: World) -> None:
-    """Let kernels compile, at their first call, before the clock starts."""
-    graph = next(loader.epoch(state.epoch, state.batch))
-    _gradients(state, graph, loss_at(1, config), config, stress, world)
-    state.optimizer.zero_grad()
-
-
 def _step(
-    state: TrainingState,
-    graph: AtomicGraph | None,
-    loss: LossConfig,
-    config: TrainingConfig,
-    stress: bool,
-    world: World,
+    state: TrainingState[Model], batch: Batch, config: FitConfig, objective: Objective[Model, Batch], done: float
 ) -> float:
     """Gradients and one step of the optimiser; returns the loss of the batch."""
-    value = _gradients(state, graph, loss, config, stress, world)
-    trained = [p for p in state.potential.parameters() if p.grad is not None]
-    norm = torch.nn.utils.clip_grad_norm_(trained, config.clip).item()
+    state.optimizer.zero_grad()
+    value = objective(state, batch, done)
+    trained = [p for p in state.model.parameters() if p.grad is not None]
+    largest = largest_norm(config.clip, state.norms)
+    norm = torch.nn.utils.clip_grad_norm_(trained, largest).item()
     if not (math.isfinite(value) and math.isfinite(norm)):
-        raise NonFiniteLoss(f"the loss became {value} and its gradient {norm} at step {state.step + 1}", graph)
+        raise NonFiniteLoss(f"the loss became {value} and its gradient {norm} at step {state.step + 1}", batch)
+    state.norms = [*state.norms[1 - CLIP_HISTORY :], min(norm, largest)]
     state.optimizer.step()
     return value
 
 
-def _gradients(
-    state: TrainingState,
-    graph: AtomicGraph | None,
-    loss: LossConfig,
-    config: TrainingConfig,
-    stress: bool,
-    world: World,
-) -> float:
-    """Forward and backward; loss and gradients are those of the whole batch of all processes."""
-    device = state.potential.references.device
-    state.optimizer.zero_grad()
-    if graph is None:
-        sums = counts = torch.zeros(3, dtype=torch.float64, device=device)
-    else:
-        graph = graph.to(device)
-        prediction = predict_for_loss(state.potential, graph, loss, stress, config.precision, create_graph=True)
-        sums, counts = loss_sums(prediction, graph, loss)
-    counts = world.add(counts.clone())
-    total = (sums / counts.clamp(min=1)).sum()
-    if graph is not None:
-        # of the weights alone: those of the positions, which forces have asked for, would be computed for nothing
-        torch.autograd.backward(total, inputs=[p for p in state.potential.parameters() if p.requires_grad])
-    world.add_gradients(state.potential.parameters())
-    return world.add(total.detach().clone()).item()
+def largest_norm(clip: Clip, norms: Sequence[float]) -> float:
+    """The norm beyond which a gradient is scaled down.
+
+    Adaptive clipping, which training generators needs because a batch at an unlucky time has a far larger gradient
+    than others, takes 1.5 mean + 2 standard deviations of the last norms, as EDM does (Hoogeboom et al.,
+    arXiv:2203.17003, whose published program has it).
+    """
+    if clip != "adaptive":
+        return clip
+    return math.inf if len(norms) < CLIP_AFTER else 1.5 * float(np.mean(norms)) + 2 * float(np.std(norms))
 
 
 @torch.no_grad()
-def _update_average(state: TrainingState, decay: float) -> None:
+def _update_average(state: TrainingState[Model], decay: float) -> None:
     """Young averages forget faster: the first weights are random."""
     decay = min(decay, (1 + state.step) / (10 + state.step))
-    for kept, new in zip(state.averaged.parameters(), state.potential.parameters(), strict=True):
+    for kept, new in zip(state.averaged.parameters(), state.model.parameters(), strict=True):
         kept.lerp_(new, 1 - decay)

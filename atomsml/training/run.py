@@ -1,64 +1,38 @@
-"""One training run in one folder: read, build, train, evaluate, keep.
+"""A training run of a potential: read, build, train, evaluate, keep the best.
 
-| file | what it is |
-|---|---|
-| config.yaml | the config of the run |
-| model.safetensors | the averaged weights with the lowest validation loss so far |
-| checkpoint.safetensors | where a stopped run goes on |
-| metrics.jsonl, metrics.csv | a line for every evaluation |
-| bad_batch.extxyz | the structures at which the loss stopped being finite, if it did |
-
-`judge.py` adds the errors on the test set and the report once the run has ended.
+The files of its folder are those of `base_run.py`; model.safetensors has the averaged weights with the lowest
+validation loss so far. `judge.py` adds the errors on the test set and the report once the run has ended.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-import math
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ase
 import torch
 
 from atomsml.calculator import select_device
 from atomsml.graph import AtomicGraph
-from atomsml.io import write_atomically
 from atomsml.losses import loss_sums
 from atomsml.modelfile import save
 from atomsml.potential import Potential, check_elements
+from atomsml.training.base_run import BaseRun, run_identity
 from atomsml.training.build import start_model
-from atomsml.training.checkpoint import load_checkpoint, save_checkpoint
-from atomsml.training.config import BatchConfig, TrainingConfig, write_config
+from atomsml.training.config import BatchConfig, TrainingConfig, plain_config
 from atomsml.training.distributed import join_world
 from atomsml.training.finetune import merge, replay_for
 from atomsml.training.loader import Loader
-from atomsml.training.loggers import Logger, MetricsFile, open_loggers
-from atomsml.training.loop import NonFiniteLoss, Step, TrainingState, fit, loss_at, predict_for_loss, progress
+from atomsml.training.loop import Step, TrainingState
 from atomsml.training.metrics import ErrorTable
+from atomsml.training.objective import PotentialObjective, loss_at, predict_for_loss, stage_at
 from atomsml.training.splits import Splits, read_splits
 
 EVALUATION_BATCH = BatchConfig(structures=None, atoms=1000)
-STEPS_BETWEEN_EVALUATIONS, LEAST_EVALUATIONS = 100, 20
-# what may differ between a run and its resumption
-FREE = ("max_minutes", "max_epochs", "max_steps", "evaluate_epochs", "checkpoint_minutes", "device", "loggers")
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a step of a run has to tell."""
-
-    step: Step
-    done: float  # fraction of the run, 0 .. 1
-    metrics: dict[str, Any] | None  # the new line of metrics.jsonl, where the step ended in an evaluation
-
-
-class Run:
+class Run(BaseRun[Potential, AtomicGraph | None]):
     """A run that has read its data and built its model; `steps` trains it.
 
     Raises:
@@ -67,81 +41,27 @@ class Run:
     """
 
     def __init__(self, config: TrainingConfig, folder: Path, resume: bool = False) -> None:
-        self.config, self.folder = config, folder
-        self.checkpoint = folder / "checkpoint.safetensors"
-        if self.checkpoint.exists() and not resume:
-            raise ValueError(f"{folder} holds a run already; add --resume to go on with it, or choose another folder")
-        self.stop_requested = False  # set it to end `steps` after the step that is under way
+        super().__init__(config, folder, resume)
+        self.config = config
         self.world, self.device = join_world(select_device(config.device, "mixed"))
         self.splits: Splits = read_splits(config)
         potential, self.references_kind = start_model(config, self.splits.train)
         _check_known(self.splits, potential)
         self.state = TrainingState.start(potential.cast(DTYPES[config.precision]).to(self.device), config)
-        self.identity = _identity(config, self.splits)
-        if resume and self.checkpoint.exists():
-            load_checkpoint(self.state, self.checkpoint, self.identity)
         train, replay = self.splits.train, self.splits.replay
+        self.identity = run_identity(config, train.num_atoms.tobytes(), train.energy.tobytes())
+        self.restore()
         if replay is not None and config.finetune.model is not None:
             replay = replay_for(potential, config.finetune.model, replay)
         self.stress = train.label_counts()["stress"] > 0
-        self.loader = Loader(
+        self.objective = PotentialObjective(config, self.stress, self.world)
+        self.loader: Loader = Loader(
             train, potential.cutoff, config.batch, config.seed, config.data.workers, self.world,
             replay, config.finetune.replay_weight,
         )  # fmt: skip
         self.valid = Loader(self.splits.valid, potential.cutoff, EVALUATION_BATCH, 0, config.data.workers, self.world)
 
-    def steps(self) -> Iterator[Progress]:
-        """Train until a limit is reached or a stop is requested; evaluates, logs and saves on the way.
-
-        Raises:
-            ValueError: the loss became NaN or infinite (the batch is in bad_batch.extxyz), or memory ran out.
-            OSError: a file cannot be written, for instance because the disk is full; what was there before is whole.
-        """
-        loggers = self._open_loggers() if self.world.is_first else []
-        self._save_checkpoint()
-        saved = self.state.minutes
-        before = self._done()
-        try:
-            for step in fit(self.state, self.loader, self.config, self.stress, self.world):
-                stop = self.world.same(float(self.stop_requested)) > 0
-                done, metrics = self._done(), None
-                if self._is_due(step, before, done):
-                    metrics = self._evaluate(step)
-                    for logger in loggers:
-                        logger.log(metrics, step.number)
-                if metrics or stop or self.state.minutes - saved > self.config.checkpoint_minutes:
-                    self._save_checkpoint()
-                    saved = self.state.minutes
-                before = done
-                yield Progress(step, done, metrics)
-                if stop:
-                    return
-        except NonFiniteLoss as error:
-            raise ValueError(self._save_bad_batch(error)) from None
-        except (MemoryError, RuntimeError) as error:  # torch has no type of its own for memory of the CPU
-            if not re.search("out of memory|not enough memory|allocate memory", str(error)):
-                raise
-            raise ValueError(
-                f"out of memory at step {self.state.step + 1}; lower batch.structures, or bound batch.atoms or "
-                "batch.edges, or take a smaller model, in a new folder"
-            ) from None
-        finally:
-            for logger in loggers:
-                logger.close()
-
-    def _done(self) -> float:
-        return progress(self.state, self.config, len(self.loader.plan(self.state.epoch)))
-
-    def _is_due(self, step: Step, before: float, done: float) -> bool:
-        """Whether to evaluate after a step: at the end, after enough epochs, and 20 times even if epochs take long."""
-        if done >= 1 or math.floor(LEAST_EVALUATIONS * done) > math.floor(LEAST_EVALUATIONS * before):
-            return True
-        epochs = self.config.evaluate_epochs
-        if epochs is None:
-            epochs = math.ceil(STEPS_BETWEEN_EVALUATIONS / len(self.loader.plan(step.epoch)))
-        return step.ends_epoch and (step.epoch + 1) % epochs == 0
-
-    def _evaluate(self, step: Step) -> dict[str, Any]:
+    def evaluate(self, step: Step) -> dict[str, Any]:
         """The line of metrics.jsonl; keeps the model if it is the best so far."""
         # one measure for the whole run: that of its last stage
         loss = loss_at(2 if self.config.stage_two.start is not None else 1, self.config)
@@ -162,14 +82,13 @@ class Run:
             "step": step.number,
             "epoch": step.epoch + 1,
             "minutes": round(self.state.minutes, 4),
-            "stage": step.stage,
+            "stage": stage_at(step.done, self.config),
             "learning_rate": step.learning_rate,
             "train_loss": self.state.loss_sum / self.state.loss_steps,
             "valid_loss": valid_loss,
             "best": best,
             **{name: value for name, value in table.items() if name.endswith(("mae", "rmse"))},
         }
-        self.state.loss_sum, self.state.loss_steps = 0.0, 0
         self.state.plateau.update(valid_loss)
         if best:
             self.state.best_loss = valid_loss
@@ -185,7 +104,7 @@ class Run:
             "kind": "crystals" if periodic else "molecules",
             "references_kind": self.references_kind,
             "training": {
-                "config": json.loads(json.dumps(dataclasses.asdict(self.config))),
+                "config": plain_config(self.config),
                 "data": self.splits.counts(),
                 "run": self.identity,
             },
@@ -193,26 +112,16 @@ class Run:
         }
         save(merge(self.state.averaged), self.folder / "model.safetensors", about)
 
-    def _save_checkpoint(self) -> None:
-        if self.world.is_first:
-            save_checkpoint(self.state, self.checkpoint, self.identity)
+    def structures(self, batch: object) -> list[ase.Atoms]:
+        """With their labels; none where this process had no share of the batch."""
+        images = [graph.to_ase() for graph in batch.to_list()] if isinstance(batch, AtomicGraph) else []
+        for atoms in images:  # ASE takes these names for results of a calculator and would not read them back
+            atoms.info["REF_energy"], atoms.info["REF_stress"] = atoms.info.pop("energy"), atoms.info.pop("stress")
+            atoms.arrays["REF_forces"] = atoms.arrays.pop("forces")
+        return images
 
-    def _open_loggers(self) -> Sequence[Logger]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        text = write_config(self.config)
-        write_atomically(self.folder / "config.yaml", lambda beside: beside.write_text(text, encoding="utf-8"))
-        files = MetricsFile(self.folder)
-        files.truncate(self.state.step)
-        resumed = self.state.step or None
-        return [files, *open_loggers(self.config.loggers, self.folder, dataclasses.asdict(self.config), resumed)]
-
-    def _save_bad_batch(self, error: NonFiniteLoss) -> str:
-        remedy = "look for wrong labels or overlapping atoms there, or lower optimizer.learning_rate"
-        if error.graph is None:
-            return f"{error}; {remedy}"
-        path = self.folder / "bad_batch.extxyz"
-        _write_structures(path, error.graph)
-        return f"{error}; the {error.graph.num_systems} structures of that step are in {path}: {remedy}"
+    def memory_hint(self) -> str:
+        return "lower batch.structures, or bound batch.atoms or batch.edges"
 
 
 def _check_known(splits: Splits, potential: Potential) -> None:
@@ -221,21 +130,3 @@ def _check_known(splits: Splits, potential: Potential) -> None:
             check_elements(list(dataset.elements), potential.elements)
         except ValueError as error:
             raise ValueError(f"the {name} set: {error}, which are the elements of the training set") from None
-
-
-def _write_structures(path: Path, graph: AtomicGraph) -> None:
-    import ase.io
-
-    images = [single.to_ase() for single in graph.to_list()]
-    for atoms in images:  # ASE takes these names for results of a calculator and would not read them back
-        atoms.info["REF_energy"], atoms.info["REF_stress"] = atoms.info.pop("energy"), atoms.info.pop("stress")
-        atoms.arrays["REF_forces"] = atoms.arrays.pop("forces")
-    write_atomically(path, lambda beside: ase.io.write(beside, images, format="extxyz"))
-
-
-def _identity(config: TrainingConfig, splits: Splits) -> str:
-    """Hash of what a run is about: the config but for its limits, and the labels of the training set."""
-    plain = {name: value for name, value in dataclasses.asdict(config).items() if name not in FREE}
-    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
-    digest.update(splits.train.num_atoms.tobytes() + splits.train.energy.tobytes())
-    return digest.hexdigest()

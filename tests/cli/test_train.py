@@ -101,7 +101,7 @@ def test_the_command_line_wins_over_the_file(run, data: Path) -> None:
         (["--train", "DATA", "--references", "isolated atoms"], "no isolated atom of"),
         (["--train", "DATA", "--device", "cuda:77"], "device 'cuda:77' is not available here"),
         (["--train", "DATA", "--finetune", "refractory-pbe"], "the model does not know H, O"),
-        (["--train", "DATA", "--max-steps", "0"], "max_minutes, max_epochs and max_steps must be positive"),
+        (["--train", "DATA", "--max-steps", "0"], "max_steps must be positive, got 0"),
         (["config.yaml"], "config.yaml"),
         (["--resume", "-o", "nothing"], "nothing/config.yaml"),
     ],

@@ -89,7 +89,7 @@ def load_lines(folder: Path) -> list[dict[str, float]]:
 def test_states_round_trip(tmp_path: Path, small_model: Maker, name: str) -> None:
     config = TrainingConfig(max_steps=10, optimizer=OptimizerConfig(name=name))  # type: ignore[arg-type]
     state = TrainingState.start(small_model(0), config)
-    for parameter in state.potential.parameters():
+    for parameter in state.model.parameters():
         parameter.grad = torch.ones_like(parameter)
     state.optimizer.step()
     state.step, state.minutes, state.best_loss = 1, 0.1 + 0.2, float("inf")
@@ -99,11 +99,11 @@ def test_states_round_trip(tmp_path: Path, small_model: Maker, name: str) -> Non
     load_checkpoint(again, tmp_path / "checkpoint.safetensors", run="a")
     assert (again.step, again.minutes, again.best_loss) == (1, 0.1 + 0.2, float("inf"))
     assert again.plateau.state() == state.plateau.state()
-    for parameter in (*state.potential.parameters(), *again.potential.parameters()):
+    for parameter in (*state.model.parameters(), *again.model.parameters()):
         parameter.grad = torch.full_like(parameter, 0.5)
     state.optimizer.step()
     again.optimizer.step()
-    for ours, theirs in zip(state.potential.parameters(), again.potential.parameters(), strict=True):
+    for ours, theirs in zip(state.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 

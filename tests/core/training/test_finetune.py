@@ -32,6 +32,7 @@ from atomsml.training.finetune import (
 )
 from atomsml.training.loader import Loader
 from atomsml.training.loop import TrainingState, fit
+from atomsml.training.objective import PotentialObjective
 from atomsml.training.optimizers import OptimizerConfig
 
 LORA = FinetuneConfig(model="base", method="lora", lora_rank=3, lora_alpha=6.0)
@@ -165,9 +166,10 @@ def test_lora_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     frames = shaken(["H2O", "CH3OH"] * 2)
     data = dataset_of(frames, np.full(4, -10.0), np.zeros((sum(map(len, frames)), 3)))
     config = TrainingConfig(precision="float64", max_steps=6)
+    loader = Loader(data, 4.0, BatchConfig(structures=2), seed=0)
 
     def steps(state: TrainingState, last: int) -> None:
-        for step in fit(state, Loader(data, 4.0, BatchConfig(structures=2), seed=0), config):
+        for step in fit(state, loader, config, PotentialObjective(config)):
             if step.number == last:
                 return
 
@@ -177,7 +179,7 @@ def test_lora_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     save_checkpoint(first, tmp_path / "checkpoint.safetensors", "a run")
     load_checkpoint(second, tmp_path / "checkpoint.safetensors", "a run")
     steps(second, 6)
-    for one, other in ((whole.potential, second.potential), (whole.averaged, second.averaged)):
+    for one, other in ((whole.model, second.model), (whole.averaged, second.averaged)):
         for (name, expected), found in zip(merge(one).named_parameters(), merge(other).parameters(), strict=True):
             assert torch.equal(expected, found), name
     assert not torch.equal(merge(whole.averaged).get_parameter("embedding"), small_mace().embedding)
@@ -337,7 +339,7 @@ def test_replay_weight_decides_between_new_and_old_labels(pair_potential: Potent
         )  # fmt: skip
         batch = BatchConfig(structures=6)
         loader = Loader(new, pair_potential.cutoff, batch, seed=0, replay=old, replay_weight=weight)
-        for _ in fit(TrainingState.start(pair_potential, config), loader, config):
+        for _ in fit(TrainingState.start(pair_potential, config), loader, config, PotentialObjective(config)):
             pass
         forces = evaluate(pair_potential, graph).forces
         found.append([(forces - label).square().mean().item() for label in labels])

@@ -12,25 +12,30 @@ import pytest
 import torch
 
 from atomsml.dataset import Dataset, read_dataset
+from atomsml.graph import AtomicGraph
 from atomsml.losses import LossConfig
+from atomsml.potential import Potential
 from atomsml.potentials.mace import MACE
 from atomsml.training.config import BatchConfig, StageTwoConfig, TrainingConfig
 from atomsml.training.loader import Loader
 from atomsml.training.loop import NonFiniteLoss, Step, TrainingState, fit, progress
+from atomsml.training.objective import PotentialObjective, stage_at
 from atomsml.training.schedules import ScheduleConfig
 
 CONFIG = TrainingConfig(max_steps=60, schedule=ScheduleConfig("constant", warmup=0.0), batch=BatchConfig(10))
 
 
-Run = Callable[..., tuple[TrainingState, list[Step]]]
+Run = Callable[..., tuple[TrainingState[Potential], list[Step]]]
 Maker = Callable[[int], MACE]
 
 
 @pytest.fixture
 def run(small_model: Maker) -> Run:
-    def call(dataset: Dataset, config: TrainingConfig = CONFIG) -> tuple[TrainingState, list[Step]]:
+    def call(dataset: Dataset, config: TrainingConfig = CONFIG) -> tuple[TrainingState[Potential], list[Step]]:
         state = TrainingState.start(small_model(0), config)
-        return state, list(fit(state, Loader(dataset, 4.0, config.batch, config.seed), config))
+        return state, list(
+            fit(state, Loader(dataset, 4.0, config.batch, config.seed), config, PotentialObjective(config))
+        )
 
     return call
 
@@ -77,7 +82,7 @@ def test_progress_is_that_of_the_nearest_limit(small_model: Maker) -> None:
 def test_averaged_weights_trail_the_trained_ones(dataset: Dataset, run: Run, small_model: Maker) -> None:
     state, _ = run(dataset)
     start = small_model(0).embedding
-    moved = (state.potential.embedding - start).norm()
+    moved = (state.model.embedding - start).norm()
     assert 0 < (state.averaged.embedding - start).norm() < moved
     assert not any(p.requires_grad for p in state.averaged.parameters())
 
@@ -87,11 +92,11 @@ def test_averages_are_those_of_torch(dataset: Dataset, small_model: Maker) -> No
     config = TrainingConfig(max_steps=4, ema_decay=0.05, batch=BatchConfig(10))
     state = TrainingState.start(small_model(0), config)
     average = torch.optim.swa_utils.AveragedModel(
-        copy.deepcopy(state.potential), multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.05)
+        copy.deepcopy(state.model), multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.05)
     )
-    average.update_parameters(state.potential)  # the first call copies
-    for _ in fit(state, Loader(dataset, 4.0, config.batch, 0), config):
-        average.update_parameters(state.potential)
+    average.update_parameters(state.model)  # the first call copies
+    for _ in fit(state, Loader(dataset, 4.0, config.batch, 0), config, PotentialObjective(config)):
+        average.update_parameters(state.model)
     for ours, theirs in zip(state.averaged.parameters(), average.module.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
 
@@ -101,7 +106,7 @@ def test_the_second_stage_changes_the_weights_of_the_loss(dataset: Dataset, run:
         max_steps=6, batch=BatchConfig(30), loss=LossConfig(1.0, 1.0), stage_two=StageTwoConfig(0.5, 1000.0, 1.0)
     )
     _, steps = run(dataset, config)
-    assert [step.stage for step in steps] == [1, 1, 1, 2, 2, 2]
+    assert [stage_at(step.done, config) for step in steps] == [1, 1, 1, 2, 2, 2]
     assert steps[3].loss > 100 * steps[2].loss
 
 
@@ -116,22 +121,22 @@ def test_matrix_products_in_bfloat16_train_as_well(dataset: Dataset, run: Run) -
     config = TrainingConfig(max_steps=40, batch=BatchConfig(10), precision="bfloat16")
     state, steps = run(dataset, config)
     assert steps[-1].loss < 0.5 * steps[0].loss
-    assert state.potential.dtype == torch.float32
+    assert state.model.dtype == torch.float32
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_the_step(dataset: Dataset, small_model: Maker) -> None:
     config = TrainingConfig(max_steps=3, batch=BatchConfig(10))
     state = TrainingState.start(small_model(0), config)
-    steps = fit(state, Loader(dataset, 4.0, config.batch, 0), config)
+    steps = fit(state, Loader(dataset, 4.0, config.batch, 0), config, PotentialObjective(config))
     next(steps)
     with torch.no_grad():
-        state.potential.embedding[0, 0] = float("inf")
-    before = copy.deepcopy(state.potential.layers.state_dict())
+        state.model.embedding[0, 0] = float("inf")
+    before = copy.deepcopy(state.model.layers.state_dict())
     with pytest.raises(NonFiniteLoss, match=r"the loss became (nan|inf).* at step 2") as stop:
         next(steps)
-    assert stop.value.graph is not None
-    assert stop.value.graph.num_systems == 10
-    assert all(torch.equal(tensor, before[name]) for name, tensor in state.potential.layers.state_dict().items())
+    assert isinstance(stop.value.batch, AtomicGraph)
+    assert stop.value.batch.num_systems == 10
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state.model.layers.state_dict().items())
 
 
 def test_batches_of_several_limits(dataset: Dataset) -> None:
