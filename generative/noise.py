@@ -52,7 +52,7 @@ class SampleNoise:
         return self._padded([space.noise(n, g) for n, g in self._drawing(where)], space.shape, where)
 
     def uniform(self, *shape: int) -> Tensor:
-        """(samples, nodes, *shape) uniform on [0, 1)."""
+        """(samples, nodes, *shape) uniform on [0, 1]: in float32, 1 can come of rounding."""
         draws = [torch.rand(n, *shape, generator=g, dtype=torch.float64) for n, g in self._drawing(None)]
         return self._padded(draws, shape, None)
 

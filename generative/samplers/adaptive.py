@@ -1,13 +1,16 @@
 """Stochastic steps as long as a tolerance allows (Jolicoeur-Martineau et al., arXiv:2105.14080, algorithm 1).
 
-    x'  = x - h drift(x, t) + sqrt(h) g(t) z                          Euler-Maruyama
-    x~  = x - h drift(x', t - h) + sqrt(h) g(t - h) z
+    x'  = x - h drift(x, t) + g(t) w                                  Euler-Maruyama, w ~ N(0, h)
+    x~  = x - h drift(x', t - h) + g(t - h) w
     x'' = (x' + x~) / 2                                               stochastic improved Euler
     E   = | (x' - x'') / max(atol, rtol |x'|, rtol |x'_before|) | / sqrt(n)
 
 A step is taken, to x'', where E <= 1; then and otherwise h <- min(t, safety h E^-power). The drift of the reverse
 equation, f x - g^2 score, is written as velocity - g^2 score / 2, which is also right for other g than the one of f.
 Every sample has its own t and h.
+
+Unlike there, the noise of a rejected step is not drawn again but divided by a Brownian bridge: whether a step is
+rejected depends on its noise, so that fresh noise would change the distribution, of small molecules by much.
 """
 
 from __future__ import annotations
@@ -53,30 +56,23 @@ class Adaptive(Sampler):
         end = torch.stack([*ends, times[-1]]).max()
         left = (times[0] - end).repeat(len(noise))  # exactly zero after a step of this length
         h = left.clamp(max=self.first_step)
-        before = state
+        before, path = state, BrownianPath(state)
         while bool((active := h > 0).any()):
-            low, high = self._trial(predict, fields, state, end + left, h, noise, active)
+            w = path.draw(h, {name: noise(field.space, active) for name, field in fields.items()})
+            low, high = _trial(predict, fields, state, end + left, h, w)
             error = self._error(fields, low, high, before, noise)
             if not bool(error.isfinite().all()):
                 raise ValueError("the prediction of the data is not finite; the model cannot be sampled from")
             taken = active & (error <= 1)
             state = _where(taken, project(fields, high, noise), state)
             before = _where(taken, low, before)
+            path.advance(taken, h, w)
             left = torch.where(taken, left - h, left)
             h = torch.minimum(left, self.safety * h * error.clamp(min=1e-6) ** -self.power)
             yield state
-        last = times[-1].expand(len(noise))
         if times[-1] < end:
-            yield project(fields, DDIM().step(predict, fields, state, end + left, last, noise, 1), noise)
-
-    def _trial(
-        self, predict: Predict, fields: Fields, state: State, t: Tensor, h: Tensor, noise: SampleNoise, where: Tensor
-    ) -> tuple[State, State]:
-        """x' and x'' at t - h."""
-        z = {name: noise(field.space, where) for name, field in fields.items()}
-        low = _euler_maruyama(fields, state, state, predict(state, t), t, h, z)
-        other = _euler_maruyama(fields, state, low, predict(low, t - h), t - h, h, z)
-        return low, {name: (low[name] + other[name]) / 2 for name in fields}
+            t, s = (time.expand(len(noise)) for time in (end, times[-1]))
+            yield project(fields, DDIM().step(predict, fields, state, t, s, noise, 1), noise)
 
     def _error(self, fields: Fields, low: State, high: State, before: State, noise: SampleNoise) -> Tensor:
         """(samples,) E, over all fields."""
@@ -89,7 +85,43 @@ class Adaptive(Sampler):
         return (total / (count * noise.mask.sum(dim=1))).sqrt()
 
 
-def _euler_maruyama(fields: Fields, start: State, at: State, data: State, t: Tensor, h: Tensor, z: State) -> State:
+class BrownianPath:
+    """What is known of the Brownian motion ahead: its increment over some length, in every sample."""
+
+    def __init__(self, state: State) -> None:
+        self.increment = {name: torch.zeros_like(x) for name, x in state.items()}
+        x = next(iter(state.values()))
+        self.length = x.new_zeros(len(x))
+
+    def draw(self, h: Tensor, z: State) -> State:
+        """The increment over h, made of standard normal z: beyond what is known, or a bridge within it."""
+        known = self.length
+        share = torch.where(h < known, h / known, 1)
+        std = torch.where(h < known, h * (1 - share), h - known).sqrt()
+        return {
+            name: per_sample(share, z[name]) * w + per_sample(std, z[name]) * z[name]
+            for name, w in self.increment.items()
+        }
+
+    def advance(self, taken: Tensor, h: Tensor, w: State) -> None:
+        """Past the steps w of length h where they were taken; elsewhere they are remembered."""
+        inside = h < self.length
+        rest = {
+            name: torch.where(per_sample(inside, w[name]), old - w[name], 0) for name, old in self.increment.items()
+        }
+        kept = _where(inside, self.increment, w)
+        self.increment = _where(taken, rest, kept)
+        self.length = torch.where(taken, (self.length - h).clamp(min=0), torch.maximum(self.length, h))
+
+
+def _trial(predict: Predict, fields: Fields, state: State, t: Tensor, h: Tensor, w: State) -> tuple[State, State]:
+    """x' and x'' at t - h."""
+    low = _euler_maruyama(fields, state, state, predict(state, t), t, h, w)
+    other = _euler_maruyama(fields, state, low, predict(low, t - h), t - h, h, w)
+    return low, {name: (low[name] + other[name]) / 2 for name in fields}
+
+
+def _euler_maruyama(fields: Fields, start: State, at: State, data: State, t: Tensor, h: Tensor, w: State) -> State:
     """A step of length h from `start`, with the coefficients of `at` and t."""
     ends = {}
     for name, field in fields.items():
@@ -98,7 +130,7 @@ def _euler_maruyama(fields: Fields, start: State, at: State, data: State, t: Ten
         diffusion = process.diffusion(t)
         minus_score = process.noise(x, data[name], t) / per_sample(process.sigma(t), x)
         drift = process.velocity(field.space, x, data[name], t) + per_sample(diffusion / 2, x) * minus_score
-        ends[name] = start[name] - per_sample(h, x) * drift + per_sample((h * diffusion).sqrt(), x) * z[name]
+        ends[name] = start[name] - per_sample(h, x) * drift + per_sample(diffusion.sqrt(), x) * w[name]
     return ends
 
 

@@ -55,14 +55,16 @@ class Heun(GridSampler):
         ratio = process.sigma(t) / process.alpha(t)
         gamma = min(self.churn / steps, math.sqrt(2) - 1)
         inside = (ratio >= self.churn_from) & (ratio <= self.churn_to)
-        later = torch.where(inside, process.time_of_ratio((1 + gamma) * ratio), t)
+        later = process.time_of_ratio((1 + gamma) * ratio)
         scale, variance = process.transition(t, later)
+        scale = torch.where(inside, scale, 1)  # outside it may be undefined: at t = 1 there may be no signal
+        variance = torch.where(inside, variance, 0)
         noisier = {
             name: per_sample(scale, state[name]) * state[name]
             + per_sample(self.churn_noise * variance.sqrt(), state[name]) * noise(field.space)
             for name, field in fields.items()
         }
-        return noisier, later
+        return noisier, torch.where(inside, later, t)
 
 
 def _common_process(fields: Fields) -> GaussianProcess:
