@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from atomsml import __version__
-from atomsml.cli import convert, data, energy, evaluate, info, md, models, relax, train, uncertainty
+from atomsml.cli import convert, data, energy, evaluate, generate, info, md, models, relax, train, uncertainty
 
 # plain help: rich would double the time that --help takes
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("md")(md.md)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.add_typer(generate.app, name="generate")
 app.command("uncertainty")(uncertainty.uncertainty)
 app.command("convert")(convert.convert)
 app.command("models")(models.models)

@@ -222,7 +222,7 @@ def write_summary(
     options = {key: value for key, value in context.params.items() if key not in ("inputs", "config")}
     summary = {
         "command": context.info_name,
-        "inputs": context.params["inputs"],
+        "inputs": context.params.get("inputs", []),
         "options": {**options, "model": facts.model},
         "model": {"name": facts.model, "sha256": _model_hash(facts.model)},
         "device": facts.device,
