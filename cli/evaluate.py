@@ -60,7 +60,7 @@ def evaluate(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Errors of a model on labelled structures.
+    """Errors of a model on labelled structures (of generated molecules: `atomsml evaluate molecules --help`).
 
     The table has a row for each config type; of several files, structures without one count under the file's name. In
     the file of -o, labels are REF_energy, REF_forces and REF_stress; energy, forces and stress are the model's.

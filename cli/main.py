@@ -4,16 +4,40 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from atomsml import __version__
-from atomsml.cli import convert, data, energy, evaluate, generate, info, md, models, relax, train, uncertainty
+from atomsml.cli import (
+    convert,
+    data,
+    energy,
+    evaluate,
+    evaluate_molecules,
+    generate,
+    info,
+    md,
+    models,
+    relax,
+    train,
+    uncertainty,
+)
+
+
+class Commands(TyperGroup):
+    """Commands of which some have two words, as `evaluate molecules` beside `evaluate MODEL DATA...`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = " ".join(args[:2])
+        return (name, self.commands[name], args[2:]) if name in self.commands else super().resolve_command(ctx, args)
+
 
 # plain help: rich would double the time that --help takes
 app = typer.Typer(
     name="atomsml",
+    cls=Commands,
     help="Interatomic potentials for molecules and materials: energies, relaxation, molecular dynamics, training.",
     no_args_is_help=True,
     add_completion=False,
@@ -26,6 +50,7 @@ app.command("md")(md.md)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("evaluate molecules")(evaluate_molecules.evaluate_molecules)
 app.add_typer(generate.app, name="generate")
 app.command("uncertainty")(uncertainty.uncertainty)
 app.command("convert")(convert.convert)

@@ -19,7 +19,9 @@ from dataclasses import dataclass
 
 import ase
 import numpy as np
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
+
+from atomsml.generative.metrics.results import SuiteResult, fraction, ratio
 
 VERSION = "edm-1"
 MARGINS = (0.10, 0.05, 0.03)  # Angstrom, of single, double and triple bonds
@@ -87,6 +89,32 @@ def stability(molecules: Sequence[ase.Atoms]) -> Stability:
     valences = tuple(bond_orders(atoms.numbers, atoms.positions).sum(axis=1) for atoms in molecules)
     stable = tuple(_ALLOWED[atoms.numbers, np.minimum(v, _MOST)] for atoms, v in zip(molecules, valences, strict=True))
     return Stability(valences, stable)
+
+
+def edm(molecules: Sequence[ase.Atoms]) -> SuiteResult:
+    """The suite: stability, and the first unstable atom of each molecule."""
+    found = stability(molecules)
+    parts, sizes = np.array([atoms.sum() for atoms in found.stable]), np.array([len(atoms) for atoms in molecules])
+    return SuiteResult(
+        version=VERSION,
+        thresholds={"margins of single, double and triple bonds A": MARGINS},
+        metrics={
+            "atom_stability": ratio(parts, sizes),
+            "molecule_stability": fraction(int(found.molecules.sum()), len(molecules)),
+        },
+        failures=tuple(map(_unstable, molecules, found.valences, found.stable)),
+    )
+
+
+def _unstable(atoms: ase.Atoms, valences: np.ndarray, stable: np.ndarray) -> str:
+    """Why a molecule is not stable; "" if it is."""
+    if len(atoms) == 0:
+        return "no atoms"
+    if stable.all():
+        return ""
+    first, count = int(np.argmin(stable)), int((~stable).sum())
+    others = f", and {count - 1} more unstable atoms" if count > 1 else ""
+    return f"atom {first}: {chemical_symbols[atoms.numbers[first]]} with valence {valences[first]}{others}"
 
 
 def bond_orders(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:

@@ -60,20 +60,31 @@ def geometry(
             mean, each = _distances(ours[name], theirs[name], len(molecules), unit)
             metrics[f"{name}_distance"] = mean
             types |= {f"{name} {key}": metric for key, metric in each.items()}
-    failures = [found.reason for found in perceived]
+    failures, strain = [found.reason for found in perceived], np.full(len(molecules), np.nan)
+    for one in relaxed or ():
+        strain[one.index] = one.strain
+        reason = "" if one.converged else "did not relax"
+        failures[one.index] = failures[one.index] or reason or ("" if one.bonds_kept else "bonds changed")
     if relaxed is not None:
-        for one in relaxed:
-            reason = "" if one.converged else "did not relax"
-            failures[one.index] = failures[one.index] or reason or ("" if one.bonds_kept else "bonds changed")
-        strain = np.array([one.strain for one in relaxed if one.converged])
-        metrics |= {
-            "converged": fraction(len(strain), len(relaxed)),
-            "bonds_kept": fraction(sum(one.converged and one.bonds_kept for one in relaxed), len(relaxed)),
-            "strain_median": quantile(strain, 0.5, "kcal/mol"),
-            "strain_90_percent": quantile(strain, 0.9, "kcal/mol"),
-        }
-    thresholds = {"occurrences that make a type frequent": MIN_COUNT, "straight above degrees": STRAIGHT}
-    return SuiteResult(VERSION, thresholds, metrics, tuple(failures), types)
+        metrics |= _strain(relaxed)
+    return SuiteResult(
+        version=VERSION,
+        thresholds={"occurrences that make a type frequent": MIN_COUNT, "straight above degrees": STRAIGHT},
+        metrics=metrics,
+        failures=tuple(failures),
+        columns={} if relaxed is None else {"strain_kcal_mol": tuple(strain.tolist())},
+        types=types,
+    )
+
+
+def _strain(relaxed: Sequence[RelaxedMolecule]) -> dict[str, Metric]:
+    strain = np.array([one.strain for one in relaxed if one.converged])
+    return {
+        "converged": fraction(len(strain), len(relaxed)),
+        "bonds_kept": fraction(sum(one.converged and one.bonds_kept for one in relaxed), len(relaxed)),
+        "strain_median": quantile(strain, 0.5, "kcal/mol"),
+        "strain_90_percent": quantile(strain, 0.9, "kcal/mol"),
+    }
 
 
 def internals(molecules: Sequence[ase.Atoms], perceived: Sequence[Perceived]) -> dict[str, Internals]:

@@ -18,9 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 import ase
 import numpy as np
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
 
 TIME_LIMIT = 10.0  # s for one molecule; those that make sense take a thousandth of it
 MAX_ATOMS = 200
@@ -74,6 +78,35 @@ def perceive(
         threads.shutdown()
         for worker in crew:
             worker.close()
+
+
+def perceived_mol(atoms: ase.Atoms, found: Perceived) -> Mol:
+    """The molecule with the bonds and formal charges that were perceived, sanitised, at its positions.
+
+    Raises:
+        ValueError: none were.
+    """
+    from rdkit import Chem
+
+    if found.reason:
+        raise ValueError(f"this molecule has no bonds: {found.reason}")
+    mol, conformer = Chem.RWMol(), Chem.Conformer(len(atoms))
+    rows = zip(atoms.numbers.tolist(), found.charges.tolist(), atoms.positions.tolist(), strict=True)
+    for i, (number, charge, position) in enumerate(rows):
+        atom = Chem.Atom(number)
+        atom.SetFormalCharge(charge)
+        atom.SetNoImplicit(True)  # all hydrogens are atoms of their own
+        mol.AddAtom(atom)
+        conformer.SetAtomPosition(i, position)
+    conformer.Set3D(True)
+    mol.AddConformer(conformer)
+    kinds = [Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE, Chem.BondType.AROMATIC]
+    for first, second, order in found.bonds.tolist():
+        mol.AddBond(first, second, kinds[order - 1])
+        for end in (first, second) if order == 4 else ():
+            mol.GetAtomWithIdx(end).SetIsAromatic(True)
+    Chem.SanitizeMol(mol)
+    return mol.GetMol()
 
 
 class _Worker:

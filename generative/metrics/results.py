@@ -36,10 +36,11 @@ class SuiteResult:
     thresholds: Mapping[str, Any]  # what its numbers depend on
     metrics: Mapping[str, Metric]
     failures: tuple[str, ...]  # of each molecule: why it failed, "" if it did not
+    columns: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # further numbers of each molecule, or NaN
     types: Mapping[str, Metric] = field(default_factory=dict)  # the same metric of each kind of bond, angle and torsion
 
     def to_json(self) -> dict[str, Any]:
-        """Without the failures, which are as many as the molecules."""
+        """Without what is said of each molecule."""
         metrics = {name: metric.to_json() for name, metric in self.metrics.items()}
         types = {name: metric.to_json() for name, metric in self.types.items()}
         described = {"version": self.version, "thresholds": dict(self.thresholds), "metrics": metrics}
