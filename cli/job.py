@@ -61,12 +61,16 @@ def choose_model(structures: Sequence[StructureRecord]) -> str:
     Raises:
         ValueError: molecules and crystals are mixed, or no or several models fit; lists those that know the elements.
     """
-    from atomsml.modelfile import embedded_models, read_metadata
+    from atomsml.modelfile import GENERATOR, embedded_models, read_metadata
 
     kinds = sorted({"crystals" if structure.atoms.pbc.any() else "molecules" for structure in structures})
     elements = {symbol for structure in structures for symbol in structure.atoms.symbols}
     descriptions = {name: read_metadata(name) for name in embedded_models()}
-    known = {name: about["kind"] for name, about in descriptions.items() if elements <= set(about["elements"])}
+    known = {
+        name: about["kind"]
+        for name, about in descriptions.items()
+        if elements <= set(about["elements"]) and about["kind"] != GENERATOR
+    }
     fitting = [name for name, kind in known.items() if [kind] == kinds]
     if len(fitting) == 1:
         return fitting[0]

@@ -1,12 +1,8 @@
-"""`atomsml train`: a potential from labelled structures, new or fine-tuned."""
+"""`atomsml train`: a potential from labelled structures, new or fine-tuned, or a generator from molecules."""
 
 from __future__ import annotations
 
-import ctypes
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,11 +20,12 @@ from atomsml.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from atomsml.training.base_run import Progress
+    from atomsml.dataset import LabelKeys
+    from atomsml.generative.training_config import GeneratorConfig
     from atomsml.training.config import TrainingConfig
     from atomsml.training.run import Run
 
-DEFAULT_MINUTES = 60.0
+DEFAULT_MINUTES, DEFAULT_MODEL = 60.0, "mace"
 
 
 class TrainingPrecision(StrEnum):
@@ -48,7 +45,7 @@ def train(
         str | None, typer.Option(metavar="FILE|FRACTION", help="Structures on which the final model is judged.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Architecture; `--init` lists them. [mace]")
+        str | None, typer.Option("--model", "-m", help="Architecture, or a generator; `--init` lists them. [mace]")
     ] = None,
     size: Annotated[str | None, typer.Option(help="One of the architecture's sizes. [small]")] = None,
     finetune: Annotated[str | None, typer.Option(help="Start from this embedded model or model file.")] = None,
@@ -75,21 +72,20 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.")] = Path("run"),
     as_json: JsonOption = False,
 ) -> None:
-    """Train a potential on labelled structures.
+    """Train a potential on labelled structures, or a generator on molecules.
 
-    What the command line says wins over the config file. The best model lands in DIR/model.safetensors, its errors and
-    curves in DIR/report.html; without a limit a run takes 60 minutes.
+    What the command line says wins over the config file. The best potential lands in DIR/model.safetensors, its errors
+    and curves in DIR/report.html; of a generator the last one, with molecules that it drew. Without a limit a run takes
+    60 minutes.
     """
     from dataclasses import replace
 
     from atomsml.cli.output import print_json
     from atomsml.dataset import LabelKeys
-    from atomsml.training.config import config_from_values, read_values, starter_config
+    from atomsml.training.config import read_values
 
     if init:
-        from atomsml.potentials import POTENTIALS
-
-        typer.echo(starter_config(POTENTIALS), nl=False)
+        typer.echo(_starter(model), nl=False)
         return
     if config is None and resume:
         config = (output if committee == 1 else output / "member-0") / "config.yaml"
@@ -115,17 +111,62 @@ def train(
         values["max_minutes"] = DEFAULT_MINUTES
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group_key)
     try:
-        parsed = config_from_values(values, keys)
+        parsed = _parsed(values, keys, committee)
     except ValueError as error:
         raise ValueError(f"{config}: {error}" if config else str(error)) from None
-    results = [
-        _train_one(replace(parsed, seed=parsed.seed + i), folder, resume, quiet=as_json)
-        for i, folder in enumerate([output] if committee == 1 else [output / f"member-{i}" for i in range(committee)])
-    ]
+    folders = [output] if committee == 1 else [output / f"member-{i}" for i in range(committee)]
+    results = [_train_one(replace(parsed, seed=parsed.seed + i), f, resume, as_json) for i, f in enumerate(folders)]
     if as_json:
         print_json(results[0] if committee == 1 else results)
     elif committee > 1:
         typer.echo(f"the {committee} models act as one: --model {output}")
+
+
+def _starter(model: str | None) -> str:
+    """The config to start from, of a potential or of a generator."""
+    from atomsml.generative import GENERATORS
+    from atomsml.generative.training_config import starter_generator_config
+    from atomsml.potentials import POTENTIALS
+    from atomsml.training.config import starter_config
+
+    name = model or DEFAULT_MODEL
+    _check_model(name)
+    return starter_generator_config(name, GENERATORS) if name in GENERATORS else starter_config(POTENTIALS)
+
+
+def _parsed(values: dict[str, Any], keys: LabelKeys, committee: int) -> TrainingConfig | GeneratorConfig:
+    """The config of a potential or of a generator, whichever its model is.
+
+    Raises:
+        ValueError: unknown keys or impossible values, or options that a generator does not have.
+    """
+    from atomsml.dataset import LabelKeys
+    from atomsml.generative import GENERATORS
+    from atomsml.generative.training_config import generator_config
+    from atomsml.training.config import config_from_values
+
+    model = values.get("model", DEFAULT_MODEL)
+    _check_model(model)
+    if model not in GENERATORS:
+        return config_from_values(values, keys)
+    if keys != LabelKeys():
+        raise ValueError(f"{model} is a generator, which learns from no labels; leave out the options that name keys")
+    if committee > 1:
+        raise ValueError(f"{model} is a generator, and a committee is one of potentials; leave out --committee")
+    return generator_config(values)
+
+
+def _check_model(model: Any) -> None:
+    from atomsml.config import did_you_mean
+    from atomsml.generative import GENERATORS
+    from atomsml.potentials import POTENTIALS
+
+    known = [*POTENTIALS, *GENERATORS]
+    if model not in known:
+        raise ValueError(
+            f"unknown model {model!r}; {did_you_mean(str(model), known)}there are the potentials "
+            f"{', '.join(POTENTIALS)} and the generators {', '.join(GENERATORS)}"
+        )
 
 
 def _put(values: dict[str, Any], path: str, value: Any) -> None:
@@ -159,69 +200,25 @@ def _parse(setting: str) -> tuple[str, Any]:
         raise ValueError(f"--set {key}: {text!r} is no YAML value; quote it") from None
 
 
-def _train_one(config: TrainingConfig, folder: Path, resume: bool, quiet: bool) -> dict[str, Any]:
+def _train_one(config: TrainingConfig | GeneratorConfig, folder: Path, resume: bool, quiet: bool) -> dict[str, Any]:
     """Train one model in its folder; processes other than the first say and return nothing."""
+    from atomsml.cli.train_generator import train_generator
+    from atomsml.cli.train_run import train_to_the_end
+    from atomsml.training.config import TrainingConfig
     from atomsml.training.judge import judge
     from atomsml.training.run import Run
 
-    _keep_freed_memory()
+    if not isinstance(config, TrainingConfig):
+        return train_generator(config, folder, resume, quiet)
     run = Run(config, folder, resume)
-    with _stopping_gently(run), _log_file(run) as say:
-        for line in _describe(run):
-            say(line)
-        for progress in _with_bar(run):
-            if progress.metrics is not None:
-                say(_line(progress.metrics))
-        if run.stop_requested:
-            raise ValueError(f"stopped at step {run.state.step}; go on with `atomsml train --resume -o {folder}`")
-        run.world.close()
-        if not run.world.is_first:
-            return {}
-        result = judge(run)
-        if not quiet:
-            _print_result(result, folder)
-        return result
-
-
-def _keep_freed_memory() -> None:
-    """Tell glibc to reuse what is freed: page faults of fresh buffers are a tenth of a step. Elsewhere do nothing."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-            mallopt(option, 10**9)
-
-
-@contextmanager
-def _stopping_gently(run: Run) -> Iterator[None]:
-    """Let Ctrl-C and a batch system's SIGTERM end the run with a checkpoint; a second Ctrl-C ends it at once."""
-
-    def request(number: int, frame: object) -> None:
-        run.stop_requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _log_file(run: Run) -> Iterator[Callable[[str], None]]:
-    """A function that prints a line on stderr and appends it to train.log."""
+    train_to_the_end(run, _describe(run), _errors)
+    run.world.close()
     if not run.world.is_first:
-        yield lambda line: None
-        return
-    run.folder.mkdir(parents=True, exist_ok=True)
-    with (run.folder / "train.log").open("a", encoding="utf-8") as file:
-
-        def say(line: str) -> None:
-            typer.echo(line, err=True)
-            file.write(line + "\n")
-            file.flush()
-
-        yield say
+        return {}
+    result = judge(run)
+    if not quiet:
+        _print_result(result, folder)
+    return result
 
 
 def _describe(run: Run) -> Iterator[str]:
@@ -239,43 +236,12 @@ def _describe(run: Run) -> Iterator[str]:
         f"{run.config.model}: {parameters:,} weights to train, cutoff {potential.cutoff:g} A, references by "
         f"{run.references_kind}, {run.config.precision} on {run.device}"
     )
-    if run.state.step:
-        yield f"resumed at step {run.state.step}, epoch {run.state.epoch + 1}"
 
 
-def _with_bar(run: Run) -> Iterator[Progress]:
-    """The steps of a run, with a progress bar on a terminal."""
-    if not (sys.stderr.isatty() and run.world.is_first):
-        yield from run.steps()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("train", total=1.0)
-        for progress in run.steps():
-            step = progress.step
-            bar.update(
-                task,
-                completed=progress.done,
-                description=f"epoch {step.epoch + 1}  step {step.number:,}  loss {step.loss:.4g}",
-            )
-            yield progress
-
-
-def _line(metrics: dict[str, Any]) -> str:
-    parts = [
-        f"epoch {metrics['epoch']:4d}",
-        f"step {metrics['step']:7,d}",
-        f"{metrics['minutes']:7.2f} min",
-        f"rate {metrics['learning_rate']:.1e}",
-        f"loss {metrics['train_loss']:.4g} train {metrics['valid_loss']:.4g} valid",
-    ]
+def _errors(metrics: dict[str, Any]) -> Iterator[str]:
     for name, title, unit in (("energy", "E", "meV/atom"), ("forces", "F", "meV/A"), ("stress", "S", "meV/A^3")):
         if f"{name}_mae" in metrics:
-            parts.append(f"{title} {metrics[f'{name}_mae']:.2f} MAE {metrics[f'{name}_rmse']:.2f} RMSE {unit}")
-    return "  ".join([*parts, *(["best"] if metrics["best"] else [])])
+            yield f"{title} {metrics[f'{name}_mae']:.2f} MAE {metrics[f'{name}_rmse']:.2f} RMSE {unit}"
 
 
 def _print_result(result: dict[str, Any], folder: Path) -> None:
