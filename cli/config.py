@@ -30,10 +30,12 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
             raise ValueError(
                 f"{path}: unknown option {key!r}; `atomsml {context.info_name}` has {', '.join(sorted(options))}"
             )
-        if not isinstance(value, str | int | float):  # bool is an int
-            raise ValueError(f"{path}: {option} must be one value, got {value!r}")
         parameter = options[option]
-        text = str(value)  # as on the command line, so that it is read and checked by the same rules
+        values = value if isinstance(value, list) and parameter.multiple else [value]
+        if not all(isinstance(each, str | int | float) for each in values):  # bool is an int
+            raise ValueError(f"{path}: {option} must be one value, got {value!r}")
+        texts = [str(each) for each in values]  # as on the command line, so that the same rules read and check them
+        text = texts if parameter.multiple else texts[0]
         try:
             parameter.process_value(context, text)
         except typer.BadParameter as error:

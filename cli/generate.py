@@ -155,7 +155,7 @@ def _open(model: str | None, device: str, precision: str) -> tuple[str, Molecule
     if model is None:
         names = [name for name in embedded_models() if read_metadata(name).get("kind") == GENERATOR]
         if len(names) != 1:
-            raise ValueError(f"no single default generator; choose one with --model: {', '.join(names) or 'a file'}")
+            raise ValueError(f"no single embedded generator; give --model: {', '.join([*names, 'or a file'])}")
         (model,) = names
     generator = load_generator(model, select_device(device, precision))
     generator.to(torch.float64 if precision == "float64" else torch.float32)
