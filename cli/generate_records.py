@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,13 +89,16 @@ def sdf_record(molecule: Generated) -> Mol:
     from rdkit import Chem
     from rdkit.rdBase import BlockLogs
 
+    from atomsml.generative.metrics.perception import perceived_mol
+    from atomsml.io import bond_graph
+
     if molecule.perceived.reason:
-        mol, bonds = joined_by_distance(molecule.atoms), "distances only"
+        mol, bonds = joined(molecule.atoms, bond_graph(molecule.atoms)), "distances only"
         with BlockLogs():
             if Chem.DetectChemistryProblems(mol):
-                mol, bonds = _bonded(molecule.atoms, []), "none"
+                mol, bonds = joined(molecule.atoms, []), "none"
     else:
-        mol, bonds = perceived_mol(molecule), "perceived"
+        mol, bonds = perceived_mol(molecule.atoms, molecule.perceived), "perceived"
         Chem.Kekulize(mol, clearAromaticFlags=True)
     for name, value in {**molecule.properties(), "bonds": bonds}.items():
         mol.SetProp("SMILES" if name == "smiles" else name, str(value))
@@ -103,31 +106,11 @@ def sdf_record(molecule: Generated) -> Mol:
     return mol
 
 
-def perceived_mol(molecule: Generated) -> Mol:
-    """With the bonds and charges that were perceived, sanitised."""
+def joined(atoms: ase.Atoms, pairs: Iterable[tuple[int, int]]) -> Mol:
+    """With single bonds between these pairs, whatever the valences, and no other hydrogens than there are."""
     from rdkit import Chem
 
-    mol = _bonded(molecule.atoms, molecule.perceived.bonds.tolist())
-    for atom, charge in zip(mol.GetAtoms(), molecule.perceived.charges.tolist(), strict=True):
-        atom.SetFormalCharge(charge)
-    Chem.SanitizeMol(mol)
-    return mol
-
-
-def joined_by_distance(atoms: ase.Atoms) -> Mol:
-    """With single bonds where atoms are near, whatever their valences."""
-    from atomsml.io import bond_graph
-
-    return _bonded(atoms, [[i, j, 1] for i, j in sorted(bond_graph(atoms))])
-
-
-def _bonded(atoms: ase.Atoms, bonds: Sequence[Sequence[int]]) -> Mol:
-    """A Mol with these bonds (two atoms, and the order of `Perceived.bonds`) and no other hydrogens than there are."""
-    from rdkit import Chem
-
-    orders = {1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType.TRIPLE, 4: Chem.BondType.AROMATIC}
-    mol = Chem.RWMol()
-    conformer = Chem.Conformer(len(atoms))
+    mol, conformer = Chem.RWMol(), Chem.Conformer(len(atoms))
     for i, (number, position) in enumerate(zip(atoms.numbers.tolist(), atoms.positions.tolist(), strict=True)):
         atom = Chem.Atom(number)
         atom.SetNoImplicit(True)
@@ -135,11 +118,8 @@ def _bonded(atoms: ase.Atoms, bonds: Sequence[Sequence[int]]) -> Mol:
         conformer.SetAtomPosition(i, position)
     conformer.Set3D(True)
     mol.AddConformer(conformer)
-    for i, j, order in bonds:
-        mol.AddBond(i, j, orders[order])
-        if order == 4:
-            for end in (i, j):
-                mol.GetAtomWithIdx(end).SetIsAromatic(True)
+    for first, second in pairs:
+        mol.AddBond(first, second, Chem.BondType.SINGLE)
     return mol.GetMol()
 
 
