@@ -7,6 +7,8 @@ molecule has the same bonds wherever it comes from. Elsewhere bonds are unknown.
 
 from __future__ import annotations
 
+import io
+import lzma
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -73,8 +75,8 @@ def _read_sdf(path: Path) -> MoleculeSet:
 
     numbers, positions, bonds, strange = [], [], [], []
     fields: list[Mapping[str, Any]] = []
-    with BlockLogs(), OPENERS.get(path.suffix, open)(path, "rb") as file:
-        for index, mol in enumerate(_sdf_records(file, path)):
+    with BlockLogs():
+        for index, mol in enumerate(_sdf_records(path)):
             where = f"{path}: record {index} (counted from 0)"
             if mol is None:
                 raise ValueError(f"{where} cannot be read; correct or remove it")
@@ -93,13 +95,15 @@ def _read_sdf(path: Path) -> MoleculeSet:
     return MoleculeSet.from_rows(numbers, positions, bonds, _columns(fields), warnings)
 
 
-def _sdf_records(file: Any, path: Path) -> Iterator[Mol | None]:
+def _sdf_records(path: Path) -> Iterator[Mol | None]:
     from rdkit import Chem
 
     try:
-        yield from Chem.ForwardSDMolSupplier(file, sanitize=False, removeHs=False)
-    except (OSError, EOFError, RuntimeError) as error:  # a compressed file that is cut off
+        with OPENERS.get(path.suffix, open)(path, "rb") as file:
+            content = io.BytesIO(file.read())  # RDKit would not survive an error within a compressed file
+    except (OSError, EOFError, lzma.LZMAError) as error:
         raise ValueError(f"{path}: cannot be read ({error}); check that it is complete") from None
+    return iter(Chem.ForwardSDMolSupplier(content, sanitize=False, removeHs=False))
 
 
 def _read_hdf5(path: Path) -> MoleculeSet:
