@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from atomsml.generative.compositions import Formula, atoms_of, count_formulas, draw_formula
+from atomsml.generative.molecule_set import MoleculeSet
 from atomsml.generative.molecules import Molecules, Request, Scaffold
 
 
@@ -67,13 +68,20 @@ class MoleculeModel(nn.Module, ABC):
             ValueError: an unknown sampler, or one that the process of this model does not allow.
         """
 
-    def fit(self, numbers: Sequence[Sequence[int]], conditions: Mapping[str, np.ndarray]) -> None:
-        """Take the compositions and the normalisers from the training set; `num_formulas` must be theirs."""
-        formulas, counts = count_formulas(iter(numbers), self.config.elements)
+    @classmethod
+    def measure(cls, molecules: MoleculeSet) -> dict[str, Any]:
+        """Config fields that follow from a training set, such as the sizes of tables."""
+        formulas, _ = count_formulas(iter(molecules.rows()), molecules.elements)
+        return {"num_formulas": len(formulas)}
+
+    def fit(self, molecules: MoleculeSet) -> None:
+        """Take the compositions and the normalisers from the training set that was measured."""
+        formulas, counts = count_formulas(iter(molecules.rows()), self.config.elements)
         self.formulas.copy_(torch.from_numpy(formulas))
         self.formula_counts.copy_(torch.from_numpy(counts))
         for i, name in enumerate(self.config.conditions):
-            known = conditions[name][np.isfinite(conditions[name])]
+            values = molecules.properties[name]
+            known = values[np.isfinite(values)]
             self.condition_mean[i] = float(known.mean())
             self.condition_scale[i] = max(float(np.abs(known - known.mean()).mean()), 1e-6)
 

@@ -20,7 +20,6 @@ import torch
 from atomsml.calculator import select_device
 from atomsml.config import config_from_json, did_you_mean
 from atomsml.generative import GENERATORS
-from atomsml.generative.compositions import count_formulas
 from atomsml.generative.modelfile import save_generator
 from atomsml.generative.molecule_data import read_molecules
 from atomsml.generative.molecule_loader import MoleculeLoader
@@ -154,13 +153,10 @@ def new_generator(config: GeneratorConfig, molecules: MoleculeSet) -> MoleculeMo
     model_class = GENERATORS[config.model]
     if config.size not in model_class.sizes:
         raise ValueError(f"unknown size {config.size!r}; {config.model} has {', '.join(model_class.sizes)}")
-    formulas, _ = count_formulas(iter(molecules.rows()), molecules.elements)
-    measured = {"num_formulas": len(formulas), "avg_num_neighbors": max(float(molecules.sizes.mean()) - 1, 1.0)}
-    known = {each.name for each in dataclasses.fields(model_class.Config)}
     options = {
         "elements": molecules.elements,
         "conditions": config.conditions,
-        **{name: value for name, value in measured.items() if name in known},
+        **model_class.measure(molecules),
         **model_class.sizes[config.size],
         **config.model_options,
     }
@@ -169,7 +165,7 @@ def new_generator(config: GeneratorConfig, molecules: MoleculeSet) -> MoleculeMo
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = model_class(checked)
-    model.fit(molecules.rows(), {name: molecules.properties[name] for name in config.conditions})
+    model.fit(molecules)
     return model
 
 

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import ase
@@ -90,15 +90,17 @@ class Scaffold:
 
     numbers: tuple[int, ...]
     positions: Tensor  # (atoms, 3), Angstrom
+    hydrogens: tuple[int, ...] | None = None  # how many each atom may carry; None: any number
 
     def __post_init__(self) -> None:
-        if len(self.numbers) != len(self.positions):
+        if len(self.numbers) != len(self.positions) or len(self.hydrogens or self.numbers) != len(self.numbers):
             raise ValueError(
-                f"a scaffold of {len(self.numbers)} atoms needs as many positions, not {len(self.positions)}"
+                f"a scaffold of {len(self.numbers)} atoms needs as many positions, not {len(self.positions)}, and as "
+                "many numbers of hydrogens"
             )
 
 
-def padded(rows: Iterable[Sequence[int]]) -> Tensor:
-    """(samples, nodes) int64 of rows of atomic numbers; 0 is padding."""
+def padded(rows: Sequence[Sequence[int]], padding: int = 0) -> Tensor:
+    """(samples, nodes) int64 of rows of different lengths."""
     tensors = [torch.tensor(row, dtype=torch.int64) for row in rows]
-    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True)
+    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=padding)
