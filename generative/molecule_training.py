@@ -64,12 +64,7 @@ class MoleculeRun(BaseRun[MoleculeModel, Molecules]):
 
     def evaluate(self, step: Step) -> dict[str, Any]:
         """The line of metrics.jsonl; keeps the averaged weights."""
-        generator = torch.Generator().manual_seed(VALIDATION_SEED)
-        total = torch.zeros((), dtype=torch.float64)
-        with torch.no_grad():
-            for batch in self._evaluation.in_order():
-                total += self.state.averaged.loss(batch.to(self.device), generator).sum().cpu()
-        valid_loss = total.item() / len(self.valid)
+        valid_loss = self.validation_loss()
         best = valid_loss < self.state.best_loss
         metrics = {
             "step": step.number,
@@ -85,6 +80,15 @@ class MoleculeRun(BaseRun[MoleculeModel, Molecules]):
             self.state.best_loss = valid_loss
         self._save_model(metrics)
         return metrics
+
+    def validation_loss(self) -> float:
+        """Mean loss of the averaged weights; times and noise are the same whenever it is asked for."""
+        generator = torch.Generator().manual_seed(VALIDATION_SEED)
+        total = torch.zeros((), dtype=torch.float64)
+        with torch.no_grad():
+            for batch in self._evaluation.in_order():
+                total += self.state.averaged.loss(batch.to(self.device), generator).sum().cpu()
+        return total.item() / len(self.valid)
 
     def counts(self) -> dict[str, int]:
         """How many molecules there are of each set."""
