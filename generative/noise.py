@@ -64,7 +64,7 @@ class SampleNoise:
         """One batch of what was drawn; numbers take the dtype of this noise, categories keep theirs."""
         kind = draws[0].dtype if draws else torch.float64
         batch = torch.zeros(len(self), self.nodes, *shape, dtype=kind)
-        rows = range(len(self)) if where is None else where.nonzero().flatten().tolist()
-        for row, draw in zip(rows, draws, strict=True):
-            batch[row, : len(draw)] = draw
+        if draws:
+            mask = self.mask.cpu()
+            batch[mask if where is None else mask & where.cpu()[:, None]] = torch.cat(draws)
         return batch.to(self.device, self.dtype if kind.is_floating_point else kind)

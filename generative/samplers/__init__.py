@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from atomsml.config import did_you_mean
 from atomsml.generative.samplers.adaptive import Adaptive
 from atomsml.generative.samplers.base import Sampler
 from atomsml.generative.samplers.ddim import DDIM
@@ -18,3 +19,14 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "adaptive": Adaptive,
     "predictor-corrector": PredictorCorrector,
 }
+
+
+def find_sampler(name: str) -> Sampler:
+    """The sampler of a name, with its defaults.
+
+    Raises:
+        ValueError: an unknown name; lists the known ones.
+    """
+    if name not in SAMPLERS:
+        raise ValueError(f"unknown sampler {name!r}; {did_you_mean(name, SAMPLERS)}there are {', '.join(SAMPLERS)}")
+    return SAMPLERS[name]()

@@ -82,7 +82,7 @@ class Adaptive(Sampler):
             difference = (low[name] - high[name]) / (self.rtol * scale).clamp(min=self.atol)
             total = total + difference.square().flatten(1).sum(dim=1)
             count += low[name][0, 0].numel()
-        return (total / (count * noise.mask.sum(dim=1))).sqrt()
+        return (total / (count * noise.mask.sum(dim=1)).clamp(min=1)).sqrt()
 
 
 class BrownianPath:
