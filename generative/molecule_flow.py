@@ -52,8 +52,8 @@ from atomsml.generative.molecules import Molecules, Request, Scaffold, padded
 from atomsml.generative.noise import SampleNoise
 from atomsml.generative.optimal_transport import nearest_noise
 from atomsml.generative.processes.gaussian import LinearInterpolant
-from atomsml.generative.samplers import SAMPLERS
-from atomsml.generative.samplers.base import time_grid
+from atomsml.generative.samplers import SAMPLERS, find_sampler
+from atomsml.generative.samplers.base import GridSampler, Sampler, time_grid
 from atomsml.generative.spaces.euclidean import CenteredPositions, Euclidean
 from atomsml.generative.united_atoms import KINDS, MOST_HYDROGENS, UnitedAtoms, count_sets, parents
 
@@ -158,6 +158,12 @@ class MoleculeFlow(MoleculeModel):
         scaffold: Scaffold | None = None,
         guidance: float = 1.0,
     ) -> Iterator[Molecules]:
+        algorithm = find_sampler(sampler)
+        if not isinstance(algorithm, GridSampler):  # samples that wait for others would go on guessing
+            fixed = ", ".join(name for name, each in SAMPLERS.items() if issubclass(each, GridSampler))
+            raise ValueError(
+                f"the sampler {sampler!r} chooses its own steps, which self-conditioning rules out; take one of: {fixed}"
+            )
         united, numbers = self._compose(requests, scaffold)
         conditions = {
             name: torch.tensor([request.conditions.get(name, torch.nan) for request in requests])
@@ -169,10 +175,10 @@ class MoleculeFlow(MoleculeModel):
         )
         nodes = task.places.shape[1]
         seeds = [request.seed for request in requests]
-        for x in _place(self.skeleton, task, seeds, steps, sampler, guidance):
+        for x in _place(self.skeleton, task, seeds, steps, algorithm, guidance):
             united = replace(united, positions=torch.cat([x, united.positions[:, nodes:]], dim=1))
             yield Molecules(torch.where(united.is_heavy, numbers, 0), united.positions * UNIT)
-        for x in _place(self.hydrogens, hydrogen_task(united), [seed + 1 for seed in seeds], steps, sampler, 1.0):
+        for x in _place(self.hydrogens, hydrogen_task(united), [seed + 1 for seed in seeds], steps, algorithm, 1.0):
             yield Molecules(numbers, x * UNIT, None, conditions)
 
     @classmethod
@@ -229,7 +235,7 @@ def _sets(molecules: MoleculeSet) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _place(
-    network: MoleculeNetwork, task: Task, seeds: Sequence[int], steps: int, sampler: str, guidance: float
+    network: MoleculeNetwork, task: Task, seeds: Sequence[int], steps: int, sampler: Sampler, guidance: float
 ) -> Iterator[Tensor]:
     """Positions of all atoms (samples, nodes, 3) after every step, in the frame of the molecule."""
     space = CenteredPositions() if bool(task.centred.all()) else Euclidean((3,))
@@ -241,7 +247,7 @@ def _place(
     places = task.origin
     noise = SampleNoise(seeds, task.atoms.mask.sum(dim=1).tolist(), places.shape[1], places.dtype, places.device)
     times = time_grid(steps, places.dtype, places.device) ** TIME_POWER
-    for state in SAMPLERS[sampler]().sample(predict, fields, prior(fields, noise), times, noise):
+    for state in sampler.sample(predict, fields, prior(fields, noise), times, noise):
         yield task.positions(task.centre_free(state["places"])) + task.centre
 
 
