@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -229,7 +230,7 @@ class EDM(MoleculeModel):
         state = start
         for state in SAMPLERS[sampler]().sample(predict, self.fields, start, times, noise):
             yield self.decode(restore(state, self.fields, known, masks, noise.mask), noise.mask)
-        last = self._last_step(predict, state, noise)
+        last = self.last_step(predict, state, noise)
         yield self.decode(restore(last, self.fields, known, masks, noise.mask), noise.mask)
 
     def _guided(self, requests: Sequence[Request], mask: Tensor, guidance: float) -> Predict:
@@ -254,7 +255,7 @@ class EDM(MoleculeModel):
             masks["positions"] = held.expand(len(requests), -1)
         return known, masks
 
-    def _last_step(self, predict: Predict, state: State, noise: SampleNoise) -> State:
+    def last_step(self, predict: Predict, state: State, noise: SampleNoise) -> State:
         """A draw of x from p(x | z_0) = N(x_hat, (sigma_0 / alpha_0)^2); the elements are those of z_0."""
         x = predict(state, torch.zeros(len(noise), dtype=noise.dtype, device=noise.device))["positions"]
         return {**state, "positions": x + edm_bound.deviation_at_zero(self.process) * noise(self.spaces["positions"])}
@@ -272,3 +273,23 @@ class EDM(MoleculeModel):
         end = self.config.num_timesteps + 1
         drawn = torch.randint(first, end, (samples,), generator=generator, device=generator.device)
         return drawn.to(self.condition_mean)
+
+
+def draw_conditions(
+    values: np.ndarray, sizes: np.ndarray, num_atoms: Sequence[int], rng: np.random.Generator
+) -> np.ndarray:
+    """Properties to ask for, c ~ p(c | N): each that of a random molecule of the data with as many atoms.
+
+    Models are judged on them, because a property that no molecule of that size has cannot be met (section 5.2).
+
+    Args:
+        values, sizes: the property and the number of atoms of every molecule of the data.
+        num_atoms: those of the molecules that will be drawn.
+
+    Raises:
+        ValueError: the data have no molecule of that size.
+    """
+    missing = sorted(set(num_atoms) - set(sizes.tolist()))
+    if missing:
+        raise ValueError(f"the data have no molecule of {missing[0]} atoms, whose property could be asked for")
+    return np.array([rng.choice(values[sizes == n]) for n in num_atoms])

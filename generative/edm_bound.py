@@ -32,8 +32,8 @@ def divergence_and_normaliser(process: GaussianProcess, data: State, sizes: Tens
     """(samples,) KL(N(alpha_1 [x, h], sigma_1^2) | N(0, 1)) and the first term of L_0^x."""
     one = torch.ones((), dtype=torch.float64)
     alpha, sigma = float(process.alpha(one)), float(process.sigma(one))
-    free = 3 * (sizes - 1)
     squared = data["positions"].square().sum(dim=(1, 2)) + data["features"].square().sum(dim=(1, 2))
+    free = 3 * (sizes - 1).to(squared)
     degrees = free + sizes * data["features"].shape[2]
     divergence = (alpha**2 * squared + (sigma**2 - 1 - 2 * math.log(sigma)) * degrees) / 2
     return divergence + free * math.log(math.sqrt(2 * math.pi) * deviation_at_zero(process))
