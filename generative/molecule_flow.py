@@ -162,7 +162,7 @@ class MoleculeFlow(MoleculeModel):
         if not isinstance(algorithm, GridSampler):  # samples that wait for others would go on guessing
             fixed = ", ".join(name for name, each in SAMPLERS.items() if issubclass(each, GridSampler))
             raise ValueError(
-                f"the sampler {sampler!r} chooses its own steps, which self-conditioning rules out; take one of: {fixed}"
+                f"the sampler {sampler!r} chooses its steps, which self-conditioning rules out; take one of: {fixed}"
             )
         united, numbers = self._compose(requests, scaffold)
         conditions = {

@@ -73,7 +73,7 @@ def test_a_seed_gives_the_same_molecule_in_any_company(model: MoleculeFlow, samp
 
 
 def test_samplers_that_choose_their_own_steps_are_refused(model: MoleculeFlow) -> None:
-    with pytest.raises(ValueError, match="'adaptive' chooses its own steps .* take one of: ddpm, ddim, euler"):
+    with pytest.raises(ValueError, match=r"'adaptive' chooses its steps, .*; take one of: ddpm, ddim, euler"):
         last(model, draw_requests(model, [1]), sampler="adaptive")
 
 
