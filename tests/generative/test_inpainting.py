@@ -63,7 +63,10 @@ def test_a_scaffold_comes_out_exactly(name, process):
         assert state["positions"].sum(1).abs().max() < 1e-10  # the centre stays where it was
     shape = torch.cdist(state["positions"][:, :4], state["positions"][:, :4])
     left = process.sigma(torch.zeros(1, dtype=torch.float64)).item()
-    assert (shape - torch.cdist(known[:, :4], known[:, :4])).abs().max() < 10 * left + 1e-12
+    expected = torch.cdist(known[:, :4], known[:, :4])
+    # a tangent at t = 1 / 10 misses the end of the path 1 - t^2 by 1 / 100; only a linear path ends in the data
+    curved = name in ("euler", "heun") and process is GAUSSIAN["polynomial"]
+    assert (shape - expected).abs().max() < 10 * left + 0.01 * curved * expected.max() + 1e-12
     end = restore(state, fields, {"positions": known}, {"positions": mask}, noise.mask)["positions"]
     assert torch.equal(end[mask], known[mask])
     assert end[~noise.mask].eq(0).all()
