@@ -34,7 +34,7 @@ class Follow(Protocol):
 
 @dataclass(frozen=True)
 class Reference:
-    """What molecules are compared with: other molecules, or SMILES alone, which say what is novel but not how it looks."""
+    """What molecules are compared with: other molecules, or SMILES alone, which say only what is novel."""
 
     name: str
     molecules: Sequence[ase.Atoms] = ()

@@ -1,6 +1,6 @@
 """Bonds from positions by RDKit, in a process of its own: a script that `perception` starts, and kills when it hangs.
 
-It reads a molecule a line, {"numbers": [...], "positions": [[...], ...]}, and answers in a line what `perceive` finds.
+It reads a molecule a line, the arguments of `perceive` in JSON, and answers in a line what that finds.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 MEMORY = 4 << 30  # bytes: of some molecules RDKit tries bond orders until there is no memory left
 
 
-def perceive(numbers: list[int], positions: list[list[float]]) -> dict[str, Any]:
-    """What a neutral molecule is made of; the first key says what is wrong with it.
+def perceive(numbers: list[int], positions: list[list[float]], reach: float) -> dict[str, Any]:
+    """What a neutral molecule is made of; atoms are bonded that are closer than `reach` covalent radii together.
 
     | key | meaning |
     |---|---|
@@ -32,7 +32,7 @@ def perceive(numbers: list[int], positions: list[list[float]]) -> dict[str, Any]
     | smiles | canonical, without hydrogens and without stereochemistry |
     """
     mol = _unbonded(numbers, positions)
-    rdDetermineBonds.DetermineConnectivity(mol, useVdw=True)
+    rdDetermineBonds.DetermineConnectivity(mol, useVdw=True, covFactor=reach)
     found = {"reason": "", "fragments": len(Chem.GetMolFrags(mol)), "bonds": [], "charges": [], "smiles": ""}
     try:
         rdDetermineBonds.DetermineBondOrders(mol, charge=0, embedChiral=False)

@@ -21,7 +21,7 @@ import ase
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
-from atomsml.generative.metrics.perception import MAX_ATOMS, TIME_LIMIT, Perceived
+from atomsml.generative.metrics.perception import MAX_ATOMS, REACH, TIME_LIMIT, Perceived
 from atomsml.generative.metrics.results import Metric, SuiteResult, fraction
 
 VERSION = "strict-1"
@@ -67,7 +67,7 @@ def strict(
     return SuiteResult(
         version=VERSION,
         thresholds={
-            "bonded below sum of covalent radii times": 1.3,
+            "bonded below sum of covalent radii times": REACH,
             "total charge": 0,
             "perception time limit s": TIME_LIMIT,
             "perception atom limit": MAX_ATOMS,

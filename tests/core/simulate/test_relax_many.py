@@ -1,0 +1,100 @@
+"""Relaxing many at once: Lennard-Jones clusters, whose lowest energies are known."""
+
+import ase
+import numpy as np
+import pytest
+import torch
+from ase.cluster import Icosahedron
+
+from atomsml.graph import AtomicGraph
+from atomsml.potential import Prediction
+from atomsml.simulate.relax import RelaxSettings
+from atomsml.simulate.relax_many import relax_many
+
+RADIUS = 2 ** (1 / 6)  # where the pair energy is lowest
+
+# Hoare & Pal, Adv. Phys. 20, 161 (1971), in units of the well depth
+LOWEST = {2: -1.0, 3: -3.0, 4: -6.0, 6: -12.712062, 13: -44.326801}
+
+
+def lennard_jones(graph: AtomicGraph) -> Prediction:
+    """E = sum over pairs 4 (r^-12 - r^-6), in eV and A."""
+    positions = graph.positions.detach().requires_grad_()
+    first, second = torch.triu_indices(len(positions), len(positions), offset=1)
+    same = graph.batch[first] == graph.batch[second]
+    first, second = first[same], second[same]
+    inverse = (positions[first] - positions[second]).square().sum(dim=1) ** -3
+    pairs = 4 * (inverse**2 - inverse)
+    energy = torch.zeros(graph.num_systems, dtype=pairs.dtype).index_add(0, graph.batch[first], pairs)
+    (gradient,) = torch.autograd.grad(energy.sum(), positions)
+    return Prediction(energy.detach(), torch.zeros(graph.num_atoms), -gradient)
+
+
+def _images() -> list[ase.Atoms]:
+    """Each atom 0.05 A or so from where it will be."""
+    corners = np.array([(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)]) / np.sqrt(8)
+    octahedron = np.concatenate([np.eye(3), -np.eye(3)]) / np.sqrt(2)
+    shapes = [corners[:2], corners[:3], corners, octahedron, Icosahedron("Ar", 2, latticeconstant=np.sqrt(2)).positions]
+    images = [ase.Atoms(f"Ar{len(shape)}", RADIUS * shape) for shape in shapes]
+    for i, atoms in enumerate(images):
+        atoms.rattle(0.05, seed=i)
+    return images
+
+
+def test_minima_are_those_of_the_literature() -> None:
+    images = _images()
+    found = sorted(relax_many(images, lennard_jones, RelaxSettings(fmax=1e-4)), key=lambda done: done.index)
+    assert [done.index for done in found] == list(range(len(images)))
+    for done, atoms, before in zip(found, images, _images(), strict=True):
+        assert done.state.converged
+        assert done.state.fmax <= 1e-4
+        assert done.state.energy == pytest.approx(LOWEST[len(atoms)], abs=1e-6)
+        assert done.start_energy > done.state.energy + 1e-3
+        np.testing.assert_array_equal(atoms.positions, before.positions)  # copies are relaxed
+
+
+def test_what_is_beside_a_structure_does_not_matter() -> None:
+    together = {done.index: done for done in relax_many(_images(), lennard_jones)}
+    alone = {done.index: done for done in relax_many(_images(), lennard_jones, batch_atoms=1)}
+    for i in range(len(_images())):
+        assert together[i].state.step == alone[i].state.step > 0
+        np.testing.assert_allclose(together[i].atoms.positions, alone[i].atoms.positions, atol=1e-12)
+
+
+def test_out_of_steps() -> None:
+    (done,) = relax_many(_images()[:1], lennard_jones, RelaxSettings(fmax=1e-6, steps=3))
+    assert (done.state.step, done.state.reason) == (3, "out of steps")
+
+
+def test_what_is_not_finite_stops_alone() -> None:
+    def broken(graph: AtomicGraph) -> Prediction:
+        prediction = lennard_jones(graph)
+        prediction.energy[graph.atoms_per_system == 6] = torch.nan
+        return prediction
+
+    reasons = {done.index: done.state.reason for done in relax_many(_images(), broken)}
+    assert reasons.pop(3) == "energy or forces are not finite"
+    assert set(reasons.values()) == {"converged"}
+
+
+def test_a_hill_is_no_minimum() -> None:
+    """Forces that point uphill and then vanish end where the energy is higher than at the start."""
+
+    def flat(graph: AtomicGraph) -> Prediction:
+        rise = graph.positions[:, 2].abs().clone()
+        forces = torch.zeros_like(graph.positions)
+        forces[:, 2] = torch.where(rise < 0.1, 0.5, 0.0)  # points uphill, and vanishes beyond 0.1 A
+        return Prediction(rise.sum()[None], rise, forces)
+
+    (done,) = relax_many([ase.Atoms("He", [(0, 0, 0)])], flat, RelaxSettings(steps=100))
+    assert done.state.reason == "energy rose"
+
+
+@pytest.mark.parametrize("settings", [RelaxSettings(cell=True), RelaxSettings(optimizer="fire")])
+def test_what_it_does_not_do(settings: RelaxSettings) -> None:
+    with pytest.raises(ValueError, match="relax them one by one"):
+        list(relax_many(_images(), lennard_jones, settings))
+
+
+def test_nothing() -> None:
+    assert list(relax_many([], lennard_jones)) == []
