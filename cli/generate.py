@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -101,7 +102,8 @@ def molecules(
     from atomsml.cli.output import Facts, write_summary
 
     started = time.perf_counter()
-    _check(number, steps, batch, guidance, condition, output, picture)
+    _check_outputs(output, picture)
+    _check_sampling({"-n": number, "--steps": steps, "--batch": batch}, sampler, guidance, condition)
     wishes = read_wishes(atoms, formula, scaffold, condition)
     name, generator, usual = _open(model, device.value, precision.value)
     wishes.requests(generator, seed, [0])
@@ -120,21 +122,29 @@ def molecules(
     _end(run, len(kept), len(drawn), number, output)
 
 
-def _check(
-    number: int, steps: int | None, batch: int | None, guidance: float, condition: list[str], output: Path,
-    picture: Path | None,
-) -> None:  # fmt: skip
-    """Refuse before anything is read what can be refused then."""
+def _check_sampling(
+    counts: dict[str, int | None], sampler: str | None, guidance: float, conditions: Sequence[str]
+) -> None:
+    """Refuse settings that mean nothing; `counts` are by option."""
+    from atomsml.config import did_you_mean
+    from atomsml.generative.samplers import SAMPLERS
+
+    for option, value in counts.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{option} must be at least 1, got {value}")
+    if sampler is not None and sampler not in SAMPLERS:
+        hint = did_you_mean(sampler, SAMPLERS)
+        raise ValueError(f"unknown sampler {sampler!r}; {hint}there are {', '.join(SAMPLERS)}")
+    if not math.isfinite(guidance):
+        raise ValueError(f"--guidance must be a finite number, got {guidance}")
+    if guidance != 1 and not conditions:
+        raise ValueError("--guidance follows conditions, and none is given; add --condition NAME=NUMBER")
+
+
+def _check_outputs(output: Path, picture: Path | None) -> None:
     from atomsml.cli.generate_picture import check_molecules_picture
     from atomsml.cli.generate_records import check_molecules_output
 
-    for option, value in (("-n", number), ("--steps", steps), ("--batch", batch)):
-        if value is not None and value < 1:
-            raise ValueError(f"{option} must be at least 1, got {value}")
-    if not math.isfinite(guidance):
-        raise ValueError(f"--guidance must be a finite number, got {guidance}")
-    if guidance != 1 and not condition:
-        raise ValueError("--guidance follows conditions, and none is given; add --condition NAME=NUMBER")
     check_molecules_output(output)
     if picture is not None:
         check_molecules_picture(picture)

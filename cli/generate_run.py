@@ -93,7 +93,8 @@ class Run:
         states = sample_molecules(
             self.model, requests, batches, how.steps, how.sampler, self.wishes.scaffold, how.guidance
         )
-        total, drawn = how.steps * len(batches), dict[int, "ase.Atoms"]()
+        stages = sum(1 for _ in self.model.children())  # a network each
+        total, drawn = how.steps * stages * len(batches), dict[int, "ase.Atoms"]()
         try:
             for state in follow(states, total, "generate", lambda s: f"{s.finished} of {len(sizes)} molecules"):
                 drawn |= state.drawn
