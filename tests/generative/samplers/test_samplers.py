@@ -20,7 +20,7 @@ from atomsml.generative.spaces.euclidean import CenteredPositions, Euclidean
 from atomsml.generative.spaces.torus import Torus
 
 PROCESSES = {"linear": LinearInterpolant(2.0), "polynomial": PolynomialVP(), "karras": Karras()}
-STEPS = 100
+STEPS = 80
 CASES = {name: sampler() for name, sampler in SAMPLERS.items()} | {"heun with churn": Heun(churn=20, churn_noise=1.0)}
 
 
@@ -115,8 +115,8 @@ def test_recovers_a_gaussian_mixture(sampler, process):
 @pytest.mark.parametrize("sampler", CASES.values(), ids=CASES)
 def test_recovers_shapes_without_centre_of_mass(sampler):
     process = PROCESSES["linear"]
-    sizes = [3, 5] * 150
-    noise, fields = SampleNoise(range(300), sizes, 6, torch.float64), {"x": Field(CenteredPositions(), process)}
+    sizes = [3, 5] * 100
+    noise, fields = SampleNoise(range(200), sizes, 6, torch.float64), {"x": Field(CenteredPositions(), process)}
     shapes = Shapes(noise.mask)
     x = last(sampler, shapes.predictor(process), fields, times_of(process, STEPS), noise)["x"]
     assert x[~noise.mask].eq(0).all()
