@@ -131,8 +131,8 @@ class MoleculeSet:
 def split_molecules(molecules: MoleculeSet, amount: float, seed: int) -> tuple[MoleculeSet, MoleculeSet]:
     """The training set and what is held out of it: `amount` is a fraction, or from 1 on a number of molecules.
 
-    Where a molecule belongs follows from its geometry and the seed alone, never from its place in a file; identical
-    ones are together.
+    A fraction makes one molecule at least. Where a molecule belongs follows from its geometry and the seed alone, never
+    from its place in a file; identical ones are together.
 
     Raises:
         ValueError: an amount that leaves one of the two without molecules.
@@ -141,11 +141,11 @@ def split_molecules(molecules: MoleculeSet, amount: float, seed: int) -> tuple[M
     hashes = np.array(
         [hash_bytes(b"%d %d" % (seed, content)) for content in molecule_hashes(molecules).tolist()], np.uint64
     )
-    wanted = amount * count if 0 < amount < 1 else amount
-    if not 1 <= wanted < count or (amount >= 1 and amount != round(amount)):
+    wanted = max(round(amount * count), 1) if 0 < amount < 1 else amount
+    if not 1 <= wanted < count or wanted != round(wanted):
         raise ValueError(
             f"the held-out part must be a fraction between 0 and 1 or a number of molecules below {count}, "
-            f"and have a molecule; got {amount:g}"
+            f"got {amount:g}"
         )
     held = hashes < np.sort(hashes)[round(wanted)]
     if not held.any():

@@ -159,7 +159,7 @@ def test_judgement(config: Config, tmp_path: Path) -> None:
     run = train(config(), tmp_path / "run")
     result = judge(run)
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == result
-    images = ase.io.read(tmp_path / "run" / "samples.extxyz", ":")
+    images: list[ase.Atoms] = ase.io.read(tmp_path / "run" / "samples.extxyz", ":")
     assert len(images) == 4
     assert {len(atoms) for atoms in images} <= {3, 4, 5, 6}  # as in training
     found = stability(images)
@@ -176,7 +176,7 @@ def test_a_loss_that_is_not_finite_saves_its_batch(config: Config, tmp_path: Pat
         next(run.state.model.parameters()).fill_(float("nan"))
     with pytest.raises(ValueError, match=r"the loss became nan .* at step 1; the 8 structures of that step are in"):
         list(run.steps())
-    images = ase.io.read(tmp_path / "run" / "bad_batch.extxyz", ":")
+    images: list[ase.Atoms] = ase.io.read(tmp_path / "run" / "bad_batch.extxyz", ":")
     assert sorted(len(atoms) for atoms in images) == sorted(len(row) for row in _first_batch(run))
 
 
