@@ -57,9 +57,10 @@ from atomsml.generative.samplers.base import GridSampler, Sampler, time_grid
 from atomsml.generative.spaces.euclidean import CenteredPositions, Euclidean
 from atomsml.generative.united_atoms import KINDS, MOST_HYDROGENS, UnitedAtoms, count_sets, parents
 
-SHARPNESS = 0.1
+SHARPNESS = 0.04
 POSITION_WEIGHT, BOND_WEIGHT = 0.3, 0.2
 NEAR = 2.8 / UNIT  # bonds and angles
+FINE = 0.02  # Angstrom: below it errors of near distances count by their squares
 KNOWN = 0.1  # of the molecules are trained with a part known
 CONDITIONED, TOLD = 0.5, 0.6  # of the molecules are trained with conditions; of these each is told so often
 HYDROGEN_SHARE = 4  # the hydrogens learn from every fourth molecule: they cost more and are easier
@@ -300,7 +301,7 @@ def _pair_loss(task: Task, found: Guess, bonds: Tensor | None) -> Tensor:
     pairs &= ~torch.eye(nodes, dtype=torch.bool, device=mask.device)
     true, near = pair_distances(task.places), pairs.to(found.positions)
     near = near * (true < NEAR)
-    wrong = functional.smooth_l1_loss(UNIT * pair_distances(found.positions), UNIT * true, reduction="none", beta=0.05)
+    wrong = functional.smooth_l1_loss(UNIT * pair_distances(found.positions), UNIT * true, reduction="none", beta=FINE)
     loss = (wrong * near).sum(dim=(1, 2)) / near.sum(dim=(1, 2)).clamp(min=1)
     if bonds is None:
         return loss

@@ -1,0 +1,135 @@
+"""Quality of the embedded generator against the number of evaluations of its network, for four samplers.
+
+    python benchmarks/generation.py FOLDER [--samplers ddpm ddim euler heun] [--docs]
+
+Every sampler draws molecules of the same seeds in 10 to 1,000 evaluations: DDPM, DDIM and Euler make one a step, Heun
+two but for the last. The hydrogens have a network and at most 50 steps of their own, which are not counted. A molecule
+is valid if RDKit finds bond orders for its positions, it is connected, and its valences are allowed (suite `strict` of
+`atomsml evaluate molecules`); stable by the suite `edm`. One thread draws; bars are 95 % confidence intervals (Wilson).
+Points go to FOLDER/SAMPLER.json as they are done, and a point that is there is not drawn again, so that several
+processes may share the work; `--docs` puts the plot in docs/images and the table in docs/generate.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import torch
+from reporting import DOCS, processor, replace_section, table
+
+from atomsml.generative.metrics.evaluate import evaluate_molecules
+from atomsml.generative.modelfile import load_generator
+from atomsml.generative.molecule_model import draw_requests
+from atomsml.generative.molecule_sampling import sample_seed
+
+MODEL = "qm9-flow"
+SEED = 2
+BUDGETS = (10, 20, 50, 100, 200, 500, 1000)
+SAMPLERS = {"ddpm": "DDPM", "ddim": "DDIM", "euler": "Euler", "heun": "Heun"}
+BATCH = 50
+
+
+def molecules_of(budget: int) -> int:
+    return 250 if budget <= 100 else 100
+
+
+def steps_of(sampler: str, budget: int) -> int:
+    """Steps that need at most `budget` evaluations."""
+    return (budget + 1) // 2 if sampler == "heun" else budget
+
+
+def measure(sampler: str, budget: int) -> dict[str, Any]:
+    """Fractions with their intervals, and seconds a molecule."""
+    model = load_generator(MODEL)
+    began = time.perf_counter()
+    images = []
+    for start in range(0, molecules_of(budget), BATCH):
+        requests = draw_requests(model, [sample_seed(SEED, start + i) for i in range(BATCH)])
+        *_, batch = model.sample(requests, steps_of(sampler, budget), sampler)
+        images += batch.to_ase()
+    seconds = (time.perf_counter() - began) / len(images)
+    return {"seconds": seconds, "molecules": len(images), **fractions(images)}
+
+
+def fractions(images: list[Any]) -> dict[str, list[float]]:
+    """[value, low, high] of the fractions of the plot."""
+    suites = evaluate_molecules(images).suites
+    wanted = {
+        "valid": ("strict", "valid_connected"),
+        "stable atoms": ("edm", "atom_stability"),
+        "stable molecules": ("edm", "molecule_stability"),
+    }
+    metrics = {name: suites[suite].metrics[metric] for name, (suite, metric) in wanted.items()}
+    return {name: [metric.value, metric.low, metric.high] for name, metric in metrics.items()}
+
+
+def plot(points: dict[str, dict[int, dict[str, Any]]], path: Path) -> None:
+    """Valid and connected molecules against evaluations, a line for each sampler."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    for sampler, by_budget in points.items():
+        budgets = sorted(by_budget)
+        value, low, high = zip(*(by_budget[budget]["valid"] for budget in budgets), strict=True)
+        bars = [[v - l for v, l in zip(value, low, strict=True)], [h - v for v, h in zip(value, high, strict=True)]]
+        axes.errorbar(budgets, value, bars, marker="o", capsize=3, label=SAMPLERS[sampler])
+    axes.set_xscale("log")
+    axes.set_xticks(BUDGETS, [f"{budget:,}" for budget in BUDGETS])
+    axes.minorticks_off()
+    axes.set_xlabel("evaluations of the network")
+    axes.set_ylabel("valid and connected molecules")
+    axes.set_ylim(0, 1)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+def rows_of(points: dict[str, dict[int, dict[str, Any]]]) -> str:
+    header = [
+        "sampler",
+        "evaluations",
+        "molecules",
+        "valid, connected",
+        "stable atoms",
+        "stable molecules",
+        "molecules/s",
+    ]
+    rows = []
+    for sampler, by_budget in points.items():
+        for budget, point in sorted(by_budget.items()):
+            shares = [f"{100 * point[name][0]:.1f} %" for name in ("valid", "stable atoms", "stable molecules")]
+            speed = f"{1 / point['seconds']:.1f}"
+            rows.append([SAMPLERS[sampler], f"{budget:,}", str(point["molecules"]), *shares, speed])
+    return table(header, rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
+    parser.add_argument("--docs", action="store_true")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    points: dict[str, dict[int, dict[str, Any]]] = {}
+    for sampler in arguments.samplers:
+        path = arguments.folder / f"{sampler}.json"
+        known = {int(budget): point for budget, point in json.loads(path.read_text()).items()} if path.exists() else {}
+        for budget in BUDGETS:
+            if budget not in known:
+                known[budget] = measure(sampler, budget)
+                path.write_text(json.dumps(known, indent=1))
+                print(SAMPLERS[sampler], budget, known[budget], flush=True)
+        points[sampler] = known
+    plot(points, arguments.folder / "generation.png")
+    if arguments.docs:
+        plot(points, DOCS / "images" / "generation.png")
+        hardware = f"One thread of {processor()}, torch {torch.__version__}."
+        replace_section(DOCS / "generate.md", "generation", f"{hardware}\n\n{rows_of(points)}")
+
+
+if __name__ == "__main__":
+    main()
