@@ -32,6 +32,7 @@ from atomsml.generative.fields import Field, Predict, State, prior
 from atomsml.generative.guidance import classifier_free
 from atomsml.generative.inpainting import hold, restore
 from atomsml.generative.molecule_model import MoleculeModel
+from atomsml.generative.molecule_set import MoleculeSet
 from atomsml.generative.molecules import Molecules, Request, Scaffold, padded
 from atomsml.generative.noise import SampleNoise
 from atomsml.generative.parametrization import convert
@@ -52,7 +53,7 @@ class EDMConfig:
     channels: int = 256  # of features and messages
     num_layers: int = 9
     coordinate_range: float = 15.0  # A; how far, at most, a neighbour moves an atom
-    avg_num_neighbors: float = 17.0  # messages are divided by it: other atoms in a molecule of the training set
+    avg_num_neighbors: float = 17.0  # messages are divided by it; the mean of the training set
     element_scale: float = 0.25  # of one-hot elements, beside positions in A
     number_scale: float = 0.1  # of atomic numbers
     num_timesteps: int = 1000  # T
@@ -90,10 +91,8 @@ class EDM(MoleculeModel):
         super().__init__(config)
         num_features = len(config.elements) + 1
         self.process = PolynomialVP()
-        self.spaces: dict[str, VectorSpace] = {
-            "positions": CenteredPositions(),
-            "features": Euclidean((num_features,)),
-        }
+        features = Euclidean((num_features,))
+        self.spaces: dict[str, VectorSpace] = {"positions": CenteredPositions(), "features": features}
         self.fields = {name: Field(space, self.process) for name, space in self.spaces.items()}
         self.register_buffer("element_numbers", torch.tensor(config.elements), persistent=False)
         self.network = EDMNetwork(
@@ -104,6 +103,12 @@ class EDM(MoleculeModel):
             config.avg_num_neighbors,
             config.coordinate_range,
         )
+
+    @classmethod
+    def measure(cls, molecules: MoleculeSet) -> dict[str, Any]:
+        sizes = molecules.sizes
+        neighbors = float((sizes * (sizes - 1)).sum() / sizes.sum())
+        return {**super().measure(molecules), "avg_num_neighbors": max(neighbors, 1.0)}  # lone atoms have none
 
     def encode(self, molecules: Molecules) -> State:
         """Molecules as data of the process, in the precision of the model."""
@@ -227,9 +232,11 @@ class EDM(MoleculeModel):
         known, masks = self._known(requests, scaffold, noise.nodes)
         predict = hold(self._guided(requests, noise.mask, guidance), self.fields, known, masks)
         start, times = prior(self.fields, noise), time_grid(steps, noise.dtype, noise.device)
-        state = start
-        for state in SAMPLERS[sampler]().sample(predict, self.fields, start, times, noise):
-            yield self.decode(restore(state, self.fields, known, masks, noise.mask), noise.mask)
+        state, states = start, SAMPLERS[sampler]().sample(predict, self.fields, start, times, noise)
+        for following in states:
+            if state is not start:
+                yield self.decode(restore(state, self.fields, known, masks, noise.mask), noise.mask)
+            state = following
         last = self.last_step(predict, state, noise)
         yield self.decode(restore(last, self.fields, known, masks, noise.mask), noise.mask)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from atomsml.generative.edm import EDM, EDMConfig, draw_conditions
 from atomsml.generative.edm_network import FullGraphs
+from atomsml.generative.molecule_set import MoleculeSet
 from atomsml.generative.molecules import Molecules, Request, Scaffold
 from atomsml.generative.noise import SampleNoise
 from atomsml.generative.samplers import SAMPLERS
@@ -298,10 +299,11 @@ def test_training_lowers_the_bound() -> None:
 
 @pytest.mark.parametrize("sampler", sorted(set(SAMPLERS) - {"adaptive"}))  # which takes long with random weights
 def test_samples_obey(sampler: str) -> None:
-    """Sizes and elements, the latter held all the way; one result after every step and one more."""
-    model = new_model()
+    """Sizes and elements, with a state after every step."""
     requests = [Request(1, 5), Request(2, 3, (8, 1, 1)), Request(3, 4)]
-    *_, result = model.sample(requests, 4, sampler)
+    states = list(new_model().sample(requests, 4, sampler))
+    assert len(states) == 4
+    result = states[-1]
     assert result.sizes.tolist() == [5, 3, 4]
     assert result.numbers[1].tolist() == [8, 1, 1, 0, 0]
     assert set(result.numbers.flatten().tolist()) <= {0, *ELEMENTS}
@@ -335,17 +337,24 @@ def test_conditions_and_guidance() -> None:
     """The guided noise is eps(unknown) + w (eps(c) - eps(unknown)), with c in mean absolute deviations."""
     model = new_model(conditions=("gap",))
     model.condition_mean[0], model.condition_scale[0] = 5.0, 2.0
-    start = SampleNoise([4], [4], 4, torch.float64)
-    state = {name: sigma(1) * start(space) for name, space in model.spaces.items()}
-    x, h = (state[name] for name in ("positions", "features"))
-    graphs, one = FullGraphs.from_mask(start.mask), torch.ones(1).double()
+    drawn = SampleNoise([4], [4], 4, torch.float64)
+    x, h = (sigma(1) * drawn(space) for space in model.spaces.values())
+    graphs = FullGraphs.from_mask(drawn.mask)
+
+    def guided(x: Tensor, h: Tensor, t: float) -> list[Tensor]:
+        time = torch.tensor([t], dtype=torch.float64)
+        told, blind = (model.network(x, h, time, torch.tensor([[c]]).double(), graphs) for c in (1.5, math.nan))
+        return [b + 3 * (a - b) for a, b in zip(told, blind, strict=True)]
+
     with torch.no_grad():
-        told, blind = (model.network(x, h, one, torch.tensor([[c]]).double(), graphs) for c in (1.5, math.nan))
-    noise = blind[0] + 3 * (told[0] - blind[0])
-    assert (told[0] - blind[0]).abs().max() > 1e-2
-    expected = alpha(0) * (x - sigma(1) * noise) / alpha(1) + sigma(0) * noise  # one deterministic step to t = 0
-    first, _ = model.sample([Request(4, 4, conditions={"gap": 8.0})], 1, "ddim", guidance=3.0)
-    torch.testing.assert_close(first.positions, expected, rtol=0, atol=1e-10 * expected.abs().max().item())
+        eps = guided(x, h, 1.0)  # one deterministic step to t = 0, then x ~ p(x | z_0)
+        x, h = (alpha(0) * (z - sigma(1) * e) / alpha(1) + sigma(0) * e for z, e in zip((x, h), eps, strict=True))
+        last = drawn(model.spaces["positions"])
+        expected = (x - sigma(0) * guided(x, h, 0.0)[0] + sigma(0) * last) / alpha(0)
+    request, scale = Request(4, 4, conditions={"gap": 8.0}), expected.abs().max().item()
+    (result,), (unguided,) = (model.sample([request], 1, "ddim", guidance=weight) for weight in (3.0, 1.0))
+    torch.testing.assert_close(result.positions, expected, rtol=0, atol=1e-10 * scale)
+    assert (unguided.positions - expected).abs().max() > 1e-3 * scale
 
 
 @pytest.mark.parametrize(("dropout", "hidden"), [(1.0, True), (0.0, False)])
@@ -359,6 +368,20 @@ def test_training_hides_conditions(dropout: float, hidden: bool) -> None:
 def test_sizes_have_the_probabilities_of_the_histogram() -> None:
     got = new_model().log_probability_of_size(torch.tensor([3, 4, 5, 6])).exp()
     torch.testing.assert_close(got, torch.tensor([4 / 8, 1 / 8, 3 / 8, 0.0]).double())
+
+
+def test_what_follows_from_a_training_set() -> None:
+    """Each of the 5 + 3 atoms has 4 or 2 others; conditions count in mean absolute deviations from the mean."""
+    images = [molecule(name) for name in ("CH4", "H2O")]
+    numbers, places = [atoms.numbers for atoms in images], [atoms.positions for atoms in images]
+    training = MoleculeSet.from_rows(numbers, places, [None, None], {"gap": np.array([3.0, 7.0])})
+    measured = EDM.measure(training)
+    assert measured == {"num_formulas": 2, "avg_num_neighbors": (5 * 4 + 3 * 2) / 8}
+    model = EDM(EDMConfig(training.elements, ("gap",), channels=8, num_layers=1, **measured))
+    model.fit(training)
+    torch.testing.assert_close(model.log_probability_of_size(torch.tensor([3, 5])).exp(), torch.tensor([0.5, 0.5]))
+    asked = model.normalised_conditions({"gap": torch.tensor([3.0, 9.0])}, 2)
+    torch.testing.assert_close(asked, torch.tensor([[-1.0], [2.0]]))
 
 
 def test_conditions_are_drawn_given_the_size() -> None:
