@@ -64,6 +64,7 @@ FINE = 0.02  # Angstrom: below it errors of near distances count by their square
 KNOWN = 0.1  # of the molecules are trained with a part known
 CONDITIONED, TOLD = 0.5, 0.6  # of the molecules are trained with conditions; of these each is told so often
 HYDROGEN_SHARE = 4  # the hydrogens learn from every fourth molecule: they cost more and are easier
+HYDROGEN_STEPS = 50  # at most: more change nothing
 TIME_POWER = 1.5  # t = (1 - i / steps)^power: small steps where the geometry is settled
 
 
@@ -179,7 +180,8 @@ class MoleculeFlow(MoleculeModel):
         for x in _place(self.skeleton, task, seeds, steps, algorithm, guidance):
             united = replace(united, positions=torch.cat([x, united.positions[:, nodes:]], dim=1))
             yield Molecules(torch.where(united.is_heavy, numbers, 0), united.positions * UNIT)
-        for x in _place(self.hydrogens, hydrogen_task(united), [seed + 1 for seed in seeds], steps, algorithm, 1.0):
+        seeds, steps = [seed + 1 for seed in seeds], min(steps, HYDROGEN_STEPS)
+        for x in _place(self.hydrogens, hydrogen_task(united), seeds, steps, algorithm, 1.0):
             yield Molecules(numbers, x * UNIT, None, conditions)
 
     @classmethod
