@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     import ase
+    import numpy as np
 
     from atomsml.generative.molecule_model import MoleculeModel
     from atomsml.generative.molecules import Request, Scaffold
@@ -37,8 +38,33 @@ class Wishes:
         from atomsml.generative.molecule_model import draw_requests
         from atomsml.generative.molecule_sampling import sample_seed
 
+        rest = (self.scaffold, self.conditions)
+        draw_requests(model, [], self.num_atoms, self.formula, *rest)  # refuses what it does not know
         seeds = [sample_seed(seed, index) for index in indices]
-        return draw_requests(model, seeds, self.num_atoms, self.formula, self.scaffold, self.conditions)
+        if self.formula is not None or self.scaffold is None or self.scaffold.hydrogens is None:
+            return draw_requests(model, seeds, self.num_atoms, self.formula, *rest)
+        drawn = self._formulas_with_room(model, seeds)
+        return [draw_requests(model, [s], None, f, *rest)[0] for s, f in zip(seeds, drawn, strict=True)]
+
+    def _formulas_with_room(self, model: MoleculeModel, seeds: Sequence[int]) -> list[dict[int, int]]:
+        """Compositions of the training set whose hydrogens find a place beside the scaffold."""
+        from collections import Counter
+
+        import numpy as np
+
+        from atomsml.generative.compositions import draw_formula
+        from atomsml.generative.valences import spare_places
+
+        assert self.scaffold is not None
+        assert self.scaffold.hydrogens is not None
+        elements, held = model.config.elements, Counter(self.scaffold.numbers)
+        room = spare_places(model.formulas.cpu().numpy(), elements, held, sum(self.scaffold.hydrogens)) >= 0
+        if not room.any():
+            raise ValueError(
+                "no composition that the model knows leaves this scaffold its hydrogens; give a --formula"
+            )
+        formulas, counts = model.formulas[room], model.formula_counts[room]
+        return [draw_formula(formulas, counts, elements, np.random.default_rng(s), self.num_atoms, held) for s in seeds]
 
     def warn(self, model: MoleculeModel) -> None:
         """Say on stderr where a formula lies outside of what the model has learnt from."""
@@ -103,6 +129,9 @@ def read_conditions(words: Sequence[str]) -> dict[str, float]:
 def read_scaffold(path: Path) -> Scaffold:
     """The heavy atoms of the one molecule in a file, where they are; says on stderr that hydrogens are left out.
 
+    A heavy atom may carry as many hydrogens as in the file, drawn or implied by the bonds of an SDF record, or fewer,
+    where something else is attached. An .xyz file without any hydrogens does not say, and allows any number.
+
     Raises:
         ValueError: a file that cannot be read, has several molecules or periodic ones, or no heavy atoms.
         OSError: no such file.
@@ -114,8 +143,9 @@ def read_scaffold(path: Path) -> Scaffold:
 
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; check the path of --scaffold")
-    atoms = _read_sdf(path) if path.suffix.lower() in (".sdf", ".mol") else _read_other(path)
-    heavy = atoms[atoms.numbers != 1]
+    atoms, carried = _read_sdf(path) if path.suffix.lower() in (".sdf", ".mol") else _read_other(path)
+    is_heavy = atoms.numbers != 1
+    heavy = atoms[is_heavy]
     if len(heavy) == 0:
         raise ValueError(f"{path}: the scaffold has no heavy atoms, and hydrogens are not held; give it some")
     distances = heavy.get_all_distances() + np.diag(np.full(len(heavy), np.inf))
@@ -127,22 +157,34 @@ def read_scaffold(path: Path) -> Scaffold:
             "out and drawn anew",
             err=True,
         )
-    return Scaffold(tuple(heavy.numbers.tolist()), torch.from_numpy(heavy.positions.copy()))
+    hydrogens = None if carried is None else tuple(carried[is_heavy].tolist())
+    return Scaffold(tuple(heavy.numbers.tolist()), torch.from_numpy(heavy.positions.copy()), hydrogens)
 
 
-def _read_other(path: Path) -> ase.Atoms:
-    from atomsml.io import read_structures
+def _read_other(path: Path) -> tuple[ase.Atoms, np.ndarray | None]:
+    """And how many hydrogens are near each atom; None if there are none at all."""
+    import numpy as np
+
+    from atomsml.io import bond_graph, read_structures
 
     records = read_structures([str(path)])
     _check_one(path, len(records))
     if records[0].atoms.pbc.any():
         raise ValueError(f"{path}: the scaffold is periodic; give one open molecule")
-    return records[0].atoms
+    atoms = records[0].atoms
+    if not (atoms.numbers == 1).any():
+        return atoms, None
+    carried = np.zeros(len(atoms), int)
+    for i, j in bond_graph(atoms):
+        carried[i] += atoms.numbers[j] == 1
+        carried[j] += atoms.numbers[i] == 1
+    return atoms, carried
 
 
-def _read_sdf(path: Path) -> ase.Atoms:
-    """ASE reads but the first record and cannot say so."""
+def _read_sdf(path: Path) -> tuple[ase.Atoms, np.ndarray]:
+    """And how many hydrogens each atom carries; ASE reads but the first record and cannot say so."""
     import ase
+    import numpy as np
     from rdkit import Chem
     from rdkit.rdBase import BlockLogs
 
@@ -157,7 +199,10 @@ def _read_sdf(path: Path) -> ase.Atoms:
     conformer = mols[0].GetConformer()
     if not conformer.Is3D():
         raise ValueError(f"{path}: is a drawing, not a geometry in three dimensions; embed it, or give an .xyz file")
-    return ase.Atoms([atom.GetAtomicNum() for atom in mols[0].GetAtoms()], conformer.GetPositions())
+    mols[0].UpdatePropertyCache(strict=False)
+    atoms = list(mols[0].GetAtoms())
+    carried = np.array([atom.GetTotalNumHs(includeNeighbors=True) for atom in atoms])
+    return ase.Atoms([atom.GetAtomicNum() for atom in atoms], conformer.GetPositions()), carried
 
 
 def _check_one(path: Path, molecules: int) -> None:

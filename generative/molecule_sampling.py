@@ -18,7 +18,7 @@ from atomsml.generative.molecule_model import MoleculeModel
 from atomsml.generative.molecules import Request, Scaffold
 from atomsml.generative.rotations import superposition
 
-LARGEST_PADDING = 1.25  # largest molecule of a batch over its smallest, in atoms; a pair costs as much padded or not
+PADDING = 0.1  # of the pairs that a batch may have: a batch of its own costs about as much as so many more
 PAIRS = {"cpu": 30_000, "cuda": 2_000_000, "mps": 500_000}  # of atoms in a batch, by the type of device
 STRETCH = 1e-2  # Angstrom: how far a scaffold may come back from where it was; rounding is far below
 
@@ -40,21 +40,24 @@ def sample_seed(seed: int, index: int) -> int:
 def batches_of_like_size(
     sizes: Sequence[int], max_pairs: int | None = None, max_molecules: int | None = None
 ) -> list[list[int]]:
-    """Places of `sizes` in batches: small molecules first, none padded beyond LARGEST_PADDING.
+    """Places of `sizes` in batches, small molecules first.
 
-    A batch has at most `max_pairs` pairs of (padded) atoms and `max_molecules`; one molecule it has in any case.
+    A batch has at most `max_pairs` pairs of (padded) atoms, of which PADDING are only there because molecules have
+    different sizes, and at most `max_molecules`; one molecule it has in any case.
     """
     batches: list[list[int]] = []
+    own_pairs = 0  # of the last batch, without padding
     for place in sorted(range(len(sizes)), key=lambda place: sizes[place]):
-        size = sizes[place]
         if batches:
-            batch, molecules = batches[-1], len(batches[-1]) + 1
-            fits = max_pairs is None or molecules * size**2 <= max_pairs
-            fits &= max_molecules is None or molecules <= max_molecules
-            if fits and size <= LARGEST_PADDING * sizes[batch[0]]:
-                batch.append(place)
+            pairs, own_pairs = (len(batches[-1]) + 1) * sizes[place] ** 2, own_pairs + sizes[place] ** 2
+            fits = max_molecules is None or len(batches[-1]) < max_molecules
+            if max_pairs is not None:
+                fits &= pairs <= max_pairs and pairs - own_pairs <= PADDING * max_pairs
+            if fits:
+                batches[-1].append(place)
                 continue
         batches.append([place])
+        own_pairs = sizes[place] ** 2
     return batches
 
 

@@ -7,6 +7,10 @@ that an element has. An odd number of electrons leaves one unpaired.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
 from atomsml.generative.compositions import Formula, format_formula
 
 # The largest valence in neutral molecules. Charges inside a molecule add nothing: N+ has one bond more, and O- or C-
@@ -40,3 +44,17 @@ def check_formula(formula: Formula) -> None:
             f"{name} cannot be one molecule: its {atoms} atoms need {atoms - 1} bonds to hang together, their valences "
             f"make {bonds:g} at most; ask for less hydrogen or halogen"
         )
+
+
+def spare_places(formulas: np.ndarray, elements: Sequence[int], held: Mapping[int, int], hydrogens: int) -> np.ndarray:
+    """(formulas,) places for hydrogens that stay free in a molecule that contains a scaffold; negative: too few.
+
+    A heavy atom of valence v that is attached takes the place of one hydrogen and brings v - 1.
+
+    Args:
+        formulas: (formulas, elements) counts.
+        held: how many atoms of each element the scaffold has.
+        hydrogens: how many hydrogens the scaffold may carry.
+    """
+    brings = np.array([-1 if z == 1 else LARGEST_VALENCE.get(z, 4) - 2 for z in elements])
+    return hydrogens + (formulas - [held.get(z, 0) for z in elements]) @ brings

@@ -21,7 +21,11 @@ from ase.collections import g2
 from rdkit import Chem
 from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
+from atomsml import AtomsMLCalculator
+from atomsml.cli.generate_records import Generated
+from atomsml.cli.generate_relax import relax_and_rank
 from atomsml.generative import GENERATORS
+from atomsml.generative.metrics.perception import perceive
 from atomsml.generative.modelfile import save_generator
 from atomsml.generative.molecule_flow import NetworkConfig
 from atomsml.generative.molecule_set import MoleculeSet
@@ -66,9 +70,12 @@ def generators(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return paths
 
 
-@pytest.fixture
-def generator(generators: dict[str, str]) -> str:
-    return generators["flow"]
+@pytest.fixture(params=["flow"])
+def generator(generators: dict[str, str], request: pytest.FixtureRequest) -> str:
+    return generators[request.param]
+
+
+both = pytest.mark.parametrize("generator", list(GENERATORS), indirect=True)
 
 
 @pytest.fixture
@@ -103,14 +110,17 @@ class TestObeys:
         assert {len(atoms) for atoms in images} <= {len(atoms) for atoms in SEEN}
         assert len({len(atoms) for atoms in images}) > 3
 
+    @both
     def test_formula(self, generate: Run) -> None:
         generate("-n", 7, "--formula", "C2H5NO", "-o", "out.extxyz")
         assert [str(atoms.symbols.formula.format("hill")) for atoms in ase.io.read("out.extxyz", ":")] == ["C2H5NO"] * 7
 
+    @both
     def test_number_of_atoms(self, generate: Run) -> None:
         generate("-n", 7, "--atoms", 6, "-o", "out.extxyz")
         assert [len(atoms) for atoms in ase.io.read("out.extxyz", ":")] == [6] * 7
 
+    @both
     @pytest.mark.parametrize("words", [(), ("--formula", "C3H6O"), ("--atoms", 9)])
     def test_scaffold_stays_where_it_is(self, generate: Run, words: tuple[object, ...]) -> None:
         core = molecule("CH3CHO")
@@ -215,6 +225,46 @@ class TestWrites:
         assert "\x1b" not in err
 
 
+class TestRelaxes:
+    def test_ranked_by_strain_and_only_what_keeps_its_bonds(self) -> None:
+        """Molecules pulled from their minimum by more and more, and two atoms that will find each other."""
+        calculator = AtomsMLCalculator("organic-xtb")
+        water, images = molecule("H2O"), []
+        for stretch in (1.08, 1.0, 1.04):
+            images.append(water.copy())
+            images[-1].positions *= stretch
+        images.append(ase.Atoms("H2", [[0, 0, 0], [0, 0, 1.3]]))  # no bond yet
+        drawn = [
+            Generated(i, 100 + i, atoms, perceived, "")
+            for i, (atoms, perceived) in enumerate(zip(images, perceive(images), strict=True))
+        ]
+        ranking = relax_and_rank(drawn, calculator, held=0)
+        assert [kept.index for kept in ranking.kept] == [1, 2, 0]
+        assert ranking.dropped == [{"index": 3, "reason": "its bonding changed"}]
+        for kept in ranking.kept:
+            start, end = images[kept.index].copy(), kept.atoms.copy()
+            start.calc = end.calc = calculator
+            fall = start.get_potential_energy() - end.get_potential_energy()
+            assert kept.strain == pytest.approx(fall / (ase.units.kcal / ase.units.mol), abs=1e-3)
+            assert np.linalg.norm(end.get_forces(), axis=1).max() < 0.051
+
+    def test_scaffold_is_held_also_then(self, generate: Run) -> None:
+        """Acetylene all of whose carbon is held, too far apart; its hydrogens alone move."""
+        ase.io.write("core.xyz", ase.Atoms("C2", [[0, 0, 0], [0, 0, 1.3]]))
+        drawn = ase.Atoms("C2H2", [[0, 0, 0], [0, 0, 1.3], [0, 0, -1.0], [0, 0, 2.4]])
+        (perceived,) = perceive([drawn])
+        ranking = relax_and_rank([Generated(0, 1, drawn, perceived, "")], AtomsMLCalculator("organic-xtb"), held=2)
+        assert np.array_equal(ranking.kept[0].atoms.positions[:2], drawn.positions[:2])
+        assert np.abs(ranking.kept[0].atoms.positions[2:] - drawn.positions[2:]).max() > 0.01
+
+    def test_in_the_same_run(self, generate: Run, carbon_dioxide: str) -> None:
+        words = ("--scaffold", carbon_dioxide, "--formula", "CO2", "--relax", "organic-xtb", "-o", "out.sdf")
+        result = generate("-n", 2, *words)
+        assert result.status == 0
+        assert [mol.GetPropsAsDict()["strain_kcal_mol"] for mol in records("out.sdf")] == [0.0, 0.0]
+        assert "median strain" in result.out
+
+
 class TestRefuses:
     @pytest.mark.parametrize(
         ("words", "message"),
@@ -257,7 +307,7 @@ class TestRefuses:
 
 
 def test_ctrl_c_keeps_what_is_finished(generator: str, tmp_path: Path) -> None:
-    words = ["-m", generator, "-n", "1000", "--steps", "20", "--batch", "4", "-o", "out.extxyz"]
+    words = ["-m", generator, "-n", "300", "--steps", "20", "--batch", "4", "-o", "out.extxyz"]
     command = [sys.executable, "-m", "atomsml.cli", "generate", "molecules", *words]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -268,6 +318,6 @@ def test_ctrl_c_keeps_what_is_finished(generator: str, tmp_path: Path) -> None:
     assert started.startswith("generate  step 0/")
     finished = int(tenth.split()[3])
     images = ase.io.read(tmp_path / "out.extxyz", ":")
-    assert finished <= len(images) < 1000
-    assert lines[-1] == f"interrupted: {len(images)} molecules are in out.extxyz, of the 1000 asked for"
+    assert finished <= len(images) < 300
+    assert lines[-1] == f"interrupted: {len(images)} molecules are in out.extxyz, of the 300 asked for"
     assert json.loads((tmp_path / "out.summary.json").read_text())["written"] == len(images)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from ase.build import molecule
 from ase.collections import g2
 
 from atomsml.generative.compositions import parse_formula
-from atomsml.generative.valences import check_formula
+from atomsml.generative.valences import check_formula, spare_places
 
 
 def test_molecules_that_exist_are_taken() -> None:
@@ -58,3 +59,12 @@ def test_too_few_valences_are_refused(formula: str) -> None:
 def test_an_odd_number_of_electrons_is_refused(formula: str) -> None:
     with pytest.raises(ValueError, match="an odd number"):
         check_formula(parse_formula(formula))
+
+
+@pytest.mark.parametrize(
+    ("carbon", "hydrogen", "oxygen", "spare"),
+    # benzene, toluene, phenol, hexylbenzene; a ring more than toluene; more hydrogen than toluene has
+    [(6, 6, 0, 0), (7, 8, 0, 0), (6, 6, 1, 0), (12, 18, 0, 0), (7, 6, 0, 2), (7, 10, 0, -2)],
+)
+def test_places_around_a_benzene_ring(carbon: int, hydrogen: int, oxygen: int, spare: int) -> None:
+    assert spare_places(np.array([[hydrogen, carbon, oxygen]]), (1, 6, 8), {6: 6}, hydrogens=6).tolist() == [spare]
