@@ -86,8 +86,10 @@ def mol_from_graph(graph: AtomicGraph, charge: int | None = None) -> Mol:
     return mol.GetMol()
 
 
-def bond_graph(atoms: ase.Atoms) -> frozenset[tuple[int, int]]:
+def bond_graph(atoms: ase.Atoms, reach: float = 1.3) -> frozenset[tuple[int, int]]:
     """Bonded pairs (i, j), i < j, of an open system by the distance criterion; equal sets mean equal connectivity.
+
+    Atoms are bonded that are closer than `reach` times the sum of their covalent radii.
 
     Raises:
         ValueError: a periodic system.
@@ -95,7 +97,7 @@ def bond_graph(atoms: ase.Atoms) -> frozenset[tuple[int, int]]:
     from rdkit.Chem import rdDetermineBonds
 
     mol = _unbonded_mol(atoms.numbers.tolist(), atoms.positions, bool(atoms.pbc.any()))
-    rdDetermineBonds.DetermineConnectivity(mol, useVdw=True)
+    rdDetermineBonds.DetermineConnectivity(mol, useVdw=True, covFactor=reach)
     pairs = ((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds())
     return frozenset((min(i, j), max(i, j)) for i, j in pairs)
 

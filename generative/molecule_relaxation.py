@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import ase
 from ase import units
 
+from atomsml.generative.metrics.perception import REACH
 from atomsml.io_rdkit import bond_graph
 from atomsml.potential import Predict
 from atomsml.simulate.relax import RelaxSettings
@@ -38,6 +39,6 @@ def relax_molecules(
         ValueError: a periodic system, or what `predict` raises, as for elements that a model does not know.
     """
     for done in relax_many(molecules, predict, settings, batch_atoms):
-        kept = bond_graph(done.atoms) == bond_graph(molecules[done.index])
+        kept = bond_graph(done.atoms, REACH) == bond_graph(molecules[done.index], REACH)
         strain = (done.start_energy - done.state.energy) / KCAL_PER_MOL
         yield RelaxedMolecule(done.index, done.atoms, done.state.converged, strain, kept)
