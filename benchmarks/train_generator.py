@@ -3,8 +3,8 @@
     python benchmarks/train_generator.py DATA/molecules_static/qm9_xtb.h5 -o FOLDER [--install]
 
 Writes the molecules to FOLDER/molecules.h5 with two properties of the GFN2-xTB wave function at their geometries
-(tblite; 20 ms each): `gap`, between the highest occupied and the lowest empty orbital in eV, and `dipole`, its length in
-debye. Then it runs `atomsml train benchmarks/recipes/qm9-flow.yaml` there (again after a stop: it goes on where it was).
+(tblite; 20 ms each): `gap`, between the highest occupied and the lowest empty orbital in eV, and `dipole`, its length
+in debye. Then it runs `atomsml train benchmarks/recipes/qm9-flow.yaml` there; again after a stop, it goes on.
 FOLDER/qm9-flow.safetensors is the generator with its description; `--install` puts it in the place of the embedded one.
 """
 
