@@ -60,9 +60,7 @@ class Wishes:
         elements, held = model.config.elements, Counter(self.scaffold.numbers)
         room = spare_places(model.formulas.cpu().numpy(), elements, held, sum(self.scaffold.hydrogens)) >= 0
         if not room.any():
-            raise ValueError(
-                "no composition that the model knows leaves this scaffold its hydrogens; give a --formula"
-            )
+            raise ValueError("no composition that the model knows leaves this scaffold its hydrogens; give a --formula")
         formulas, counts = model.formulas[room], model.formula_counts[room]
         return [draw_formula(formulas, counts, elements, np.random.default_rng(s), self.num_atoms, held) for s in seeds]
 
