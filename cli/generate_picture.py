@@ -69,7 +69,7 @@ def _drawing(molecule: Generated) -> Mol:
     from rdkit.Chem.Draw import rdMolDraw2D
     from rdkit.rdBase import BlockLogs
 
-    from atomsml.generative.metrics.perception import perceived_mol
+    from atomsml.generative.metrics.perception import REACH, perceived_mol
     from atomsml.io import bond_graph
 
     with BlockLogs():
@@ -77,7 +77,7 @@ def _drawing(molecule: Generated) -> Mol:
             flat = Chem.RemoveHs(perceived_mol(molecule.atoms, molecule.perceived))
             rdDepictor.Compute2DCoords(flat)
             return rdMolDraw2D.PrepareMolForDrawing(flat, kekulize=True, addChiralHs=False)
-        flat = joined(molecule.atoms, bond_graph(molecule.atoms))
+        flat = joined(molecule.atoms, bond_graph(molecule.atoms, REACH))
         flat.UpdatePropertyCache(strict=False)
         rdDepictor.Compute2DCoords(flat)
         return flat

@@ -89,11 +89,11 @@ def sdf_record(molecule: Generated) -> Mol:
     from rdkit import Chem
     from rdkit.rdBase import BlockLogs
 
-    from atomsml.generative.metrics.perception import perceived_mol
+    from atomsml.generative.metrics.perception import REACH, perceived_mol
     from atomsml.io import bond_graph
 
     if molecule.perceived.reason:
-        mol, bonds = joined(molecule.atoms, bond_graph(molecule.atoms)), "distances only"
+        mol, bonds = joined(molecule.atoms, bond_graph(molecule.atoms, REACH)), "distances only"
         with BlockLogs():
             if Chem.DetectChemistryProblems(mol):
                 mol, bonds = joined(molecule.atoms, []), "none"

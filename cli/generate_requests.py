@@ -163,6 +163,7 @@ def _read_other(path: Path) -> tuple[ase.Atoms, np.ndarray | None]:
     """And how many hydrogens are near each atom; None if there are none at all."""
     import numpy as np
 
+    from atomsml.generative.metrics.perception import REACH
     from atomsml.io import bond_graph, read_structures
 
     records = read_structures([str(path)])
@@ -173,7 +174,7 @@ def _read_other(path: Path) -> tuple[ase.Atoms, np.ndarray | None]:
     if not (atoms.numbers == 1).any():
         return atoms, None
     carried = np.zeros(len(atoms), int)
-    for i, j in bond_graph(atoms):
+    for i, j in bond_graph(atoms, REACH):
         carried[i] += atoms.numbers[j] == 1
         carried[j] += atoms.numbers[i] == 1
     return atoms, carried

@@ -227,13 +227,14 @@ class TestWrites:
 
 class TestRelaxes:
     def test_ranked_by_strain_and_only_what_keeps_its_bonds(self) -> None:
-        """Molecules pulled from their minimum by more and more, and two atoms that will find each other."""
+        """Molecules pulled from their minimum by more and more, and one whose atoms will find each other."""
         calculator = AtomsMLCalculator("organic-xtb")
         water, images = molecule("H2O"), []
         for stretch in (1.08, 1.0, 1.04):
             images.append(water.copy())
             images[-1].positions *= stretch
-        images.append(ase.Atoms("H2", [[0, 0, 0], [0, 0, 1.3]]))  # no bond yet
+        images.append(molecule("CO2"))
+        images[-1].set_distance(0, 1, 2.0, fix=0)  # no bond yet
         drawn = [
             Generated(i, 100 + i, atoms, perceived, "")
             for i, (atoms, perceived) in enumerate(zip(images, perceive(images), strict=True))
