@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,17 +30,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Draw new structures from a generator.", no_args_is_help=True, rich_markup_mode=None)
 
 INTERRUPTED = 130  # exit status, as shells have it for Ctrl-C
-
-
-@dataclass(frozen=True)
-class Usual:
-    """What an architecture is sampled with unless asked otherwise."""
-
-    sampler: str
-    steps: int
-
-
-USUAL = {"flow": Usual("euler", 50), "edm": Usual("ddpm", 1000)}
 
 
 @app.callback()
@@ -105,11 +93,12 @@ def molecules(
     _check_outputs(output, picture)
     _check_sampling({"-n": number, "--steps": steps, "--batch": batch}, sampler, guidance, condition)
     wishes = read_wishes(atoms, formula, scaffold, condition)
-    name, generator, usual = _open(model, device.value, precision.value)
+    name, generator = _open(model, device.value, precision.value)
     wishes.requests(generator, seed, [0])
     wishes.warn(generator)
     potential = None if relax is None else _potential(relax, device.value, precision.value, wishes, generator)
-    settings = SamplingSettings(seed, steps or usual.steps, sampler or usual.sampler, guidance, batch)
+    steps, sampler = steps or generator.default_steps, sampler or generator.default_sampler
+    settings = SamplingSettings(seed, steps, sampler, guidance, batch)
     run = Run(generator, wishes, settings)
     drawn = run.draw_valid(number) if only_valid else run.draw(number)
     kept = _relaxed(drawn, run, potential)
@@ -150,8 +139,8 @@ def _check_outputs(output: Path, picture: Path | None) -> None:
         check_molecules_picture(picture)
 
 
-def _open(model: str | None, device: str, precision: str) -> tuple[str, MoleculeModel, Usual]:
-    """The name of a generator, the generator where and how it is to compute, and its usual settings.
+def _open(model: str | None, device: str, precision: str) -> tuple[str, MoleculeModel]:
+    """The name of a generator, and the generator where and how it is to compute.
 
     Raises:
         ValueError: no such generator, or none or several embedded ones where none is named.
@@ -169,7 +158,7 @@ def _open(model: str | None, device: str, precision: str) -> tuple[str, Molecule
         (model,) = names
     generator = load_generator(model, select_device(device, precision))
     generator.to(torch.float64 if precision == "float64" else torch.float32)
-    return model, generator, USUAL[read_metadata(model)["architecture"]]
+    return model, generator
 
 
 def _potential(model: str, device: str, precision: str, wishes: Wishes, generator: MoleculeModel) -> AtomsMLCalculator:

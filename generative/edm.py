@@ -78,6 +78,7 @@ class EDM(MoleculeModel):
     """The generator; `EDM(EDMConfig(elements=(1, 6, 8)))` has random weights and knows no sizes of molecules."""
 
     Config = EDMConfig
+    default_sampler, default_steps = "ddpm", 1000
     config: EDMConfig
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {"channels": 64, "num_layers": 4},

@@ -116,6 +116,7 @@ class MoleculeFlow(MoleculeModel):
     """
 
     Config = MoleculeFlowConfig
+    default_sampler, default_steps = "euler", 50
     draws_elements = False
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {},

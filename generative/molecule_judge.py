@@ -72,15 +72,16 @@ def _judge_samples(run: MoleculeRun, file: Path) -> dict[str, Any]:
     requests = draw_requests(model, [sample_seed(run.config.seed, i) for i in range(how.molecules)])
     batches = batches_of_like_size([request.num_atoms for request in requests], default_max_pairs(run.device))
     drawn: dict[int, ase.Atoms] = {}
-    for progress in sample_molecules(model, requests, batches, how.steps, how.sampler):
+    steps, sampler = how.steps or model.default_steps, how.sampler or model.default_sampler
+    for progress in sample_molecules(model, requests, batches, steps, sampler):
         drawn |= progress.drawn
     images = [drawn[i] for i in sorted(drawn)]
     write_atomically(run.folder / "samples.extxyz", lambda beside: ase.io.write(beside, images, format="extxyz"))
     found = stability(images)
     return {
         "molecules": how.molecules,
-        "steps": how.steps,
-        "sampler": how.sampler,
+        "steps": steps,
+        "sampler": sampler,
         "suite": VERSION,
         "stable_atoms": found.atom_fraction,
         "stable_molecules": found.molecule_fraction,

@@ -31,6 +31,8 @@ class MoleculeModel(nn.Module, ABC):
 
     Config: ClassVar[type[Any]]
     sizes: ClassVar[dict[str, dict[str, Any]]]  # name -> config fields, from quick to accurate
+    default_sampler: ClassVar[str]  # what its molecules are drawn with unless asked otherwise
+    default_steps: ClassVar[int]
     draws_elements: ClassVar[bool]  # whether elements are generated; otherwise they are given by the composition
     config: Any
     formulas: Tensor

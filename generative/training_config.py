@@ -27,11 +27,11 @@ class JudgeConfig:
     """Which molecules are drawn at the end to see what was learnt."""
 
     molecules: int = 100  # 0: none
-    steps: int = 50  # from noise to molecule
-    sampler: str = "ddim"  # on straight paths, as those of flow, it is the method of Euler
+    steps: int | None = None  # from noise to molecule; null: as many as suit the generator
+    sampler: str | None = None  # null: what suits the generator
 
     def __post_init__(self) -> None:
-        if self.molecules < 0 or self.steps < 1:
+        if self.molecules < 0 or (self.steps is not None and self.steps < 1):
             raise ValueError(f"judge needs 0 or more molecules and a step, got {self.molecules} and {self.steps}")
 
 
