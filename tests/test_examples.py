@@ -52,6 +52,25 @@ def test_crystal_equation_of_state(tmp_path):
     assert lines["bulk modulus"][0] > 100
 
 
+def test_generate_molecules(tmp_path):
+    options = ("--count", "6", "--steps", "20", "--formula", "C4H8O")
+    lines = run("04_generate_molecules.py", *options, folder=tmp_path)
+    drawn = read(tmp_path / "generated.xyz", ":")
+    assert [atoms.get_chemical_formula() for atoms in drawn] == ["C4H8O"] * 6
+    assert 0 < lines["relaxed"][0] <= lines["good"][0] <= lines["drawn"][0] == 6
+    assert len(read(tmp_path / "relaxed.xyz", ":")) == lines["relaxed"][0]
+    assert lines["C4H8O"][0] > 0  # relaxing lowers the energy
+
+
+def test_train_a_generator(tmp_path):
+    lines = run("05_train_a_generator.py", "--steps", "25", "--count", "3", folder=tmp_path)
+    assert np.isfinite(lines["step 25"][0])
+    drawn = read(tmp_path / "drawn.xyz", ":")
+    assert len(drawn) == lines["drawn"][0] == 3
+    assert all(np.isfinite(atoms.positions).all() for atoms in drawn)
+    assert {symbol for atoms in drawn for symbol in atoms.symbols} <= {"H", "C", "N", "O"}
+
+
 def test_every_example_has_a_test():
     with_a_test = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert {path.stem[3:] for path in EXAMPLES.glob("[0-9][0-9]_*.py")} == with_a_test - {"every_example_has_a_test"}
