@@ -32,7 +32,8 @@ seeds = [sample_seed(options.seed, i) for i in range(options.count)]  # molecule
 requests = draw_requests(generator, seeds, formula=parse_formula(options.formula) if options.formula else None)
 batches = batches_of_like_size([request.num_atoms for request in requests], max_pairs=30_000)
 drawn = {}
-for progress in sample_molecules(generator, requests, batches, options.steps, "euler"):  # yields after every step
+# yields after every step
+for progress in sample_molecules(generator, requests, batches, options.steps, generator.default_sampler):
     drawn |= progress.drawn
 molecules = [drawn[i] for i in range(options.count)]
 ase.io.write("generated.xyz", molecules)

@@ -49,7 +49,7 @@ for progress in run.steps():  # yields after every step, some of which end in an
 
 generator = load_generator("generator/model.safetensors")
 requests = draw_requests(generator, seeds=range(options.count))  # formulas as those of the training molecules
-*_, molecules = generator.sample(requests, steps=20, sampler="euler")
+*_, molecules = generator.sample(requests, steps=20, sampler=generator.default_sampler)
 drawn = molecules.to_ase()
 ase.io.write("drawn.xyz", drawn)
 print(f"drawn         {len(drawn):6d}")
