@@ -43,7 +43,7 @@ good = [atoms for atoms, failure in zip(molecules, strict.failures, strict=True)
 fraction = strict.metrics["valid_connected"]
 print(f"drawn       {len(molecules):5d}")
 print(f"good        {len(good):5d} valid and in one piece")
-print(f"95 % range  {fraction.low:5.2f} {fraction.high:5.2f} of many more would be")
+print(f"of many     {fraction.low:.0%} to {fraction.high:.0%} would be, with 95 % confidence")
 
 calculator = AtomsMLCalculator(options.model, device="cpu")
 relaxed = [one for one in relax_molecules(good, calculator.predict) if one.converged and one.bonds_kept]
