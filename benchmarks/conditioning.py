@@ -3,7 +3,7 @@
     python benchmarks/conditioning.py [MODEL] [--docs]
 
 For each property three values are asked for, near the quantiles of 10, 50 and 90 % of the training set. 100 molecules
-each, of the same seeds, as trained (weight 1) and guided (weight 2); molecules that are not valid and connected are left
+each, of the same seeds, as trained (weight 1) and guided (weight 2); those that are not valid and connected are left
 out. The error is the mean absolute difference from what was asked. `--docs` puts the table in docs/generate.md.
 """
 

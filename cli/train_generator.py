@@ -37,6 +37,8 @@ def _describe(run: MoleculeRun) -> Iterator[str]:
         )
     for warning in run.train.warnings:
         yield f"warning: {warning}"
+    if not run.train.bonds_known.any() and run.config.model == "flow":
+        yield "warning: without bonds a flow does not learn to grow scaffolds; an SDF file has them"
     parameters = sum(p.numel() for p in run.state.model.parameters() if p.requires_grad)
     conditions = ", ".join(run.config.conditions) or "none"
     yield f"{run.config.model}: {parameters:,} weights to train, conditions: {conditions}, on {run.device}"

@@ -272,7 +272,8 @@ def _parts(united: UnitedMolecules, rng: np.random.Generator) -> Tensor:
     known = torch.zeros_like(united.mask)
     if united.bonds is None:
         return known
-    for row in np.flatnonzero((rng.random(len(known)) < KNOWN) & (united.num_heavy > 2).cpu().numpy()):
+    suited = (united.num_heavy > 2) & (united.bonds[:, 0, 0] >= 0)
+    for row in np.flatnonzero((rng.random(len(known)) < KNOWN) & suited.cpu().numpy()):
         size = int(united.num_heavy[row])
         known[row, random_part(united.bonds[row, :size, :size].cpu().numpy(), rng)] = True
     return known
@@ -308,7 +309,8 @@ def _pair_loss(task: Task, found: Guess, bonds: Tensor | None) -> Tensor:
     loss = (wrong * near).sum(dim=(1, 2)) / near.sum(dim=(1, 2)).clamp(min=1)
     if bonds is None:
         return loss
-    wrong = (
-        functional.cross_entropy(found.bonds.permute(0, 3, 1, 2), bonds[:, :nodes, :nodes], reduction="none") * pairs
-    )
+    bonds = bonds[:, :nodes, :nodes]
+    pairs &= bonds >= 0
+    logits = found.bonds.permute(0, 3, 1, 2)
+    wrong = functional.cross_entropy(logits, bonds, ignore_index=-1, reduction="none") * pairs
     return loss + BOND_WEIGHT * wrong.sum(dim=(1, 2)) / pairs.sum(dim=(1, 2)).clamp(min=1)

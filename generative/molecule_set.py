@@ -3,7 +3,7 @@
 | field | shape | meaning |
 |---|---|---|
 | offsets | (molecules + 1,) | where the atoms of each molecule begin and end |
-| numbers | (atoms,) | atomic numbers |
+| numbers | (atoms,) | atomic numbers; 0 for what is no element |
 | positions | (atoms, 3) | Angstrom, centre of geometry of each molecule at the origin |
 | bond_offsets | (molecules + 1,) | where the bonds of each molecule begin and end |
 | bonds | (bonds, 3) | two atoms, counted within the molecule, and 1 single, 2 double, 3 triple, 4 aromatic |
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from atomsml.dataset.columns import atoms_of
+from atomsml.dataset.columns import atomic_numbers, atoms_of
 from atomsml.dataset.content import geometry_hashes, hash_bytes
 from atomsml.generative.molecules import Molecules
 
@@ -48,11 +48,12 @@ class MoleculeSet:
         """From one array for each molecule; bonds are (bonds, 3), None where they are unknown."""
         rows = [np.zeros((0, 3), np.int16) if row is None else row.reshape(-1, 3).astype(np.int16) for row in bonds]
         offsets = _offsets(numbers)
-        places = np.concatenate([np.zeros((0, 3)), *positions])
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite stays so
+            places = _centred(offsets, np.concatenate([np.zeros((0, 3)), *positions])).astype(np.float32)
         return MoleculeSet(
             offsets=offsets,
-            numbers=np.concatenate([np.zeros(0), *numbers]).astype(np.uint8),
-            positions=_centred(offsets, places).astype(np.float32),
+            numbers=atomic_numbers(np.concatenate([np.zeros(0), *numbers])),
+            positions=places,
             bond_offsets=_offsets(rows),
             bonds=np.concatenate([np.zeros((0, 3), np.int16), *rows]),
             bonds_known=np.array([row is not None for row in bonds], bool),
@@ -109,7 +110,7 @@ class MoleculeSet:
         )
 
     def batch(self, rows: np.ndarray, conditions: Sequence[str] = ()) -> Molecules:
-        """The molecules `rows`, padded to the largest; with bonds where those of all of them are known.
+        """The molecules `rows`, padded to the largest; without bonds where those of none of them are known.
 
         Raises:
             KeyError: a condition that is no property of the set.
@@ -123,7 +124,7 @@ class MoleculeSet:
         return Molecules(
             numbers=torch.from_numpy(numbers),
             positions=torch.from_numpy(positions),
-            bonds=torch.from_numpy(_dense_bonds(part, nodes)) if part.bonds_known.all() else None,
+            bonds=torch.from_numpy(_dense_bonds(part, nodes)) if part.bonds_known.any() else None,
             conditions={name: torch.from_numpy(part.properties[name].astype(np.float32)) for name in conditions},
         )
 
@@ -166,11 +167,12 @@ def molecule_hashes(molecules: MoleculeSet) -> np.ndarray:
 
 
 def _dense_bonds(molecules: MoleculeSet, nodes: int) -> np.ndarray:
-    """(molecules, nodes, nodes) int64, symmetric."""
+    """(molecules, nodes, nodes) int64, symmetric; -1 where unknown."""
     dense = np.zeros((len(molecules), nodes, nodes), np.int64)
     sample, _ = _padded_places(molecules.bond_offsets)
     i, j, order = molecules.bonds.T
     dense[sample, i, j] = dense[sample, j, i] = order
+    dense[~molecules.bonds_known] = -1
     return dense
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ class MoleculeRun(BaseRun[MoleculeModel, Molecules]):
 
     def __init__(self, config: GeneratorConfig, folder: Path, resume: bool = False) -> None:
         super().__init__(config, folder, resume)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError("a generator is trained by one process; start `atomsml train` without torchrun")
         self.config = config
         self.device = select_device(config.device, "float32")
         self.train, self.valid = read_sets(config)

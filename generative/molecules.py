@@ -4,7 +4,7 @@
 |---|---|---|
 | numbers | (samples, nodes) | atomic numbers, int64; 0 is padding |
 | positions | (samples, nodes, 3) | Angstrom; zero at padding |
-| bonds | (samples, nodes, nodes) | 0 none, 1 single, 2 double, 3 triple, 4 aromatic, int64; None where unknown |
+| bonds | (samples, nodes, nodes) | 0 none, 1 single, 2 double, 3 triple, 4 aromatic, -1 unknown, int64; or None |
 | conditions | (samples,) each | properties by name, in the unit of the data; NaN where unknown |
 """
 

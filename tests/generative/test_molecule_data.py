@@ -139,8 +139,11 @@ def test_smiles_of_other_atoms_or_in_another_order_give_no_bonds(tmp_path: Path)
     path = write_hdf5(tmp_path / "m.h5", [ethanol, embedded("O")], ["COC", "O"])
     found = read_molecules([path])
     assert found.bonds_known.tolist() == [False, True]
-    assert found.batch(np.array([0, 1])).bonds is None
-    assert found.batch(np.array([1])).bonds is not None
+    assert found.batch(np.array([0])).bonds is None
+    mixed = found.batch(np.array([0, 1])).bonds
+    assert mixed is not None
+    assert (mixed[0] == -1).all()
+    assert mixed[1, :3, :3].tolist() == [[0, 1, 1], [1, 0, 0], [1, 0, 0]]
     assert found.warnings == (
         f"{path}: 1 of 2 molecules do not fit their SMILES (the first is molecule 0, counted from 0)",
     )
