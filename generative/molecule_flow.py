@@ -116,7 +116,7 @@ class MoleculeFlow(MoleculeModel):
     """
 
     Config = MoleculeFlowConfig
-    default_sampler, default_steps = "euler", 50
+    default_sampler, default_steps = "ddpm", 50  # fresh noise in each step corrects what earlier ones did wrong
     draws_elements = False
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {},
@@ -157,7 +157,7 @@ class MoleculeFlow(MoleculeModel):
         self,
         requests: Sequence[Request],
         steps: int,
-        sampler: str = "euler",
+        sampler: str = "ddpm",
         scaffold: Scaffold | None = None,
         guidance: float = 1.0,
     ) -> Iterator[Molecules]:
