@@ -206,7 +206,7 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     folders are made.
 
     Raises:
-        OSError: a folder that cannot be made or written to, or a path that is not that of a file.
+        OSError: a folder that cannot be made or written to, a path that is not that of a file, or a full disk.
         Whatever `write` raises, after its file has been removed.
     """
     target = Path(path).resolve()  # a link stays one: what it points to is replaced
@@ -220,7 +220,13 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
         raise OSError(f"cannot write {path}: {reason} in folder {target.parent}; choose another folder") from error
     with folder as name:
         temporary = Path(name) / target.name
-        write(temporary)
+        try:
+            write(temporary)
+        except OSError as error:
+            if error.filename is not None or error.errno is None:
+                raise
+            # of a full disk the system does not say which file
+            raise OSError(f"cannot write {path}: {error.strerror}; make room, or choose another folder") from error
         os.replace(temporary, target)
 
 

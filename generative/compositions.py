@@ -63,9 +63,11 @@ def draw_formula(
     """One formula of the histogram that has `num_atoms` atoms and `contains` the given ones.
 
     Raises:
-        ValueError: no formula of the histogram obeys.
+        ValueError: no formula of the histogram obeys, or it is empty.
     """
     table, weights = formulas.cpu().numpy(), counts.cpu().numpy().astype(np.float64)
+    if len(table) == 0:
+        raise ValueError("the model knows no compositions, because it was not trained; give the whole --formula")
     allowed = np.ones(len(table), bool)
     if num_atoms is not None:
         allowed &= table.sum(axis=1) == num_atoms

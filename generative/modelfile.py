@@ -32,6 +32,8 @@ from atomsml.modelfile import (
     write_model,
 )
 
+MOST_ATOMS = 10_000  # of a molecule of a training set
+
 
 def save_generator(model: MoleculeModel, path: str | Path, metadata: dict[str, Any]) -> None:
     """Write a generator and its description; what the generator itself says wins over `metadata`.
@@ -62,7 +64,18 @@ def load_generator(name_or_path: str | Path, device: torch.device | str = "cpu")
     model = build_within_budget(path, lambda: model_class(config))
     model.to(check_tensors(path, model))
     load_tensors(path, model)
+    _check_compositions(path, model)
     return model.eval().requires_grad_(False).to(device)
+
+
+def _check_compositions(path: Path, model: MoleculeModel) -> None:
+    """Refuse a histogram from which nothing that can be made is drawn."""
+    formulas, counts = model.formulas, model.formula_counts
+    if (formulas < 0).any() or (formulas > MOST_ATOMS).any() or (counts < 1).any():
+        raise ValueError(f"model file {path} is damaged: its compositions are no counts from 0 to {MOST_ATOMS}")
+    sizes = formulas.sum(dim=1)
+    if (sizes < 1).any() or (sizes > MOST_ATOMS).any():
+        raise ValueError(f"model file {path} is damaged: a composition has not 1 to {MOST_ATOMS} atoms")
 
 
 def _describe(model: MoleculeModel) -> dict[str, Any]:

@@ -11,14 +11,17 @@ import io
 import lzma
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 
 from atomsml.dataset.frames import OPENERS, extxyz_frames
 from atomsml.dataset.hdf5 import GEOMETRY, open_hdf5, plain_fields
 from atomsml.dataset.read import HDF5, format_suffix
+from atomsml.generative.molecule_sampling import batches_of_like_size
 from atomsml.generative.molecule_set import MoleculeSet
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 OVERLAP = 0.5  # A: no two atoms of a molecule are closer; H2 has 0.74
 BONDED = 1.3  # times the sum of the covalent radii: atoms that are further apart are not bonded
-BLOCK = 1000  # molecules that are checked at a time
+BLOCK = 500_000  # pairs of atoms that are checked at a time
 
 
 def read_molecules(paths: Sequence[str | Path]) -> MoleculeSet:
@@ -107,25 +110,43 @@ def _sdf_records(path: Path) -> Iterator[Mol | None]:
 
 
 def _read_hdf5(path: Path) -> MoleculeSet:
+    rows, places = hdf5_molecules(path)
     present, count = plain_fields(path)
     with open_hdf5(path) as file:
-        if "pbc" in file and file["pbc"][()].any():
-            raise ValueError(f"{path}: has periodic structures; give molecules")
-        offsets, numbers = file["offsets"][()].astype(np.int64), file["numbers"][()]
-        positions = file["positions"][()].astype(np.float64)
-        smiles = file["smiles"].asstr()[()] if "smiles" in present else [None] * count
+        smiles = _smiles(file["smiles"], path) if "smiles" in present else [None] * count
         properties = {
             name: file[name][()].astype(np.float64)
             for name in present
             if name not in GEOMETRY and file[name].shape == (count,) and file[name].dtype.kind in "fiu"
         }
-    rows, places = np.split(numbers, offsets[1:-1]), np.split(positions, offsets[1:-1])
-    if count == 0:
-        rows, places = [], []
     bonds = [None if s is None else bonds_from_smiles(s, *each) for s, *each in zip(smiles, rows, places, strict=True)]
     lost = [i for i, (s, row) in enumerate(zip(smiles, bonds, strict=True)) if s is not None and row is None]
     warnings = [] if not lost else [_count(path, lost, count, "do not fit their SMILES")]
     return MoleculeSet.from_rows(rows, places, bonds, properties, warnings)
+
+
+def hdf5_molecules(path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Atomic numbers and positions of each molecule of an HDF5 file.
+
+    Raises:
+        ValueError: no HDF5, arrays that lack or do not fit, or periodic structures.
+    """
+    _, count = plain_fields(path)
+    with open_hdf5(path) as file:
+        if "pbc" in file and file["pbc"][()].any():
+            raise ValueError(f"{path}: has periodic structures; give molecules")
+        offsets, numbers = file["offsets"][()].astype(np.int64), file["numbers"][()]
+        positions = file["positions"][()].astype(np.float64)
+    if count == 0:  # of which np.split would make one
+        return [], []
+    return np.split(numbers, offsets[1:-1]), np.split(positions, offsets[1:-1])
+
+
+def _smiles(array: h5py.Dataset, path: Path) -> np.ndarray:
+    try:
+        return np.asarray(array.asstr()[()])
+    except (TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: smiles cannot be read as text ({error}); write them as strings") from None
 
 
 def bonds_from_smiles(smiles: str, numbers: np.ndarray, positions: np.ndarray) -> np.ndarray | None:
@@ -171,34 +192,36 @@ def _columns(fields: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 
 def _checked(molecules: MoleculeSet, where: str) -> MoleculeSet:
     """Refuse molecules that cannot be trained on, and warn of those in several pieces."""
-    sizes, offsets = molecules.sizes, molecules.offsets
+    sizes = molecules.sizes
     if (sizes == 0).any():
         raise ValueError(f"{where}: molecule {np.argmin(sizes)} (counted from 0) has no atoms; remove it")
     sample = np.repeat(np.arange(len(molecules)), sizes)
     for what, broken in (
         ("a position that is not finite", ~np.isfinite(molecules.positions).all(axis=1)),
-        ("an atom of no known element", (molecules.numbers < 1) | (molecules.numbers > 118)),
+        ("an atom of no known element", molecules.numbers == 0),
     ):
         if broken.any():
             raise ValueError(f"{where}: molecule {sample[broken][0]} (counted from 0) has {what}; correct or remove it")
-    order = np.argsort(sizes, kind="stable")  # little padding
-    overlapping, broken_up = np.zeros(len(offsets) - 1, bool), np.zeros(len(offsets) - 1, bool)
-    for start in range(0, len(order), BLOCK):
-        rows = order[start : start + BLOCK]
-        overlapping[rows], broken_up[rows] = _distances(molecules, rows)
+    overlapping, broken_up = np.zeros(len(molecules), bool), np.zeros(len(molecules), bool)
+    for rows in batches_of_like_size(sizes.tolist(), BLOCK):
+        overlapping[rows], broken_up[rows] = _distances(molecules, np.array(rows))
     if overlapping.any():
         raise ValueError(
             f"{where}: molecule {np.argmax(overlapping)} (counted from 0) has atoms closer than {OVERLAP} A; "
             "correct or remove it"
         )
     pieces = np.flatnonzero(broken_up).tolist()
-    warnings = [_count(where, pieces, len(molecules), "are of several pieces, as will be what is learnt from them")]
-    return molecules if not pieces else _with_warnings(molecules, warnings)
+    if not pieces:
+        return molecules
+    warning = _count(where, pieces, len(molecules), "are of several pieces, as will be what is learnt from them")
+    return replace(molecules, warnings=(*molecules.warnings, warning))
 
 
 def _distances(molecules: MoleculeSet, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each molecule, whether atoms overlap, and whether it is in several pieces."""
     from ase.data import covalent_radii
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
     batch = molecules.batch(rows)
     mask, positions = batch.mask.numpy(), batch.positions.numpy()
@@ -207,18 +230,11 @@ def _distances(molecules: MoleculeSet, rows: np.ndarray) -> tuple[np.ndarray, np
     distance = np.linalg.norm(positions[:, :, None] - positions[:, None], axis=-1)
     radii = covalent_radii[batch.numbers.numpy()]
     near = distance < BONDED * (radii[:, :, None] + radii[:, None])
-    reached = ((pair & near) | np.eye(nodes, dtype=bool)).astype(np.float32)
-    for _ in range(max(nodes - 1, 1).bit_length()):  # paths of twice the length every time
-        reached = np.minimum(reached @ reached, 1)
-    return (pair & (distance < OVERLAP)).any(axis=(1, 2)), (reached[:, 0] > 0).sum(axis=1) < mask.sum(axis=1)
-
-
-def _with_warnings(molecules: MoleculeSet, warnings: Sequence[str]) -> MoleculeSet:
-    from dataclasses import replace
-
-    return replace(molecules, warnings=(*molecules.warnings, *warnings))
+    sample, i, j = np.nonzero(pair & near)
+    edges = coo_array((np.ones(len(i), bool), (nodes * sample + i, nodes * sample + j)), shape=(mask.size, mask.size))
+    piece = connected_components(edges)[1].reshape(mask.shape)
+    return (pair & (distance < OVERLAP)).any(axis=(1, 2)), (mask & (piece != piece[:, :1])).any(axis=1)
 
 
 def _count(where: str | Path, rows: Sequence[int], count: int, what: str) -> str:
-    first = f" (the first is molecule {rows[0]}, counted from 0)" if rows else ""
-    return f"{where}: {len(rows)} of {count} molecules {what}{first}"
+    return f"{where}: {len(rows)} of {count} molecules {what} (the first is molecule {rows[0]}, counted from 0)"

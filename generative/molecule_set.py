@@ -139,6 +139,8 @@ def split_molecules(molecules: MoleculeSet, amount: float, seed: int) -> tuple[M
         ValueError: an amount that leaves one of the two without molecules.
     """
     count = len(molecules)
+    if count < 2:
+        raise ValueError(f"nothing can be held out of {count} molecule; give more, or a file of others")
     hashes = np.array(
         [hash_bytes(b"%d %d" % (seed, content)) for content in molecule_hashes(molecules).tolist()], np.uint64
     )

@@ -34,6 +34,7 @@ from atomsml.training.config import plain_config
 from atomsml.training.loop import Step, TrainingState
 
 VALIDATION_SEED = 0  # of times and noise: the same at every evaluation of every run
+LARGEST_PROPERTY = 1e30  # float32 ends at 3e38
 
 
 class MoleculeRun(BaseRun[MoleculeModel, Molecules]):
@@ -116,7 +117,8 @@ def read_sets(config: GeneratorConfig) -> tuple[MoleculeSet, MoleculeSet]:
     """The training and the validation set.
 
     Raises:
-        ValueError: no training file, a property that a set lacks, or elements that only the validation set has.
+        ValueError: no training file, a property that a set lacks or that is too large, or elements that only the
+            validation set has.
         OSError: a file that cannot be read.
     """
     data = config.data
@@ -132,13 +134,7 @@ def read_sets(config: GeneratorConfig) -> tuple[MoleculeSet, MoleculeSet]:
         train, valid = split_molecules(train, data.valid, config.seed)
     for name, molecules in (("training", train), ("validation", valid)):
         for condition in config.conditions:
-            values = molecules.properties.get(condition)
-            if values is None or not np.isfinite(values).any():
-                known = ", ".join(molecules.properties) or "none"
-                raise ValueError(
-                    f"conditions: the {name} set has no property {condition!r}; "
-                    f"{did_you_mean(condition, molecules.properties)}its properties are: {known}"
-                )
+            _check_condition(condition, molecules, name)
     strange = sorted(set(valid.elements) - set(train.elements))
     if strange:
         raise ValueError(
@@ -146,6 +142,24 @@ def read_sets(config: GeneratorConfig) -> tuple[MoleculeSet, MoleculeSet]:
             "leave those molecules out"
         )
     return dataclasses.replace(train, warnings=warnings), valid
+
+
+def _check_condition(condition: str, molecules: MoleculeSet, name: str) -> None:
+    if condition not in molecules.properties:
+        known = ", ".join(molecules.properties) or "none"
+        raise ValueError(
+            f"conditions: the {name} set has no property {condition!r}; "
+            f"{did_you_mean(condition, molecules.properties)}its properties are: {known}"
+        )
+    values = molecules.properties[condition]
+    known_values = values[np.isfinite(values)]
+    if len(known_values) == 0:
+        raise ValueError(f"conditions: {condition!r} is NaN or infinite for every molecule of the {name} set")
+    if np.abs(known_values).max() > LARGEST_PROPERTY:
+        raise ValueError(
+            f"conditions: {condition!r} reaches {np.abs(known_values).max():.1e} in the {name} set, more than single "
+            "precision holds; take another unit"
+        )
 
 
 def new_generator(config: GeneratorConfig, molecules: MoleculeSet) -> MoleculeModel:

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 import numpy as np
 
 OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open}
+MOST_DIGITS = 12  # of a number of atoms
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _extxyz_texts(path: Path) -> Iterator[tuple[str, str]]:
     with _open_text(path) as file:
         frames = (line for line in file if line.strip())  # empty lines between frames
         for number, first in enumerate(frames):
-            if not first.strip().isdecimal():
+            if not first.strip().isdecimal() or len(first.strip()) > MOST_DIGITS:
                 raise ValueError(f"{path}: expected the number of atoms of frame {number}, got {first.strip()[:40]!r}")
             atoms = int(first)
             lines = [first, *itertools.islice(file, atoms + 1)]

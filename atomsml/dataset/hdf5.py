@@ -35,12 +35,16 @@ def plain_fields(path: Path) -> tuple[dict[str, int], int]:
     turns out to be a label, `plain_blocks` refuses it.
 
     Raises:
-        ValueError: an array that is missing, or whose length does not fit.
+        ValueError: an array that is missing, or whose type or length does not fit.
     """
     with open_hdf5(path) as file:
         for name in GEOMETRY[:3]:
             if not isinstance(file.get(name), h5py.Dataset):
                 raise ValueError(f"{path}: has no array {name!r}, only {', '.join(file) or 'nothing'}")
+        for name, kinds in (("offsets", "iu"), ("numbers", "iu"), ("positions", "fiu")):
+            if file[name].dtype.kind not in kinds or file[name].ndim == 0:
+                what = "numbers" if "f" in kinds else "integers"
+                raise ValueError(f"{path}: {name} must be an array of {what}, got {file[name].dtype}")
         offsets = file["offsets"][()]
         atoms, structures = len(file["numbers"]), len(offsets) - 1
         if structures < 0 or offsets[0] != 0 or (np.diff(offsets) < 0).any() or offsets[-1] != atoms:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import ase
-import numpy as np
 
-from atomsml.dataset.hdf5 import open_hdf5, plain_fields
-from atomsml.dataset.read import HDF5
+from atomsml.dataset.columns import atomic_numbers
+from atomsml.dataset.frames import extxyz_frames
+from atomsml.dataset.read import HDF5, format_suffix
 from atomsml.generative.metrics.evaluate import Reference
+from atomsml.generative.molecule_data import hdf5_molecules
 from atomsml.io import check_structure, read_structures
 
 SMILES = (".smi", ".smiles", ".txt", ".csv")
@@ -32,6 +33,8 @@ def read_generated(path: str | Path) -> list[ase.Atoms]:
         molecules = _read_sdf(path)
     elif path.suffix.lower() in HDF5:
         molecules = _read_hdf5(path)
+    elif format_suffix(path) in (".xyz", ".extxyz"):
+        molecules = [ase.Atoms(f.numbers, f.positions, cell=f.cell, pbc=f.pbc) for f in extxyz_frames(path)]
     else:
         molecules = [record.atoms for record in read_structures([str(path)])]
     if not molecules:
@@ -82,13 +85,7 @@ def _read_sdf(path: Path) -> list[ase.Atoms]:
 
 
 def _read_hdf5(path: Path) -> list[ase.Atoms]:
-    plain_fields(path)  # that they fit
-    with open_hdf5(path) as file:
-        if "pbc" in file and file["pbc"][()].any():
-            raise ValueError(f"{path}: has periodic structures; give molecules")
-        offsets, numbers, positions = (file[name][()] for name in ("offsets", "numbers", "positions"))
-    pairs = zip(np.split(numbers, offsets[1:-1]), np.split(positions, offsets[1:-1]), strict=True)
-    return [ase.Atoms(*pair) for pair in pairs] if len(offsets) > 1 else []
+    return [ase.Atoms(atomic_numbers(row), places) for row, places in zip(*hdf5_molecules(path), strict=True)]
 
 
 def _first_words(lines: Iterable[str]) -> Iterator[tuple[int, str]]:

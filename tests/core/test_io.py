@@ -417,6 +417,20 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
     assert target.read_text() == "new"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs limits of the system on files")
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"^cannot write .*out.txt: File too large; make room"):
+            write_atomically(tmp_path / "out.txt", lambda path: path.write_bytes(bytes(2000)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert os.listdir(tmp_path) == []
+
+
 def test_written_files_get_ordinary_permissions(tmp_path):
     write_atomically(tmp_path / "ours", lambda path: path.write_text("x"))
     (tmp_path / "plain").write_text("x")

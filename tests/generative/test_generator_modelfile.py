@@ -135,5 +135,14 @@ def test_files_that_do_not_agree_with_themselves(path: Path, generator: EDM) -> 
     assert "would be far larger than its file" in message(config=config | {"channels": 4096})
     assert "unexpected tensor 'more'" in message({"more": torch.zeros(1)})
     assert "has type" in message({"formulas": torch.zeros(3, 3)})
+    for impossible in (torch.zeros(3, 3).long(), torch.full((3, 3), -1), torch.full((3, 3), 2**40)):
+        assert "is damaged" in message({"formulas": impossible})
+    assert "is damaged" in message({"formula_counts": torch.zeros(3).long()})
     path.write_bytes(whole[:-8])
     assert "truncated or damaged" in message_of(path)
+
+
+def test_a_generator_that_was_not_trained_asks_for_a_formula() -> None:
+    model = EDM(EDMConfig((1, 6, 8), channels=8, num_layers=1))
+    with pytest.raises(ValueError, match="knows no compositions, because it was not trained; give the whole --formula"):
+        draw_requests(model, [0])

@@ -17,6 +17,7 @@ from ase.build import bulk, molecule
 from rdkit import Chem
 from rdkit.Chem import rdDepictor, rdDistGeom
 
+from atomsml.generative.metrics.reading import read_generated
 from atomsml.generative.molecule_data import bonds_from_smiles, read_molecules
 from atomsml.generative.molecule_loader import POOL, MoleculeBatchConfig, MoleculeLoader
 from atomsml.generative.molecule_set import MoleculeSet, split_molecules
@@ -291,3 +292,39 @@ def test_a_budget_of_pairs_bounds_the_dense_size() -> None:
     assert in_order == sorted(in_order)
     with pytest.raises(ValueError, match="at least one positive bound"):
         MoleculeBatchConfig(molecules=None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"offsets": np.array([0.0, 2.0])}, "offsets must be an array of integers, got float64"),
+        ({"numbers": np.array([1.5, 1.5])}, "numbers must be an array of integers"),
+        ({"numbers": np.array([257, 257])}, "has an atom of no known element"),  # 1 in eight bits
+        ({"positions": np.full((2, 3), b"a")}, "positions must be an array of numbers"),
+        ({"smiles": np.array([1])}, "smiles cannot be read as text"),
+        ({"smiles": np.array([b"\xff"])}, "smiles cannot be read as text"),
+    ],
+)
+def test_hdf5_of_other_types_is_refused(tmp_path: Path, changes: dict[str, np.ndarray], message: str) -> None:
+    arrays = {"offsets": np.array([0, 2]), "numbers": np.array([1, 1]), "positions": np.eye(3)[:2]}
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        for name, values in {**arrays, **changes}.items():
+            file[name] = values
+    assert message in read_error(tmp_path / "m.h5")
+
+
+def test_a_number_of_atoms_that_no_file_has_is_refused(tmp_path: Path) -> None:
+    text = "99999999999999999999\n\nH 0 0 0\n"
+    assert "expected the number of atoms of frame 0" in read_error(_written(tmp_path / "m.xyz", text))
+    with pytest.raises(ValueError, match="expected the number of atoms of frame 0"):
+        read_generated(tmp_path / "m.xyz")
+
+
+def test_pieces_of_a_large_molecule_are_found_between_small_ones(tmp_path: Path) -> None:
+    chain = ase.Atoms("C1000", [[1.5 * i, 0, 0] for i in range(1000)])
+    broken = chain.copy()
+    broken.positions[500:] += 9
+    ase.io.write(tmp_path / "m.xyz", [molecule("H2O"), chain, broken, molecule("CH4")])
+    (warning,) = read_molecules([tmp_path / "m.xyz"]).warnings
+    assert "1 of 4 molecules are of several pieces" in warning
+    assert "the first is molecule 2" in warning

@@ -234,6 +234,28 @@ def test_bad_configs_get_one_line(config: Config, tmp_path: Path, changes: dict[
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("gap", "message"),
+    [
+        (np.nan, "'gap' is NaN or infinite for every molecule of the training set"),
+        (1e300, "more than single precision"),
+    ],
+)
+def test_properties_that_say_nothing_are_refused(config: Config, data: Path, gap: float, message: str) -> None:
+    images = ase.io.read(data, ":")
+    for atoms in images:
+        atoms.info["gap"] = gap
+    ase.io.write(data, images)
+    with pytest.raises(ValueError, match=message):
+        MoleculeRun(config(conditions=["gap"]), data.parent / "run")
+
+
+def test_one_molecule_cannot_be_split(config: Config, data: Path) -> None:
+    ase.io.write(data, molecule("H2O"))
+    with pytest.raises(ValueError, match="nothing can be held out of 1 molecule; give more"):
+        MoleculeRun(config(), data.parent / "run")
+
+
 def test_validation_files_must_be_of_the_same_elements(config: Config, data: Path, tmp_path: Path) -> None:
     ase.io.write(tmp_path / "valid.extxyz", [molecule("H2O"), molecule("NH3")])
     sets = {"train": str(data), "valid": str(tmp_path / "valid.extxyz")}
