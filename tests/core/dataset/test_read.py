@@ -193,7 +193,8 @@ def test_plain_hdf5_of_open_molecules(tmp_path: Path, frames: list[ase.Atoms]) -
     ("changes", "message"),
     [
         ({"offsets": [0, 3, 2]}, "offsets must ascend"),
-        ({"offsets": []}, "offsets must ascend"),
+        ({"offsets": np.zeros(0, np.int64)}, "offsets must ascend"),
+        ({"offsets": np.array([0.0, 64.0])}, "offsets must be an array of integers, got float64"),
         ({"numbers": np.full(64, 300)}, "structure 0 .* an atom of no known element"),
         ({"numbers": np.full(64, -1)}, "structure 0 .* an atom of no known element"),
         ({"numbers": None}, "no array 'numbers'"),
