@@ -120,6 +120,11 @@ class AtomsMLCalculator(Calculator):
         derivatives = "forces" in properties or "stress" in properties
         self.results = _results(self.predict(graph, derivatives, derivatives and self._has_volume))
 
+    def predict_batch(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
+        """What the model says of many systems at once, brought to its device and into its precision."""
+        dtype, _ = PRECISIONS[self.parameters["precision"]]
+        return self.predict(graph.to(self.device, dtype), forces, stress)
+
     def check_state(self, atoms: ase.Atoms, tol: float = 0.0) -> list[str]:
         """What changed since the last calculation; any change of a number counts, unless `tol` says otherwise.
 

@@ -188,12 +188,9 @@ def _compute(data: _Data, calculator: AtomsMLCalculator, batch_atoms: int, outpu
 
 
 def _predict(calculator: AtomsMLCalculator, graph: AtomicGraph) -> Prediction:
-    """On the calculator's device and in its precision; the labels stay behind, and in float64."""
-    from atomsml.calculator import PRECISIONS
-
-    dtype, _ = PRECISIONS[calculator.parameters["precision"]]
-    bare = graph.replace(atom_data={}, system_data={}).to(calculator.device, dtype)
-    return calculator.predict(bare, stress=bool(graph.pbc.any()))
+    """Without the labels, which stay behind, and in float64."""
+    bare = graph.replace(atom_data={}, system_data={})
+    return calculator.predict_batch(bare, stress=bool(graph.pbc.any()))
 
 
 def _not_finite(batch: Collected) -> np.ndarray:

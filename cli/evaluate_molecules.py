@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from atomsml.generative.metrics.evaluate import Evaluation, Reference
     from atomsml.generative.metrics.results import Metric
-    from atomsml.graph import AtomicGraph
-    from atomsml.potential import Predict, Prediction
+    from atomsml.potential import Predict
 
 Item = TypeVar("Item")
 
@@ -79,15 +78,9 @@ def _usual(reference: Reference | None, relax: str | None) -> list[str]:
 
 
 def _predict(model: str, device: str, precision: str) -> Predict:
-    from atomsml.calculator import PRECISIONS, AtomsMLCalculator
+    from atomsml.calculator import AtomsMLCalculator
 
-    calculator = AtomsMLCalculator(model, device, precision)
-    dtype, _ = PRECISIONS[precision]
-
-    def predict(graph: AtomicGraph) -> Prediction:
-        return calculator.predict(graph.to(calculator.device, dtype))
-
-    return predict
+    return AtomsMLCalculator(model, device, precision).predict_batch
 
 
 def _follow(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:

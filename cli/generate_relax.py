@@ -59,15 +59,11 @@ def relax_and_rank(molecules: Sequence[Generated], calculator: AtomsMLCalculator
 
 
 def _predict(calculator: AtomsMLCalculator, held: int) -> Predict:
-    """In the calculator's precision and on its device; held atoms feel no force."""
+    """The calculator, but held atoms feel no force."""
     import torch
 
-    from atomsml.calculator import PRECISIONS
-
-    dtype, _ = PRECISIONS[calculator.parameters["precision"]]
-
     def predict(graph: AtomicGraph) -> Prediction:
-        prediction = calculator.predict(graph.to(calculator.device, dtype))
+        prediction = calculator.predict_batch(graph)
         if held == 0 or prediction.forces is None:
             return prediction
         counts = torch.bincount(graph.batch)

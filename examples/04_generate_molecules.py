@@ -46,7 +46,7 @@ print(f"good        {len(good):5d} valid and in one piece")
 print(f"of many     {fraction.low:.0%} to {fraction.high:.0%} would be, with 95 % confidence")
 
 calculator = AtomsMLCalculator(options.model, device="cpu")
-relaxed = [one for one in relax_molecules(good, calculator.predict) if one.converged and one.bonds_kept]
+relaxed = [one for one in relax_molecules(good, calculator.predict_batch) if one.converged and one.bonds_kept]
 relaxed.sort(key=lambda one: one.strain)
 ase.io.write("relaxed.xyz", [one.atoms for one in relaxed])
 print(f"relaxed     {len(relaxed):5d} kept their bonds")
