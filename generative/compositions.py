@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
+MOST_ATOMS = 10_000  # of a molecule
+
 Formula = Mapping[int, int]
 """Atomic number -> how many atoms."""
 
@@ -22,7 +24,7 @@ def parse_formula(text: str) -> dict[int, int]:
     """Counts by atomic number of a formula such as C6H6O.
 
     Raises:
-        ValueError: no formula, or an element that does not exist.
+        ValueError: no formula, an element that does not exist, or more than MOST_ATOMS atoms.
     """
     from ase.data import atomic_numbers
     from ase.formula import Formula as AseFormula
@@ -34,6 +36,8 @@ def parse_formula(text: str) -> dict[int, int]:
         raise ValueError(f"{text!r} is no chemical formula; write element symbols with numbers, as in C6H6O") from None
     if not found:
         raise ValueError(f"the formula {text!r} has no atoms; write element symbols with numbers, as in C6H6O")
+    if sum(found.values()) > MOST_ATOMS:
+        raise ValueError(f"the formula {text} has more than {MOST_ATOMS} atoms; ask for a smaller molecule")
     return found
 
 

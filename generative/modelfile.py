@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from atomsml.generative import GENERATORS
+from atomsml.generative.compositions import MOST_ATOMS
 from atomsml.generative.molecule_model import MoleculeModel
 from atomsml.modelfile import (
     GENERATOR,
@@ -31,8 +32,6 @@ from atomsml.modelfile import (
     read_metadata,
     write_model,
 )
-
-MOST_ATOMS = 10_000  # of a molecule of a training set
 
 
 def save_generator(model: MoleculeModel, path: str | Path, metadata: dict[str, Any]) -> None:

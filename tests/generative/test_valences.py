@@ -68,3 +68,8 @@ def test_an_odd_number_of_electrons_is_refused(formula: str) -> None:
 )
 def test_places_around_a_benzene_ring(carbon: int, hydrogen: int, oxygen: int, spare: int) -> None:
     assert spare_places(np.array([[hydrogen, carbon, oxygen]]), (1, 6, 8), {6: 6}, hydrogens=6).tolist() == [spare]
+
+
+def test_a_formula_of_more_atoms_than_memory_is_refused() -> None:
+    with pytest.raises(ValueError, match="the formula C99999999999H2 has more than 10000 atoms"):
+        parse_formula("C99999999999H2")
