@@ -91,7 +91,7 @@ def molecules(
 
     started = time.perf_counter()
     _check_outputs(output, picture)
-    _check_sampling({"-n": number, "--steps": steps, "--batch": batch}, sampler, guidance, condition)
+    _check_sampling({"-n": number, "--steps": steps, "--batch": batch, "--atoms": atoms}, sampler, guidance, condition)
     wishes = read_wishes(atoms, formula, scaffold, condition)
     name, generator = _open(model, device.value, precision.value)
     wishes.requests(generator, seed, [0])

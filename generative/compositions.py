@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-MOST_ATOMS = 10_000  # of a molecule
+MOST_ATOMS = 1000  # of a molecule: networks look at all pairs
 
 Formula = Mapping[int, int]
 """Atomic number -> how many atoms."""

@@ -69,10 +69,12 @@ def load_generator(name_or_path: str | Path, device: torch.device | str = "cpu")
 
 def _check_compositions(path: Path, model: MoleculeModel) -> None:
     """Refuse a histogram from which nothing that can be made is drawn."""
-    formulas, counts = model.formulas, model.formula_counts
-    if (formulas < 0).any() or (formulas > MOST_ATOMS).any() or (counts < 1).any():
-        raise ValueError(f"model file {path} is damaged: its compositions are no counts from 0 to {MOST_ATOMS}")
-    sizes = formulas.sum(dim=1)
+    for name, table in model.named_buffers():
+        # how often a composition was seen; how many atoms of each kind it has
+        wrong = table < 1 if name.endswith("_counts") else (table < 0) | (table > MOST_ATOMS)
+        if not table.is_floating_point() and wrong.any():
+            raise ValueError(f"model file {path} is damaged: its compositions are no counts from 0 to {MOST_ATOMS}")
+    sizes = model.formulas.sum(dim=1)
     if (sizes < 1).any() or (sizes > MOST_ATOMS).any():
         raise ValueError(f"model file {path} is damaged: a composition has not 1 to {MOST_ATOMS} atoms")
 

@@ -190,6 +190,10 @@ class MoleculeFlow(MoleculeModel):
         sets, _ = _sets(molecules)
         return {**super().measure(molecules), "num_sets": len(sets)}
 
+    @classmethod
+    def check(cls, molecules: MoleculeSet) -> None:
+        _sets(molecules)
+
     def fit(self, molecules: MoleculeSet) -> None:
         super().fit(molecules)
         sets, counts = _sets(molecules)
@@ -203,6 +207,8 @@ class MoleculeFlow(MoleculeModel):
         types, parent, rows = [], [], []
         for request in requests:
             assert request.numbers is not None, "the composition comes with the request"
+            if max(request.numbers) == 1:
+                raise ValueError("a molecule of hydrogens alone has no skeleton; ask for a formula with a heavy atom")
             rows.append(request.numbers)
             carried, carriers = draw(request.numbers, most, np.random.default_rng([request.seed, 1]))
             heavy = [self.heavy.index(z) for z in request.numbers if z > 1]
@@ -234,7 +240,10 @@ def _sets(molecules: MoleculeSet) -> tuple[np.ndarray, np.ndarray]:
     rows = []
     for start, stop in itertools.pairwise(molecules.offsets.tolist()):
         numbers = molecules.numbers[start:stop]
-        rows.append((numbers, parents(numbers, molecules.positions[start:stop])))
+        try:
+            rows.append((numbers, parents(numbers, molecules.positions[start:stop])))
+        except ValueError as error:
+            raise ValueError(f"molecule {len(rows)} (counted from 0) is {error}") from None
     return count_sets(rows, [z for z in molecules.elements if z > 1])
 
 

@@ -76,6 +76,14 @@ class MoleculeModel(nn.Module, ABC):
         formulas, _ = count_formulas(iter(molecules.rows()), molecules.elements)
         return {"num_formulas": len(formulas)}
 
+    @classmethod
+    def check(cls, molecules: MoleculeSet) -> None:
+        """Refuse molecules that this kind of generator cannot be trained on.
+
+        Raises:
+            ValueError: names the molecule.
+        """
+
     def fit(self, molecules: MoleculeSet) -> None:
         """Take the compositions and the normalisers from the training set that was measured."""
         formulas, counts = count_formulas(iter(molecules.rows()), self.config.elements)

@@ -52,6 +52,11 @@ class MoleculeRun(BaseRun[MoleculeModel, Molecules]):
         self.config = config
         self.device = select_device(config.device, "float32")
         self.train, self.valid = read_sets(config)
+        for name, molecules in (("training", self.train), ("validation", self.valid)):
+            try:
+                generator_class(config).check(molecules)
+            except ValueError as error:
+                raise ValueError(f"the {name} set: {error}") from None
         model = new_generator(config, self.train).to(self.device)
         self.state = TrainingState.start(model, config)
         self.identity = run_identity(config, molecule_hashes(self.train).tobytes())
@@ -162,11 +167,11 @@ def _check_condition(condition: str, molecules: MoleculeSet, name: str) -> None:
         )
 
 
-def new_generator(config: GeneratorConfig, molecules: MoleculeSet) -> MoleculeModel:
-    """A generator with random weights by the config's seed, and the tables of its training set.
+def generator_class(config: GeneratorConfig) -> type[MoleculeModel]:
+    """The class that a config names, and of which it names a size.
 
     Raises:
-        ValueError: an unknown generator, size or option; lists the known ones.
+        ValueError: there is none; lists the known ones.
     """
     if config.model not in GENERATORS:
         hint = did_you_mean(config.model, GENERATORS)
@@ -174,6 +179,16 @@ def new_generator(config: GeneratorConfig, molecules: MoleculeSet) -> MoleculeMo
     model_class = GENERATORS[config.model]
     if config.size not in model_class.sizes:
         raise ValueError(f"unknown size {config.size!r}; {config.model} has {', '.join(model_class.sizes)}")
+    return model_class
+
+
+def new_generator(config: GeneratorConfig, molecules: MoleculeSet) -> MoleculeModel:
+    """A generator with random weights by the config's seed, and the tables of its training set.
+
+    Raises:
+        ValueError: an unknown generator, size or option; lists the known ones.
+    """
+    model_class = generator_class(config)
     options = {
         "elements": molecules.elements,
         "conditions": config.conditions,

@@ -35,7 +35,7 @@ def parents(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
     carried = np.bincount(found[hydrogens], minlength=1)
     if carried.max() > MOST_HYDROGENS:
         raise ValueError(
-            f"a heavy atom with {carried.max()} hydrogens, more than {MOST_HYDROGENS}; leave the molecule out"
+            f"a molecule with {carried.max()} hydrogens about one atom, more than {MOST_HYDROGENS}; leave it out"
         )
     return found
 

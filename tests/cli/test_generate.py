@@ -205,7 +205,7 @@ class TestWrites:
         assert (json.loads(result.out)["drawn"], json.loads(result.out)["written"]) == (3, 3)
 
     def test_only_valid_gives_up(self, generate: Run) -> None:
-        result = generate("-n", 2, "--only-valid", "-o", "out.sdf")
+        result = generate("-n", 2, "--steps", 1, "--sampler", "euler", "--only-valid", "-o", "out.sdf")
         assert result.status == 1
         assert result.err.splitlines()[-1] == (
             "error: after 40 tries there are 0 of the 2 molecules asked for: nothing is written"

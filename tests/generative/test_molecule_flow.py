@@ -160,6 +160,17 @@ def test_it_is_the_same_after_a_file(model: MoleculeFlow, tmp_path: Path) -> Non
     torch.testing.assert_close(last(loaded, requests).positions, last(model, requests).positions)
 
 
+def test_molecules_without_a_skeleton_are_refused_by_name(model: MoleculeFlow) -> None:
+    hydrogen = molecule("H2")
+    with pytest.raises(ValueError, match="a molecule of hydrogens alone has no skeleton"):
+        last(model, draw_requests(model, [0], formula={1: 2}))
+    pair = MoleculeSet.from_rows(
+        [molecule("CH4").numbers, hydrogen.numbers], [molecule("CH4").positions, hydrogen.positions], [None] * 2, {}
+    )
+    with pytest.raises(ValueError, match=r"molecule 1 \(counted from 0\) is a molecule without heavy atoms"):
+        MoleculeFlow.check(pair)
+
+
 def test_impossible_configs_are_refused() -> None:
     sizes = asdict(TINY)
     for change, message in (({"num_layers": 0}, "num_layers must lie in 1"), ({"pair_channels": 12}, "multiple of 8")):
