@@ -1,6 +1,6 @@
 # Every target makes its own environment first; nothing outside this folder is touched.
 #
-#   make demo     relax a molecule and a crystal, run 1 ps of MD, on the embedded models; results in demo-output/
+#   make demo     relax a molecule and a crystal, run 1 ps of MD, draw molecules, on the embedded models; in demo-output/
 #   make test     the default test suite, on two cores
 #   make lint     ruff and mypy
 #   make peers    .venv-peers with mace-torch, for benchmarks and the tests that compare with it live
@@ -23,7 +23,9 @@ demo: .venv/.package
 	$(BIN)/atomsml relax examples/data/MoNbTaW.cif --cell --model refractory-pbe --output demo-output/crystal.cif
 	$(BIN)/atomsml md demo-output/molecule.extxyz --ensemble nvt --temperature 300 --timestep 0.5 --steps 2000 \
 	  --model organic-xtb --output demo-output/md.extxyz
-	@echo "demo-output/ holds the relaxed structures, the trajectory md.extxyz and the plot md.png"
+	$(BIN)/atomsml generate molecules -n 20 --seed 7 --relax organic-xtb --output demo-output/molecules.sdf \
+	  --picture demo-output/molecules.png
+	@echo "demo-output/ holds the relaxed structures, the trajectory md.extxyz with the plot md.png, and new molecules"
 
 # one thread per worker: two workers with threads of their own would only fight for the cores
 test: .venv/.test
