@@ -1,13 +1,14 @@
-"""Quality of the embedded generator against the number of evaluations of its network, for four samplers.
+"""Quality of the embedded generator against the number of evaluations of its network, by sampler.
 
-    python benchmarks/generation.py FOLDER [--samplers ddpm ddim euler heun] [--docs]
+    python benchmarks/generation.py FOLDER [--samplers ddpm euler heun] [--docs]
 
-Every sampler draws molecules of the same seeds in 10 to 1,000 evaluations: DDPM, DDIM and Euler make one a step, Heun
-two but for the last. The hydrogens have a network and at most 50 steps of their own, which are not counted. A molecule
-is valid if RDKit finds bond orders for its positions, it is connected, and its valences are allowed (suite `strict` of
-`atomsml evaluate molecules`); stable by the suite `edm`. One thread draws; bars are 95 % confidence intervals (Wilson).
-Points go to FOLDER/SAMPLER.json as they are done, and a point that is there is not drawn again, so that several
-processes may share the work; `--docs` puts the plot in docs/images and the table in docs/generate.md.
+Every sampler draws molecules of the same seeds in 10 to 1,000 evaluations: DDPM and Euler make one a step, Heun two but
+for the last. DDIM on straight lines is Euler's method, molecule for molecule. The hydrogens have a network and at most
+50 steps of their own, which are not counted. A molecule is valid if RDKit finds bond orders for its positions, it is
+connected, and its valences are allowed (suite `strict` of `atomsml evaluate molecules`); stable by the suite `edm`. One
+thread draws; bars are 95 % confidence intervals (Wilson). Points go to FOLDER/SAMPLER.json as they are done, and a point
+that is there is not drawn again, so that several processes may share the work; `--docs` puts the plot in docs/images and
+the table in docs/generate.md.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from atomsml.generative.molecule_sampling import sample_seed
 MODEL = "qm9-flow"
 SEED = 2
 BUDGETS = (10, 20, 50, 100, 200, 500, 1000)
-SAMPLERS = {"ddpm": "DDPM", "ddim": "DDIM", "euler": "Euler", "heun": "Heun"}
+SAMPLERS = {"ddpm": "DDPM", "euler": "Euler, DDIM", "heun": "Heun"}
 BATCH = 50
 
 

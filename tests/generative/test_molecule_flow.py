@@ -72,6 +72,12 @@ def test_a_seed_gives_the_same_molecule_in_any_company(model: MoleculeFlow, samp
     assert not torch.equal(together.positions[0, :4], last(model, draw_requests(model, [9] * 4)).positions[0, :4])
 
 
+def test_ddim_is_the_method_of_euler_on_straight_lines(model: MoleculeFlow) -> None:
+    requests = draw_requests(model, [1, 2, 3])
+    found = last(model, requests, steps=6, sampler="ddim").positions
+    torch.testing.assert_close(found, last(model, requests, steps=6, sampler="euler").positions, rtol=0, atol=1e-10)
+
+
 def test_samplers_that_choose_their_own_steps_are_refused(model: MoleculeFlow) -> None:
     with pytest.raises(ValueError, match=r"'adaptive' chooses its steps, .*; take one of: ddpm, ddim, euler"):
         last(model, draw_requests(model, [1]), sampler="adaptive")
