@@ -4,11 +4,11 @@
 
 Every sampler draws molecules of the same seeds in 10 to 1,000 evaluations: DDPM and Euler make one a step, Heun two but
 for the last. DDIM on straight lines is Euler's method, molecule for molecule. The hydrogens have a network and at most
-50 steps of their own, which are not counted. A molecule is valid if RDKit finds bond orders for its positions, it is
-connected, and its valences are allowed (suite `strict` of `atomsml evaluate molecules`); stable by the suite `edm`. One
-thread draws; bars are 95 % confidence intervals (Wilson). Points go to FOLDER/SAMPLER.json as they are done, and a point
-that is there is not drawn again, so that several processes may share the work; `--docs` puts the plot in docs/images and
-the table in docs/generate.md.
+50 steps of their own, which are not counted. A molecule is valid if RDKit finds bond orders for its positions, its
+valences are allowed, and it is connected (suite `strict` of `atomsml evaluate molecules`); stable by suite `edm`. One
+thread draws; bars are 95 % confidence intervals (Wilson). Points go to FOLDER/SAMPLER.json as they are done, and a
+point that is there is not drawn again, so that several processes may share the work; `--docs` puts the plot in
+docs/images and the table in docs/generate.md.
 """
 
 from __future__ import annotations
