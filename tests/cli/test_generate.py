@@ -310,7 +310,14 @@ class TestRefuses:
 def test_ctrl_c_keeps_what_is_finished(generator: str, tmp_path: Path) -> None:
     words = ["-m", generator, "-n", "300", "--steps", "20", "--batch", "4", "-o", "out.extxyz"]
     command = [sys.executable, "-m", "atomsml.cli", "generate", "molecules", *words]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores it
+    ) as process:
         assert process.stderr is not None
         started, tenth = process.stderr.readline(), process.stderr.readline()
         process.send_signal(signal.SIGINT)
