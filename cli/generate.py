@@ -115,15 +115,13 @@ def _check_sampling(
     counts: dict[str, int | None], sampler: str | None, guidance: float, conditions: Sequence[str]
 ) -> None:
     """Refuse settings that mean nothing; `counts` are by option."""
-    from atomsml.config import did_you_mean
-    from atomsml.generative.samplers import SAMPLERS
+    from atomsml.generative.samplers import find_sampler
 
     for option, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"{option} must be at least 1, got {value}")
-    if sampler is not None and sampler not in SAMPLERS:
-        hint = did_you_mean(sampler, SAMPLERS)
-        raise ValueError(f"unknown sampler {sampler!r}; {hint}there are {', '.join(SAMPLERS)}")
+    if sampler is not None:
+        find_sampler(sampler)
     if not math.isfinite(guidance):
         raise ValueError(f"--guidance must be a finite number, got {guidance}")
     if guidance != 1 and not conditions:

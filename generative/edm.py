@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from atomsml.config import check_hyperparameters, did_you_mean
+from atomsml.config import check_hyperparameters
 from atomsml.generative import edm_bound
 from atomsml.generative.edm_network import EDMNetwork, FullGraphs
 from atomsml.generative.fields import Field, Predict, State, prior
@@ -37,7 +37,7 @@ from atomsml.generative.molecules import Molecules, Request, Scaffold, padded
 from atomsml.generative.noise import SampleNoise
 from atomsml.generative.parametrization import convert
 from atomsml.generative.processes.gaussian import PolynomialVP
-from atomsml.generative.samplers import SAMPLERS
+from atomsml.generative.samplers import find_sampler
 from atomsml.generative.samplers.base import time_grid
 from atomsml.generative.spaces.base import VectorSpace
 from atomsml.generative.spaces.euclidean import CenteredPositions, Euclidean
@@ -225,15 +225,13 @@ class EDM(MoleculeModel):
         scaffold: Scaffold | None = None,
         guidance: float = 1.0,
     ) -> Iterator[Molecules]:
-        if sampler not in SAMPLERS:
-            hint = did_you_mean(sampler, SAMPLERS)
-            raise ValueError(f"unknown sampler {sampler!r}; {hint}there are {', '.join(SAMPLERS)}")
+        algorithm = find_sampler(sampler)
         seeds, sizes = [request.seed for request in requests], [request.num_atoms for request in requests]
         noise = SampleNoise(seeds, sizes, max(sizes), self.condition_mean.dtype, self.condition_mean.device)
         known, masks = self._known(requests, scaffold, noise.nodes)
         predict = hold(self._guided(requests, noise.mask, guidance), self.fields, known, masks)
         start, times = prior(self.fields, noise), time_grid(steps, noise.dtype, noise.device)
-        state, states = start, SAMPLERS[sampler]().sample(predict, self.fields, start, times, noise)
+        state, states = start, algorithm.sample(predict, self.fields, start, times, noise)
         for following in states:
             if state is not start:
                 yield self.decode(restore(state, self.fields, known, masks, noise.mask), noise.mask)
