@@ -32,7 +32,7 @@ from atomsml.o3 import spherical_harmonics
 from atomsml.ops.convolution import Edges, convolution_table, convolve, edge_pairs
 from atomsml.potential import Potential, Predictor
 from atomsml.potentials.mace_product import GauntProduct, SymmetricContraction
-from atomsml.potentials.zbl import zbl_energy
+from atomsml.potentials.zbl import EXPONENT, PREFACTOR, zbl_energy
 from atomsml.radial import agnesi_transform, bessel_basis, polynomial_envelope
 
 PRODUCTS = {"clebsch_gordan": SymmetricContraction, "gaunt": GauntProduct}
@@ -59,6 +59,7 @@ class MACEConfig:
     density_normalization: bool = False  # divide messages by a learned density instead of avg_num_neighbors
     distance_transform: Literal["none", "agnesi"] = "none"
     zbl: bool = False  # add Ziegler-Biersack-Littmark repulsion at short range
+    scale_zbl: bool = True  # multiply the repulsion by scale, as published files do; the sizes of new models do not
     scale: float = 1.0  # eV; interaction energies are scale * network + shift
     shift: float = 0.0  # eV per atom
 
@@ -90,9 +91,9 @@ class MACE(Potential):
     Config = MACEConfig
     config: MACEConfig
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
-        "small": {"channels": 64, "lmax": 2, "radial_mlp": (32, 32)},
-        "medium": {"channels": 64},
-        "large": {},  # that of the published models
+        "small": {"channels": 64, "lmax": 2, "radial_mlp": (32, 32), "scale_zbl": False},
+        "medium": {"channels": 64, "scale_zbl": False},
+        "large": {"scale_zbl": False},  # that of the published models
     }
 
     def __init__(self, config: MACEConfig) -> None:
@@ -118,7 +119,7 @@ class MACE(Potential):
         )
         self.radial_basis = RadialBasis(config)
         if config.zbl:
-            self.zbl = ZBL(config.envelope_power)
+            self.zbl = ZBL(config.envelope_power, config.scale if config.scale_zbl else 1.0)
 
     def forward(self, graph: AtomicGraph) -> Tensor:
         species = self.species(graph.numbers)
@@ -132,12 +133,12 @@ class MACE(Potential):
         basis = self.radial_basis(lengths, *graph.numbers[graph.edge_index[:, first]])
         features = self.embedding[species][:, None, :]
         energies = features.new_zeros(len(species))
-        if self.config.zbl:
-            energies = energies + self.zbl(lengths[pair], graph.numbers, edges)
         for layer, readout in zip(self.layers, self.readouts, strict=True):
             features = layer(features, species, harmonics, basis, edges)
             energies = energies + readout(features[:, 0]).squeeze(1)
         energies = self.config.scale * energies + self.config.shift
+        if self.config.zbl:
+            energies = energies + self.zbl(lengths[pair], graph.numbers, edges)
         return energies.to(graph.dtype) + self.references.to(graph.dtype)[species]
 
     @property
@@ -203,14 +204,14 @@ class AgnesiTransform(nn.Module):
 
 
 class ZBL(nn.Module):
-    """zbl_energy summed over the neighbours of each atom; exponent and prefactor come with a model."""
+    """zbl_energy, times a factor, summed over the neighbours of each atom; exponent and prefactor come with a model."""
 
     screening: Tensor
 
-    def __init__(self, power: int) -> None:
+    def __init__(self, power: int, factor: float) -> None:
         super().__init__()
-        self.power = power
-        self.register_buffer("screening", torch.tensor([0.300, 0.4543], dtype=torch.float64))
+        self.power, self.factor = power, factor
+        self.register_buffer("screening", torch.tensor([EXPONENT, PREFACTOR], dtype=torch.float64))
 
     def forward(self, lengths: Tensor, numbers: Tensor, edges: Edges) -> Tensor:
         """(edges,) lengths -> (atoms,) energies in eV."""
@@ -218,7 +219,7 @@ class ZBL(nn.Module):
         edge_energies = zbl_energy(
             lengths, numbers[edges.sender], numbers[edges.receiver], self.power, exponent, prefactor
         )
-        return lengths.new_zeros(len(numbers)).index_add(0, edges.receiver, edge_energies)
+        return lengths.new_zeros(len(numbers)).index_add(0, edges.receiver, self.factor * edge_energies)
 
 
 class MACELayer(nn.Module):

@@ -113,12 +113,12 @@ class Repulsion(Potential):
 
     def __init__(self, model: MACE) -> None:
         super().__init__()
-        self.zbl, self.scale = model.zbl, model.config.scale
+        self.zbl = model.zbl
         self.cutoff = 2 * max(covalent_radii[z] for z in model.elements)
 
     def forward(self, graph: AtomicGraph) -> Tensor:
         assert graph.edge_index is not None
         edges = Edges.from_index(graph.edge_index, graph.num_atoms)
         lengths = torch.linalg.vector_norm(graph.edge_vectors(), dim=1)
-        energies: Tensor = self.scale * self.zbl(lengths, graph.numbers, edges)
+        energies: Tensor = self.zbl(lengths, graph.numbers, edges)
         return energies

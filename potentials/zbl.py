@@ -9,6 +9,7 @@ from atomsml.radial import polynomial_envelope
 
 COULOMB = 14.3996  # e^2 / (4 pi epsilon_0) in eV Å
 BOHR = 0.529  # Å
+EXPONENT, PREFACTOR = 0.23, 0.8854  # of the universal screening length
 SCREENING = ((0.1818, 3.2), (0.5099, 0.9423), (0.2802, 0.4028), (0.02817, 0.2016))  # weight, decay
 
 
@@ -17,16 +18,17 @@ def zbl_energy(
     z_sender: torch.Tensor,
     z_receiver: torch.Tensor,
     power: int,
-    exponent: float | torch.Tensor = 0.300,
-    prefactor: float | torch.Tensor = 0.4543,
+    exponent: float | torch.Tensor = EXPONENT,
+    prefactor: float | torch.Tensor = PREFACTOR,
 ) -> torch.Tensor:
     """Repulsion energy of directed edges in eV, already halved: a pair is two edges, and their sum is its energy.
 
     1/2 k Z_i Z_j / r phi(r / a) f(r) with phi(x) = sum_k c_k exp(-d_k x) and a = prefactor * 0.529 Å / (Z_i^e + Z_j^e),
     e the exponent: J. F. Ziegler, J. P. Biersack and U. Littmark, "The stopping and range of ions in solids" (1985),
-    chapter 2, with the screening length and the rounded constants of MACE (there, exponent and prefactor may be
-    trained). f is the polynomial envelope with the sum of the two covalent radii as cutoff, so that equilibrium
-    distances are barely touched.
+    chapter 2, with its universal screening length and the rounded constants of MACE. MACE's own files have other
+    exponents and prefactors (0.300 and 0.4543, or what was trained): too weak by 2.5 to 86 for C, Si and W between 0.2
+    and 1 Å. f is the polynomial envelope with the sum of the two covalent radii as cutoff, so that equilibrium distances
+    are barely touched.
 
     Shapes all (E,); r > 0 in Å, atomic numbers int64. power is the p of the envelope.
     """

@@ -6,6 +6,7 @@ import torch
 from ase.data import covalent_radii
 
 from atomsml.potentials.zbl import zbl_energy
+from atomsml.radial import polynomial_envelope
 
 # Z of sender and receiver, r in Å, energy of the directed edge in eV for power 5 and 6 (ZBLBasis, float64)
 RECORDED = [
@@ -31,7 +32,28 @@ def _columns() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_equal_to_mace(power: int) -> None:
     expected = [row[power - 2] for row in RECORDED]
     # mace sums the envelope as printed: its terms of some tens cancel, which leaves 1e-14 of the bare repulsion
-    np.testing.assert_allclose(zbl_energy(*_columns(), power).numpy(), expected, rtol=1e-12, atol=1e-12)
+    energies = zbl_energy(*_columns(), power, exponent=0.300, prefactor=0.4543)
+    np.testing.assert_allclose(energies.numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_universal_screening_by_default() -> None:
+    """Beside the constants that the documentation of LAMMPS gives for its pair style zbl."""
+    weights, decays = np.array([0.18175, 0.50986, 0.28022, 0.02817]), np.array([3.1998, 0.94229, 0.4029, 0.20162])
+    z = np.array([6, 14, 74, 6, 14])[:, None]
+    other = np.array([6, 14, 74, 74, 6])[:, None]
+    r = np.linspace(0.02, 1.0, 25)
+    x = r / (0.46850 / (z**0.23 + other**0.23))
+    bare = 14.399645 * z * other / r * (weights * np.exp(-decays * x[..., None])).sum(-1)
+    shape = torch.Size([5, 25])
+    distance = torch.from_numpy(r).expand(shape)
+    pair = [torch.from_numpy(each).expand(shape) for each in (z, other)]
+    ours = 2 * zbl_energy(distance, *pair, power=5)
+    envelope = polynomial_envelope(distance, torch.tensor(covalent_radii)[pair[0]] + torch.tensor(covalent_radii)[pair[1]], 5)
+    # the constants agree to four digits; an error d of the screening length changes exp(-3.2 x) by 3.2 x d
+    np.testing.assert_allclose(ours, bare * envelope.numpy(), rtol=2e-3)
+    weak = 2 * zbl_energy(distance, *pair, power=5, exponent=0.300, prefactor=0.4543)
+    between = r >= 0.2
+    assert (ours / weak)[:3, between].min() > 2
 
 
 def test_bare_coulomb_repulsion_at_short_range() -> None:
