@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atomsml.calculator import AtomsMLCalculator as AtomsMLCalculator
     from atomsml.graph import AtomicGraph as AtomicGraph
+    from atomsml.interfaces.ase import AtomsMLCalculator as AtomsMLCalculator
     from atomsml.modelfile import load as load
     from atomsml.potential import evaluate as evaluate
 
@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 _HOME_OF = {
     "AtomicGraph": "atomsml.graph",
-    "AtomsMLCalculator": "atomsml.calculator",
+    "AtomsMLCalculator": "atomsml.interfaces.ase",
     "evaluate": "atomsml.potential",
     "load": "atomsml.modelfile",
 }

@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from atomsml.device import capturing
 from atomsml.geometry import apply_strain, volume
 from atomsml.graph import AtomicGraph
-from atomsml.ops.capture import capturing
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from reporting import DOCS, replace_section, table
 from tblite.interface import TBLiteRuntimeError
 from train_generator import gap_and_dipole
 
-from atomsml.generative.metrics.evaluate import evaluate_molecules
-from atomsml.generative.modelfile import load_generator
-from atomsml.generative.molecule_model import MoleculeModel, draw_requests
-from atomsml.generative.molecule_sampling import sample_seed
+from atomsml.generative.molecules.metrics.evaluate import evaluate_molecules
+from atomsml.generative.molecules.model import MoleculeModel, draw_requests
+from atomsml.generative.molecules.modelfile import load_generator
+from atomsml.generative.molecules.sampling import sample_seed
 
 ASKED = {"gap": (3.0, 4.5, 8.9), "dipole": (1.2, 2.9, 5.1)}
 UNITS = {"gap": "eV", "dipole": "D"}

@@ -2,8 +2,8 @@
 
     python benchmarks/constraints.py FOLDER --known DATA/molecules_static/qm9_xtb.h5 --list SMILES.csv.gz
 
-Draws 100 molecules (seed 5) for a number of atoms, three formulas, a scaffold and a formula far beyond the training set,
-by `atomsml generate molecules`, into FOLDER, and counts those that obey. The metrics are those that the command prints.
+Draws 100 molecules (seed 5) for a number of atoms, three formulas, a scaffold and a formula far beyond the training
+set, by `atomsml generate molecules`, into FOLDER, and counts those that obey.
 Then it draws 1,000 (seed 1): how many of their SMILES are not in the training set, and of these how many in the list.
 """
 
@@ -20,8 +20,8 @@ import numpy as np
 from rdkit import Chem, RDLogger
 
 from atomsml.cli.main import main as atomsml
-from atomsml.generative.compositions import parse_formula
-from atomsml.io_rdkit import mol_from_smiles
+from atomsml.generative.molecules.compositions import parse_formula
+from atomsml.io import mol_from_smiles
 
 FORMULAS = ("C6H6O", "C5H5FN2O", "C7H12FN", "C15H24O")
 

@@ -24,7 +24,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from atomsml.dataset import Columns, Dataset, plan_batches, read_dataset, split
-from atomsml.dataset.storage import write_dataset
+from atomsml.dataset.formats.storage import write_dataset
 from atomsml.graph import AtomicGraph
 
 BLOCK = 5000  # structures made at a time

@@ -2,7 +2,7 @@
 
     python benchmarks/expressivity.py [--docs]
 
-Runs the experiments of `atomsml.expressivity` on every architecture of `POTENTIALS` and some variants, half a
+Runs the experiments of `atomsml.testing.expressivity` on every architecture of `POTENTIALS` and some variants, half a
 minute each, and prints the table; --docs puts it into docs/expressivity.md.
 """
 
@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from reporting import DOCS, replace_section, table
 
-from atomsml.expressivity import CLEAR, Experiment, experiments
 from atomsml.potential import Potential
 from atomsml.potentials import POTENTIALS
+from atomsml.testing.expressivity import CLEAR, Experiment, experiments
 
 # a network with random weights moves atoms little: through a chain it would not rise above rounding errors
 DEFAULTS: dict[str, dict[str, Any]] = {"egnn": {"coordinate_range": 30.0}}

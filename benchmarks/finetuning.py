@@ -24,10 +24,10 @@ from atomsml.dataset import Dataset, read_dataset, split
 from atomsml.modelfile import load
 from atomsml.potential import Potential, evaluate
 from atomsml.training.config import DataConfig, FinetuneConfig, SourceConfig, TrainingConfig
+from atomsml.training.evaluation.metrics import measure
 from atomsml.training.finetune import refit_references
 from atomsml.training.loader import Loader
-from atomsml.training.metrics import measure
-from atomsml.training.optimizers import OptimizerConfig
+from atomsml.training.optim.optimizers import OptimizerConfig
 from atomsml.training.run import EVALUATION_BATCH, Run
 
 MODEL, VALID, TEST, REPLAY = "organic-xtb", 20, 200, 1000  # base model, and structures of each set

@@ -22,10 +22,10 @@ import matplotlib.pyplot as plt
 import torch
 from reporting import DOCS, replace_section, table
 
-from atomsml.generative.metrics.evaluate import evaluate_molecules
-from atomsml.generative.modelfile import load_generator
-from atomsml.generative.molecule_model import draw_requests
-from atomsml.generative.molecule_sampling import sample_seed
+from atomsml.generative.molecules.metrics.evaluate import evaluate_molecules
+from atomsml.generative.molecules.model import draw_requests
+from atomsml.generative.molecules.modelfile import load_generator
+from atomsml.generative.molecules.sampling import sample_seed
 
 MODEL = "qm9-flow"
 SEED = 2

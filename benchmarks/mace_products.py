@@ -22,7 +22,7 @@ from torch import Tensor
 from training_step import CHANNELS, Case, frames, of_atomsml
 
 from atomsml.ops.contraction import contract_reference
-from atomsml.potentials.mace_product import GauntProduct, SymmetricContraction
+from atomsml.potentials.mace.product import GauntProduct, SymmetricContraction
 
 ASPIRIN, FACTORS, LMAX_OUT = "CC(=O)Oc1ccccc1C(=O)O", 3, 1
 ELEMENTS, ATOMS = 3, 105  # of the five molecules

@@ -55,7 +55,7 @@ class Job:
 
 def atomsml_evaluation(job: Job, path: Path) -> Callable[[], Result]:
     from atomsml.graph import AtomicGraph
-    from atomsml.potentials.mace_checkpoint import convert
+    from atomsml.potentials.mace.checkpoint import convert
 
     dtype, systems = getattr(torch, job.dtype), job.structure.systems()
     potential = convert(path)[0].cast(dtype).requires_grad_(False).to(job.device)
@@ -117,7 +117,7 @@ def calculator(job: Job, path: Path) -> Calculator:
 
         return MACECalculator(model_paths=str(path), device=job.device, default_dtype=job.dtype)
     from atomsml import AtomsMLCalculator
-    from atomsml.potentials.mace_checkpoint import convert
+    from atomsml.potentials.mace.checkpoint import convert
 
     return AtomsMLCalculator(convert(path)[0], device=job.device, precision=job.dtype)
 

@@ -28,7 +28,7 @@ from workloads import Structure
 
 from atomsml.graph import AtomicGraph
 from atomsml.neighbors import neighbor_list
-from atomsml.verlet_list import VerletList
+from atomsml.neighbors.verlet import VerletList
 
 PEERS = ("vesin", "vesin, sorted", "matscipy", "pymatgen")
 ROUNDS = 9

@@ -27,11 +27,11 @@ from workloads import Structure
 from atomsml.graph import AtomicGraph
 from atomsml.potential import evaluate
 from atomsml.potentials.nequip import NequIP
-from atomsml.potentials.nequip_trim import trim_radial
-from atomsml.potentials.sevennet_checkpoint import convert
+from atomsml.potentials.nequip.sevennet_checkpoint import convert
+from atomsml.potentials.nequip.trim import trim_radial
 
 SEVENN = ROOT / ".venv-sevenn" / "bin" / "python"
-GOLDEN = ROOT / "tests" / "potentials" / "make_sevennet_golden.py"
+GOLDEN = ROOT / "tests" / "potentials" / "nequip" / "make_sevennet_golden.py"
 MODELS = {"SevenNet-0 (11Jul2024)": "SevenNet_0__11Jul2024", "SevenNet-l3i5": "SevenNet_l3i5"}
 PUBLISHED_TRIM = "linear maps of the Bessel functions, 842,748 to 624,380 (-25.9 %), R2 99.07-99.89 %"
 SIZES = (2, 3, 4)  # 64, 216 and 512 atoms of silicon

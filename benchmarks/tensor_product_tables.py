@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from reporting import processor, table, three_digits
 
+from atomsml.nn.tensor_products import all_paths, gaunt_weights
 from atomsml.o3 import clebsch_gordan
-from atomsml.o3.tensor_products import all_paths, gaunt_weights
 
 FULL, GRID, FOURIER, COMPILED = "full", "Gaunt, grid", "Gaunt, Fourier", "Gaunt, compiled"
 FULL_Y, KERNEL, SO2, FRAMES = "full, one pair at a time", "full, summed over neighbours", "SO(2)", "frames of SO(2)"

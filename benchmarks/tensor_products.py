@@ -24,10 +24,8 @@ from tensor_product_flops import count_flops
 from tensor_product_tables import COMPILED, FOURIER, FRAMES, FULL, FULL_Y, GRID, KERNEL, SO2, Measured, draw, report
 from torch import Tensor
 
-from atomsml.o3 import spherical_harmonics
-from atomsml.o3.edge_frame import EdgeFrames
-from atomsml.o3.s2_grid import all_components
-from atomsml.o3.tensor_products import (
+from atomsml.nn.edge_frame import EdgeFrames
+from atomsml.nn.tensor_products import (
     ClebschGordanProduct,
     FourierGauntProduct,
     GridGauntProduct,
@@ -35,8 +33,10 @@ from atomsml.o3.tensor_products import (
     TensorProduct,
     all_paths,
 )
+from atomsml.o3 import spherical_harmonics
+from atomsml.o3.s2_grid import all_components
 from atomsml.ops.convolution import Edges, convolution_table, convolve
-from atomsml.ops.grid_product_cpu import product_of_two
+from atomsml.ops.grid_product.cpu import product_of_two
 
 PAIRS, CHANNELS, NEIGHBORS = 1000, 64, 25
 LARGEST, LARGEST_COMPILED = 8, 6  # compiling kernels for larger degrees takes minutes

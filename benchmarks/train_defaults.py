@@ -28,8 +28,8 @@ from atomsml.dataset import Dataset, read_dataset, write_dataset
 from atomsml.modelfile import MODELS_FOLDER, embedded_models, load, read_metadata, save
 from atomsml.potential import Predict, evaluate
 from atomsml.training.config import BatchConfig
+from atomsml.training.evaluation.metrics import format_table, measure
 from atomsml.training.loader import Loader
-from atomsml.training.metrics import format_table, measure
 
 RECIPES = Path(__file__).parent.resolve() / "recipes"
 DESCRIPTIONS = {
@@ -46,8 +46,8 @@ DESCRIPTIONS = {
     },
     "universal-small": {
         "kind": "crystals",
-        "licence": "MIT, as atomsml; the labels are a mean of SevenNet-l3i5 and SevenNet-0 (MIT), no DFT, computed for this "
-        "project; structures of the Materials Project, WBM and others (CC BY 4.0)",
+        "licence": "MIT, as atomsml; the labels are a mean of SevenNet-l3i5 and SevenNet-0 (MIT), no DFT, computed for "
+        "this project; structures of the Materials Project, WBM and others (CC BY 4.0)",
         "data": "crystals of 89 elements and strained, rattled, hot, sliced and otherwise changed variants of them",
     },
 }

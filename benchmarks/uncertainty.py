@@ -28,10 +28,10 @@ import torch
 from scipy.stats import spearmanr
 
 from atomsml.dataset import Dataset, plan_batches, read_dataset
-from atomsml.last_layer import LastLayerUncertainty
 from atomsml.modelfile import load
 from atomsml.potential import Predict
 from atomsml.uncertainty import Committee, UncertainPrediction, committee_files
+from atomsml.uncertainty.last_layer import LastLayerUncertainty
 
 SETS = ("test_MD", "test_norm_mode_874", "test_norm_mode_3005", "methanol", "test_H_removal", "test_dimers")
 OPTIONS = ("--set", "model_options.channels=32", "--set", "model_options.cutoff=4.5", "--valid", "100")

@@ -37,7 +37,7 @@ def convert(
         raise ValueError(f"the converted model must have the suffix .safetensors, got {target}")
     check_writable(target)
     from atomsml.modelfile import save
-    from atomsml.unpickle import named_modules
+    from atomsml.modelfile.inert_pickle import named_modules
 
     of_mace = "mace" in named_modules(file, "a MACE or SevenNet checkpoint")
     potential, metadata = _mace(file, head, trim) if of_mace else _sevennet(file, head, trim)
@@ -46,7 +46,7 @@ def convert(
 
 
 def _mace(file: Path, head: str | None, trim: bool) -> tuple[Potential, dict[str, Any]]:
-    from atomsml.potentials import mace_checkpoint
+    from atomsml.potentials.mace import checkpoint as mace_checkpoint
 
     if trim:
         raise ValueError(f"--trim replaces the radial networks of SevenNet, but {file} is a MACE file; leave it out")
@@ -54,8 +54,8 @@ def _mace(file: Path, head: str | None, trim: bool) -> tuple[Potential, dict[str
 
 
 def _sevennet(file: Path, head: str | None, trim: bool) -> tuple[Potential, dict[str, Any]]:
-    from atomsml.potentials import sevennet_checkpoint
-    from atomsml.potentials.nequip_trim import trim_radial
+    from atomsml.potentials.nequip import sevennet_checkpoint
+    from atomsml.potentials.nequip.trim import trim_radial
 
     potential, metadata = sevennet_checkpoint.convert(file)
     if head is not None:

@@ -23,7 +23,7 @@ from atomsml.cli.options import (
 
 if TYPE_CHECKING:
     from atomsml.dataset import Columns, Dataset, Found, LabelKeys
-    from atomsml.dataset.survey import Survey
+    from atomsml.dataset.inspection.survey import Survey
 
 SHOWN_ROWS, SHOWN_TYPES = 8, 30  # in the tables; --json has all
 
@@ -58,7 +58,7 @@ def info(
     """
     from atomsml.cli.output import print_json
     from atomsml.dataset import LabelKeys, read_dataset
-    from atomsml.dataset.check import shared_geometries
+    from atomsml.dataset.inspection.check import shared_geometries
 
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group_key)
     datasets = [read_dataset(file, keys) for file in files]
@@ -114,8 +114,8 @@ def build(
 
 def _pack(output: Path, files: Sequence[Path], keys: LabelKeys) -> int:
     """Write all structures of the files, a bounded number of them in memory at a time; returns how many."""
+    from atomsml.dataset.formats.storage import describe_source, write_dataset
     from atomsml.dataset.read import open_blocks
-    from atomsml.dataset.storage import describe_source, write_dataset
 
     opened = [open_blocks(file, keys) for file in files]  # finds the keys of all before the work begins
     for found, _ in opened:
@@ -134,7 +134,7 @@ def _pack_parts(output: Path, files: Sequence[Path], keys: LabelKeys, fractions:
     import tempfile
 
     from atomsml.dataset import read_dataset, split
-    from atomsml.dataset.storage import StoredColumns, write_dataset
+    from atomsml.dataset.formats.storage import StoredColumns, write_dataset
 
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
@@ -183,8 +183,8 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
 
     import numpy as np
 
-    from atomsml.dataset.check import check
-    from atomsml.dataset.survey import survey
+    from atomsml.dataset.inspection.check import check
+    from atomsml.dataset.inspection.survey import survey
 
     (found,) = dataset.found
     numbers = survey(dataset)

@@ -9,8 +9,8 @@ import typer
 from atomsml.cli.options import Device, DeviceOption, JsonOption
 
 if TYPE_CHECKING:
+    from atomsml.interfaces.precision import PolicyReport
     from atomsml.io import StructureRecord
-    from atomsml.precision import PolicyReport
 
 
 def info(
@@ -50,7 +50,7 @@ def _report_precision(model: str, source: str, device: str, as_json: bool) -> No
 
     from atomsml.cli.job import identity, naming
     from atomsml.cli.output import follow, print_json
-    from atomsml.precision import POLICIES, SEED, SETTINGS, precision_report
+    from atomsml.interfaces.precision import POLICIES, SEED, SETTINGS, precision_report
 
     structure = _structure(source)
     with naming(structure):
@@ -87,7 +87,7 @@ def _radial_tables(model: str, structure: StructureRecord) -> dict[str, dict[str
     import torch
 
     from atomsml.modelfile import load
-    from atomsml.potentials.mace_cpu import MACEOnCPU
+    from atomsml.potentials.mace.cpu import MACEOnCPU
 
     found: dict[str, dict[str, float]] = {}
     for network, dtype in (("float64", torch.float64), ("float32", torch.float32)):
@@ -103,7 +103,7 @@ def _print(reports: list[PolicyReport], structure: StructureRecord) -> None:
     import torch
 
     from atomsml.cli.output import number, print_table
-    from atomsml.precision import SETTINGS
+    from atomsml.interfaces.precision import SETTINGS
 
     def milli(value: float | None) -> str:
         return "-" if value is None else f"{1000 * value:.1e}"

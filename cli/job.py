@@ -13,7 +13,7 @@ import typer
 from atomsml.cli.output import Facts
 
 if TYPE_CHECKING:
-    from atomsml.calculator import AtomsMLCalculator
+    from atomsml.interfaces.ase import AtomsMLCalculator
     from atomsml.io import StructureRecord
 
 
@@ -40,7 +40,7 @@ def prepare(inputs: Sequence[str], model: str | None, device: str, precision: st
         OSError: an input that is missing.
     """
     started = time.perf_counter()
-    from atomsml.calculator import AtomsMLCalculator
+    from atomsml.interfaces.ase import AtomsMLCalculator
     from atomsml.io import read_structures
     from atomsml.potential import check_elements
 

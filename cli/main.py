@@ -10,20 +10,11 @@ import typer
 from typer.core import TyperGroup
 
 from atomsml import __version__
-from atomsml.cli import (
-    convert,
-    data,
-    energy,
-    evaluate,
-    evaluate_molecules,
-    generate,
-    info,
-    md,
-    models,
-    relax,
-    train,
-    uncertainty,
-)
+from atomsml.cli import convert, data, energy, info, md, models, relax, uncertainty
+from atomsml.cli.evaluate import molecules as evaluate_molecules
+from atomsml.cli.evaluate import potential as evaluate
+from atomsml.cli.generate import molecules as generate
+from atomsml.cli.train import command as train
 
 
 class Commands(TyperGroup):

@@ -31,10 +31,10 @@ def uncertainty(
     Its last layer is taken for Bayesian linear regression on the training set, calibrated on the validation set. The
     file that this writes goes wherever a model goes: `atomsml energy INPUT -m FILE`.
     """
-    from atomsml.calculator import select_device
     from atomsml.cli.output import check_writable, print_json
-    from atomsml.last_layer import LastLayerUncertainty
+    from atomsml.device import select_device
     from atomsml.modelfile import embedded_models, find_model, load
+    from atomsml.uncertainty.last_layer import LastLayerUncertainty
 
     if model not in embedded_models() and Path(model).is_dir():
         if train or valid:

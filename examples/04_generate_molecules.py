@@ -11,12 +11,12 @@ import argparse
 import ase.io
 
 from atomsml import AtomsMLCalculator
-from atomsml.generative.compositions import parse_formula
-from atomsml.generative.metrics.evaluate import evaluate_molecules
-from atomsml.generative.modelfile import load_generator
-from atomsml.generative.molecule_model import draw_requests
-from atomsml.generative.molecule_relaxation import relax_molecules
-from atomsml.generative.molecule_sampling import batches_of_like_size, sample_molecules, sample_seed
+from atomsml.generative.molecules.compositions import parse_formula
+from atomsml.generative.molecules.metrics.evaluate import evaluate_molecules
+from atomsml.generative.molecules.model import draw_requests
+from atomsml.generative.molecules.modelfile import load_generator
+from atomsml.generative.molecules.relaxation import relax_molecules
+from atomsml.generative.molecules.sampling import batches_of_like_size, sample_molecules, sample_seed
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--count", type=int, default=16)

@@ -13,11 +13,11 @@ import ase.io
 import torch
 from rdkit.Chem import SDWriter
 
-from atomsml.generative.modelfile import load_generator
-from atomsml.generative.molecule_model import draw_requests
-from atomsml.generative.molecule_training import MoleculeRun
-from atomsml.generative.training_config import GeneratorConfig, MoleculeDataConfig
-from atomsml.io_rdkit import mol_from_smiles
+from atomsml.generative.molecules.config import GeneratorConfig, MoleculeDataConfig
+from atomsml.generative.molecules.model import draw_requests
+from atomsml.generative.molecules.modelfile import load_generator
+from atomsml.generative.molecules.training import MoleculeRun
+from atomsml.io import mol_from_smiles
 
 SMILES = "CCO CCN CCC COC CC=O CC#N CNC OCCO CC(C)O CC(C)N CCCO NCCO C1CC1 C1CO1".split()  # noqa: SIM905
 

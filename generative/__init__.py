@@ -1,7 +1,7 @@
 """Generators of molecules and materials: one file per idea, and the dict from which they are built and loaded."""
 
-from atomsml.generative.edm import EDM
-from atomsml.generative.molecule_flow import MoleculeFlow
-from atomsml.generative.molecule_model import MoleculeModel
+from atomsml.generative.molecules.edm.model import EDM
+from atomsml.generative.molecules.flow.model import MoleculeFlow
+from atomsml.generative.molecules.model import MoleculeModel
 
 GENERATORS: dict[str, type[MoleculeModel]] = {"flow": MoleculeFlow, "edm": EDM}

@@ -1,7 +1,7 @@
 """EGNN: a potential of invariant messages between atoms that move (Satorras et al., arXiv:2102.09844).
 
-The layers are those of `atomsml.egnn`. Here an edge is known by its length in Bessel functions, next to the distance of
-its displaced ends, and the envelope of the length multiplies all that it sends, so that energies are smooth at the
+The layers are those of `atomsml.nn.egnn`. Here an edge is known by its length in Bessel functions, next to the distance
+of its displaced ends, and the envelope of the length multiplies all that it sends, so that energies are smooth at the
 cutoff. Lengths enter in units of the cutoff. The energy of an atom is read from its features after the last layer.
 
 | symbol | name | shape |
@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from atomsml.config import check_hyperparameters
-from atomsml.egnn import EGNNLayers
 from atomsml.graph import AtomicGraph
-from atomsml.layers import MLP
+from atomsml.nn.egnn import EGNNLayers
+from atomsml.nn.linear import MLP
 from atomsml.ops.convolution import Edges
 from atomsml.potential import Potential
-from atomsml.radial import bessel_basis, polynomial_envelope
+from atomsml.radial.bases import bessel_basis, polynomial_envelope
 
 
 @dataclass(frozen=True)

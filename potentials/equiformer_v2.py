@@ -36,19 +36,19 @@ import torch
 from torch import Tensor, nn
 
 from atomsml.config import check_hyperparameters
-from atomsml.equivariant_norm import SeparableLayerNorm
 from atomsml.graph import AtomicGraph
-from atomsml.grid_layers import GridMLP
-from atomsml.layers import MLP, IrrepLinear, irrep_blocks
+from atomsml.nn.edge_frame import EdgeFrames
+from atomsml.nn.linear import MLP, IrrepLinear, irrep_blocks
+from atomsml.nn.norm import SeparableLayerNorm
+from atomsml.nn.so2 import SO2Linear
+from atomsml.nn.sphere import GridMLP
 from atomsml.o3 import spherical_harmonics
-from atomsml.o3.edge_frame import EdgeFrames
 from atomsml.o3.s2_grid import Components, all_components
 from atomsml.ops.activation import SILU_GAIN, silu
 from atomsml.ops.convolution import Edges, convolution_table, convolve, edge_pairs
 from atomsml.ops.grid_product import grid_product
-from atomsml.ops.so2 import SO2Linear
 from atomsml.potential import Potential
-from atomsml.radial import bessel_basis, polynomial_envelope
+from atomsml.radial.bases import bessel_basis, polynomial_envelope
 
 EPSILON = 0.01  # of norms: features below its root, 0.1, are small; see SeparableLayerNorm
 

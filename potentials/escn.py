@@ -3,7 +3,7 @@
 A message turns the features of an edge's two atoms into the frame of the edge, where all that commutes with rotations
 about the edge may act: linear maps for each order m (atomsml/ops/so2.py) that hold the radial functions, a
 nonlinearity between two of them, and |m| > mmax is left out. Turned back, messages are summed, and a point-wise network
-on the sphere (atomsml/grid_layers.py) updates the features of each atom. With every m kept, one such linear map is the
+on the sphere (atomsml/nn/sphere.py) updates the features of each atom. With every m kept, one such linear map is the
 full tensor product with the harmonics of the edge.
 
     x_i = a_i + U(a_i),    a_i = e_i + W sum_j R(r_ij) Y(r_ij) e_j / n        first features
@@ -38,16 +38,16 @@ from torch import Tensor, nn
 
 from atomsml.config import check_hyperparameters
 from atomsml.graph import AtomicGraph
-from atomsml.grid_layers import GridMLP
-from atomsml.layers import MLP, IrrepLinear
+from atomsml.nn.edge_frame import EdgeFrames, edge_components
+from atomsml.nn.linear import MLP, IrrepLinear
+from atomsml.nn.so2 import SO2Linear
+from atomsml.nn.sphere import GridMLP
 from atomsml.o3 import spherical_harmonics
-from atomsml.o3.edge_frame import EdgeFrames, edge_components
 from atomsml.o3.s2_grid import all_components
 from atomsml.ops.convolution import Edges, convolution_table, convolve, edge_pairs
 from atomsml.ops.edge_gate import gate
-from atomsml.ops.so2 import SO2Linear
 from atomsml.potential import Potential
-from atomsml.radial import bessel_basis, polynomial_envelope
+from atomsml.radial.bases import bessel_basis, polynomial_envelope
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ layer takes features h to
     h'_i =  h_i + GridMLP(W [A_i, h_i])                                                    self-connection
 
 where R are splines of the distance with learned coefficients, and GridMLP a network that acts on features as signals on
-the sphere (`grid_layers`): its products make many-body functions of A at the cost of a few matrices, where MACE has a
+the sphere (`nn/sphere.py`): its products make many-body functions of A at the cost of a few matrices, where MACE has a
 symmetric contraction with weights per element. A network of the last layer's scalars gives the energy of an atom.
 
 | symbol | name | shape |
@@ -34,14 +34,14 @@ from torch import Tensor, nn
 
 from atomsml.config import check_hyperparameters
 from atomsml.graph import AtomicGraph
-from atomsml.grid_layers import GridMLP
-from atomsml.layers import MLP, IrrepLinear, irrep_blocks
+from atomsml.nn.linear import MLP, IrrepLinear, irrep_blocks
+from atomsml.nn.sphere import GridMLP
 from atomsml.o3 import spherical_harmonics
 from atomsml.o3.s2_grid import all_components
 from atomsml.ops.convolution import Edges, edge_pairs
 from atomsml.ops.graded_convolution import graded_convolve, graded_table
 from atomsml.potential import Potential
-from atomsml.radial_spline import spline_basis
+from atomsml.radial.spline import spline_basis
 
 
 @dataclass(frozen=True)

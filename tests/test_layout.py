@@ -6,7 +6,9 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 
@@ -20,8 +22,8 @@ MAY_IMPORT = {
     "generative": {"generative"},
     "cli": {"potentials", "generative", "cli"},
 }
-# these two turn a name into a model; they look the class up inside a function
-MAY_LOOK_UP_POTENTIALS = {"atomsml/modelfile.py", "atomsml/calculator.py", "atomsml/training/build.py"}
+# these turn a name into a model, or a model into a name; they look the class up inside a function
+MAY_LOOK_UP_POTENTIALS = {"atomsml/modelfile/load.py", "atomsml/modelfile/save.py", "atomsml/training/build.py"}
 
 
 def sources(room: str) -> Iterator[Path]:
@@ -72,7 +74,7 @@ def test_imports_go_one_way_and_are_absolute(room):
     [
         ("from atomsml.potentials.mace import MACE", "atomsml", "atomsml/graph.py"),
         ("def f():\n    from atomsml.potentials import POTENTIALS", "atomsml", "atomsml/graph.py"),
-        ("from atomsml.potentials import POTENTIALS", "atomsml", "atomsml/modelfile.py"),
+        ("from atomsml.potentials import POTENTIALS", "atomsml", "atomsml/modelfile/load.py"),
         ("from atomsml import generative", "potentials", "potentials/mace.py"),
         ("import atomsml.cli.main", "generative", "generative/flow.py"),
         ("from .zbl import zbl_energy", "potentials", "potentials/mace.py"),
@@ -85,7 +87,75 @@ def test_the_rule_catches(code, room, path):
 
 def test_the_rule_allows_the_look_up_inside_a_function():
     code = "def f():\n    from atomsml.potentials import POTENTIALS"
-    assert forbidden_imports(code, "atomsml", "atomsml/modelfile.py") == []
+    assert forbidden_imports(code, "atomsml", "atomsml/modelfile/load.py") == []
+
+
+# what stands on one line may import itself and each other, and what stands above
+FLOORS = (
+    "units geometry config device o3 codegen",
+    "ops",
+    "radial nn neighbors",
+    "graph",
+    "potential",
+    "programs io modelfile",
+    "dataset simulate uncertainty",
+    "training properties interfaces testing",
+)
+FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}
+# lazy constructors, which a newcomer looks for on the class itself: AtomicGraph.from_smiles and its like
+MAY_REACH_UP = {("graph", "io")}
+
+
+def without_types(tree: ast.Module) -> ast.Module:
+    """The same without what only type checkers import."""
+    kept = [n for n in tree.body if not (isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")]
+    return ast.Module(kept, [])
+
+
+def modules_of_the_core() -> dict[str, Path]:
+    """Dotted name -> file, but for atomsml/__init__.py, whose names are imported on first use."""
+    found = {}
+    for path in sources("atomsml"):
+        name = relative(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        found[name] = path
+    del found["atomsml"]
+    return found
+
+
+def imported_modules(code: str, known: Iterable[str]) -> set[str]:
+    """The modules of the core that `code` imports, wherever it does."""
+    found = set()
+    for name, _ in imports(without_types(ast.parse(code))):
+        module = name.rpartition(".")[0]
+        found |= {name} & set(known) or {module} & set(known)
+    return found
+
+
+def test_the_core_has_floors():
+    known = modules_of_the_core()
+    wrong = []
+    for name, path in known.items():
+        own = name.split(".")[1]
+        for other in imported_modules(path.read_text(), known):
+            target = other.split(".")[1]
+            if FLOOR_OF[target] > FLOOR_OF[own] and (own, target) not in MAY_REACH_UP:
+                wrong.append(f"{name} imports {other}")
+    assert wrong == []
+
+
+def test_no_module_of_the_core_imports_itself_by_a_detour():
+    known = modules_of_the_core()
+    graph = {}
+    for name, path in known.items():
+        own = name.split(".")[1]
+        found = imported_modules(path.read_text(), known)
+        graph[name] = {other for other in found - {name} if (own, other.split(".")[1]) not in MAY_REACH_UP}
+    list(TopologicalSorter(graph).static_order())  # a CycleError names the circle
+
+
+def test_no_folder_is_crowded():
+    folders = Counter(path.parent for room in MAY_IMPORT for path in sources(room))
+    assert {relative(folder): count for folder, count in folders.items() if count > 16} == {}
 
 
 def unsafe(tree: ast.AST) -> set[str]:
@@ -101,8 +171,8 @@ def unsafe(tree: ast.AST) -> set[str]:
 
 def test_nothing_unpickles_or_changes_the_default_dtype():
     found = {relative(f): unsafe(ast.parse(f.read_text())) for room in MAY_IMPORT for f in sources(room)}
-    del found["atomsml/unpickle.py"]  # the whitelist reader of official MACE files
-    del found["atomsml/ase_contract.py"]  # checks that a calculator survives a pickle of its own making
+    del found["atomsml/modelfile/inert_pickle.py"]  # the whitelist reader of official MACE files
+    del found["atomsml/testing/ase_contract.py"]  # checks that a calculator survives a pickle of its own making
     assert {f: names for f, names in found.items() if names} == {}
     assert unsafe(ast.parse("import pickle\ntorch.load(f)\ntorch.set_default_dtype(d)")) == {
         "pickle",

@@ -3,6 +3,7 @@
 from atomsml.dataset.batching import plan_batches as plan_batches
 from atomsml.dataset.columns import Columns as Columns
 from atomsml.dataset.dataset import Dataset as Dataset
+from atomsml.dataset.formats.storage import write_dataset as write_dataset
 from atomsml.dataset.labels import Found as Found
 from atomsml.dataset.labels import LabelKeys as LabelKeys
 from atomsml.dataset.read import read_dataset as read_dataset
@@ -12,4 +13,3 @@ from atomsml.dataset.references import least_squares_references as least_squares
 from atomsml.dataset.split import content_hashes as content_hashes
 from atomsml.dataset.split import group_hashes as group_hashes
 from atomsml.dataset.split import split as split
-from atomsml.dataset.storage import write_dataset as write_dataset

@@ -10,10 +10,10 @@ import numpy as np
 
 from atomsml.dataset.columns import Columns, atomic_numbers, check_columns
 from atomsml.dataset.dataset import Dataset
-from atomsml.dataset.frames import Frame, database_frames, extxyz_fields, extxyz_frames, json_frames
-from atomsml.dataset.hdf5 import plain_blocks, plain_fields
+from atomsml.dataset.formats.frames import Frame, database_frames, extxyz_fields, extxyz_frames, json_frames
+from atomsml.dataset.formats.hdf5 import plain_blocks, plain_fields
+from atomsml.dataset.formats.storage import StoredColumns, is_stored, stored_keys
 from atomsml.dataset.labels import Found, LabelKeys, as_energy, as_forces, as_matrix, find_keys, stress_of_virial
-from atomsml.dataset.storage import StoredColumns, is_stored, stored_keys
 
 BLOCK = 1000  # structures that are converted at a time
 COMPRESSED = (".xz", ".gz")

@@ -17,10 +17,10 @@ from typing import Any, Literal
 
 from atomsml.config import config_from_json
 from atomsml.dataset import LabelKeys
-from atomsml.losses import LossConfig
 from atomsml.training.loop import FitConfig
-from atomsml.training.optimizers import OptimizerConfig
-from atomsml.training.schedules import ScheduleConfig
+from atomsml.training.losses import LossConfig
+from atomsml.training.optim.optimizers import OptimizerConfig
+from atomsml.training.optim.schedules import ScheduleConfig
 
 References = Literal["auto", "isolated atoms", "least squares", "model", "given", "zero"]
 Precision = Literal["float32", "float64", "bfloat16"]

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from atomsml.training.distributed import World
-from atomsml.training.optimizers import OptimizerConfig, build_optimizer
-from atomsml.training.schedules import Plateau, ScheduleConfig, learning_rate_factor
+from atomsml.training.optim.optimizers import OptimizerConfig, build_optimizer
+from atomsml.training.optim.schedules import Plateau, ScheduleConfig, learning_rate_factor
 
 Clip = float | Literal["adaptive"]
 CLIP_HISTORY, CLIP_AFTER = 50, 20  # norms that adaptive clipping looks back on, and how many it waits for

@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 
 from atomsml.graph import AtomicGraph
-from atomsml.losses import LossConfig, loss_sums
 from atomsml.potential import Potential, Prediction, evaluate
 from atomsml.training.config import TrainingConfig
 from atomsml.training.distributed import World
 from atomsml.training.loop import TrainingState
+from atomsml.training.losses import LossConfig, loss_sums
 
 
 class PotentialObjective:

@@ -12,19 +12,19 @@ from typing import Any
 import ase
 import torch
 
-from atomsml.calculator import select_device
+from atomsml.device import select_device
 from atomsml.graph import AtomicGraph
-from atomsml.losses import loss_sums
 from atomsml.modelfile import save
 from atomsml.potential import Potential, check_elements
 from atomsml.training.base_run import BaseRun, run_identity
 from atomsml.training.build import start_model
 from atomsml.training.config import BatchConfig, TrainingConfig, plain_config
 from atomsml.training.distributed import join_world
+from atomsml.training.evaluation.metrics import ErrorTable
 from atomsml.training.finetune import merge, replay_for
 from atomsml.training.loader import Loader
 from atomsml.training.loop import Step, TrainingState
-from atomsml.training.metrics import ErrorTable
+from atomsml.training.losses import loss_sums
 from atomsml.training.objective import PotentialObjective, loss_at, predict_for_loss, stage_at
 from atomsml.training.splits import Splits, read_splits
 

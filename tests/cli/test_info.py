@@ -13,7 +13,7 @@ import ase.io
 import pytest
 from ase.build import molecule
 
-from atomsml import precision
+from atomsml.interfaces import precision
 from atomsml.io import atoms_from_smiles
 from atomsml.simulate.md import MDSettings
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from atomsml.generative.modelfile import load_generator
+from atomsml.generative.molecules.modelfile import load_generator
 from atomsml.modelfile import GENERATOR, embedded_models, load, model_hash, read_metadata
 
 Run = Callable[..., Any]

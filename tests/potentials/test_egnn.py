@@ -1,4 +1,4 @@
-"""EGNN obeys what every potential must; the equations of its layers are tested in tests/core/test_egnn.py."""
+"""EGNN obeys what every potential must; the equations of its layers are tested in tests/core/nn/test_egnn.py."""
 
 import copy
 
@@ -9,10 +9,10 @@ from scipy.spatial.transform import Rotation
 
 from atomsml import AtomsMLCalculator
 from atomsml.graph import AtomicGraph
-from atomsml.last_layer import last_layer_features
 from atomsml.potential import evaluate
 from atomsml.potentials.egnn import EGNN, EGNNConfig
 from atomsml.testing import PotentialTests, assert_ase_contract
+from atomsml.uncertainty.last_layer import last_layer_features
 
 TINY = EGNNConfig(elements=(1, 8), channels=8, num_layers=3, num_bessel=4, readout_channels=4, avg_num_neighbors=8.0)
 

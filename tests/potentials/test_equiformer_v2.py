@@ -16,8 +16,8 @@ from torch import Tensor
 
 from atomsml import AtomsMLCalculator, modelfile
 from atomsml.graph import AtomicGraph
+from atomsml.nn.edge_frame import EdgeFrames, edge_components, edge_rotation
 from atomsml.o3 import spherical_harmonics, wigner_d
-from atomsml.o3.edge_frame import EdgeFrames, edge_components, edge_rotation
 from atomsml.o3.s2_grid import all_components
 from atomsml.ops.activation import SILU_GAIN
 from atomsml.ops.convolution import Edges

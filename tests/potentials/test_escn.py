@@ -13,9 +13,9 @@ from torch import Tensor
 
 from atomsml import AtomsMLCalculator
 from atomsml.graph import AtomicGraph
+from atomsml.nn.edge_frame import edge_rotation
+from atomsml.nn.so2 import SO2Linear
 from atomsml.o3 import clebsch_gordan, spherical_harmonics
-from atomsml.o3.edge_frame import edge_rotation
-from atomsml.ops.so2 import SO2Linear
 from atomsml.potential import Prediction, evaluate
 from atomsml.potentials.escn import ESCN, ESCNConfig
 from atomsml.testing import PotentialTests, assert_ase_contract

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from atomsml.expressivity import CLEAR, experiments
 from atomsml.potentials import POTENTIALS
+from atomsml.testing.expressivity import CLEAR, experiments
 
 EXPERIMENTS = experiments()
 QUICK = [name for name in EXPERIMENTS if name != "rings of 4"]  # kernels for degree 4 take a minute to compile

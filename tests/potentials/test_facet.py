@@ -15,14 +15,14 @@ from scipy.interpolate import BSpline
 
 from atomsml import AtomsMLCalculator, modelfile
 from atomsml.graph import AtomicGraph
-from atomsml.last_layer import last_layer_features
 from atomsml.o3 import spherical_harmonics
 from atomsml.ops.convolution import Edges
 from atomsml.potential import evaluate
 from atomsml.potentials.facet import Facet, FacetConfig
-from atomsml.radial import polynomial_envelope
-from atomsml.radial_spline import BOND, spline_basis
+from atomsml.radial.bases import polynomial_envelope
+from atomsml.radial.spline import BOND, spline_basis
 from atomsml.testing import PotentialTests, assert_ase_contract
+from atomsml.uncertainty.last_layer import last_layer_features
 
 TINY = FacetConfig(
     elements=(1, 8),

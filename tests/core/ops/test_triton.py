@@ -11,23 +11,25 @@ from typing import Any
 import pytest
 import torch
 
-from atomsml.ops import contraction, convolution
+from atomsml.ops.contraction import operation as contraction
 from atomsml.ops.convolution import convolution_table
+from atomsml.ops.convolution import operation as convolution
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed; pip install -e .[test]")
 
 
-@pytest.mark.parametrize("file", ["test_convolution_triton.py", "test_contraction_triton.py"])
+@pytest.mark.parametrize("file", ["convolution/test_triton.py", "contraction/test_triton.py"])
 def test_in_the_interpreter(file: str) -> None:
     """In a process of its own, since Triton decides at its import whether it interprets."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).with_name(file))]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).parent / file)]
     done = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
 
 
 def test_gpu_tensors_get_these_kernels() -> None:
-    from atomsml.ops import contraction_triton, convolution_triton
+    from atomsml.ops.contraction import triton as contraction_triton
+    from atomsml.ops.convolution import triton as convolution_triton
 
     assert convolution._kernels(torch.device("cuda", 1)) is convolution_triton
     assert contraction._kernels(torch.device("cuda", 1)) is contraction_triton
@@ -57,7 +59,8 @@ def test_compiles(
     target: tuple[str, int | str, int], float_type: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The interpreter forgives what a compiler does not, such as variables that change their type in a loop."""
-    from atomsml.ops import contraction_triton, convolution_triton
+    from atomsml.ops.contraction import triton as contraction_triton
+    from atomsml.ops.convolution import triton as convolution_triton
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     table = convolution_table(1, 1, 1)

@@ -21,7 +21,7 @@ from atomsml.potentials.mace import MACE
 from atomsml.training.checkpoint import load_checkpoint, save_checkpoint
 from atomsml.training.config import TrainingConfig, config_from_values, read_values
 from atomsml.training.loop import TrainingState
-from atomsml.training.optimizers import OptimizerConfig
+from atomsml.training.optim.optimizers import OptimizerConfig
 from atomsml.training.run import Run
 
 Maker = Callable[[int], MACE]

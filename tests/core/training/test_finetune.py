@@ -15,7 +15,6 @@ from ase.build import molecule
 from atomsml.dataset import Dataset
 from atomsml.dataset.columns import Columns
 from atomsml.graph import AtomicGraph
-from atomsml.losses import LossConfig
 from atomsml.modelfile import load, save
 from atomsml.potential import Potential, evaluate
 from atomsml.potentials.mace import MACE, MACEConfig
@@ -32,8 +31,9 @@ from atomsml.training.finetune import (
 )
 from atomsml.training.loader import Loader
 from atomsml.training.loop import TrainingState, fit
+from atomsml.training.losses import LossConfig
 from atomsml.training.objective import PotentialObjective
-from atomsml.training.optimizers import OptimizerConfig
+from atomsml.training.optim.optimizers import OptimizerConfig
 
 LORA = FinetuneConfig(model="base", method="lora", lora_rank=3, lora_alpha=6.0)
 

@@ -13,14 +13,14 @@ import torch
 
 from atomsml.dataset import Dataset, read_dataset
 from atomsml.graph import AtomicGraph
-from atomsml.losses import LossConfig
 from atomsml.potential import Potential
 from atomsml.potentials.mace import MACE
 from atomsml.training.config import BatchConfig, StageTwoConfig, TrainingConfig
 from atomsml.training.loader import Loader
 from atomsml.training.loop import NonFiniteLoss, Step, TrainingState, fit, progress
+from atomsml.training.losses import LossConfig
 from atomsml.training.objective import PotentialObjective, stage_at
-from atomsml.training.schedules import ScheduleConfig
+from atomsml.training.optim.schedules import ScheduleConfig
 
 CONFIG = TrainingConfig(max_steps=60, schedule=ScheduleConfig("constant", warmup=0.0), batch=BatchConfig(10))
 

@@ -12,7 +12,7 @@ import ase.io
 import numpy as np
 import pytest
 
-from atomsml.calculator import AtomsMLCalculator
+from atomsml.interfaces.ase import AtomsMLCalculator
 from atomsml.training.config import TrainingConfig, config_from_values
 from atomsml.training.run import Run
 

@@ -1,0 +1,1 @@
+"""How a CPU kernel is written; knows no physics."""

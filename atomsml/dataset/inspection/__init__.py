@@ -1,0 +1,1 @@
+"""What a data set is like, and what about it is suspicious."""

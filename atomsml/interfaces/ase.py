@@ -1,0 +1,250 @@
+"""AtomsMLCalculator: a potential as an ASE calculator.
+
+It keeps ASE's contract (`atomsml.testing.assert_ase_contract` checks it): energy, free_energy, energies, forces and,
+where the cell has a volume, stress, as float64 numpy arrays in eV, eV/A and eV/A^3 with tension positive.
+
+| precision | positions, edge vectors, sums | network |
+|---|---|---|
+| float32 | float32 | float32 |
+| mixed | float64 | float32 |
+| float64 | float64 | float64 |
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ase
+import numpy as np
+import torch
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes, all_properties
+from ase.outputs import Properties
+from numpy.typing import NDArray
+from torch import Tensor
+
+from atomsml.device import PRECISIONS, select_device
+from atomsml.graph import AtomicGraph
+from atomsml.modelfile import embedded_models, find_model, load, read_metadata
+from atomsml.neighbors.verlet import VerletList
+from atomsml.potential import Potential, Prediction, Predictor, check_elements
+from atomsml.uncertainty import Committee, UncertainPrediction, committee_files
+from atomsml.uncertainty.last_layer import LastLayerUncertainty, is_uncertainty, model_of
+
+Model = Potential | Committee | LastLayerUncertainty
+
+SKIN = 0.5  # A: how much farther than the cutoff a neighbour list reaches, to serve several steps
+
+_VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])  # xx yy zz yz xz xy
+
+
+class AtomsMLCalculator(Calculator):
+    """Energies, forces and stress of a potential for ASE.
+
+    `model` is an embedded name ("organic-xtb"), a model file, or a Potential; a Potential is copied, so that training
+    it further does not change what the calculator computes. "auto" takes CUDA where there is one, then Apple's MPS if
+    the precision is float32 (it has no float64), then the CPU. A multi-head file names its heads; others have one.
+    Radial functions may come from tables, which change forces by less than 1e-5 eV/A, unless `exact`.
+
+    Standard deviations come with the results of a committee, which is a list of models or a folder of
+    member-*/model.safetensors, and of a file that `atomsml uncertainty` wrote. ASE has no names for them, so they are
+    found in `atoms.calc.results` only: "energy_std" (eV), and of a committee, with forces and stress, "forces_std"
+    (atoms, 3) and "stress_std" (6,).
+
+    Options are fixed once the calculator is made. Copies share the weights; pickles carry them, and choose their
+    device where they are unpickled.
+
+    Raises:
+        ValueError: an unknown model, device, precision or head; atoms that the model cannot treat. Says what exists.
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012  (the energy does not depend on them)
+
+    def __init__(
+        self,
+        model: str | Path | Model | Sequence[str | Path | Potential],
+        device: str = "auto",
+        precision: str = "mixed",
+        head: str | None = None,
+        exact: bool = False,
+    ) -> None:
+        super().__init__()
+        if precision not in PRECISIONS:
+            raise ValueError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+        torch_device = select_device(device, precision)
+        source, potential = _open(model, head)
+        self.parameters.update(model=source, device=device, precision=precision, head=head, exact=exact)
+        self._start(_prepare(potential, torch_device, precision))
+
+    def _start(self, potential: Model) -> None:
+        """Take a prepared potential, and forget the last structure."""
+        self.potential, self.device = potential, next(potential.parameters()).device
+        self.predict: Predictor = potential  # what it asks; it takes batches as well
+        self._neighbors: VerletList | None = None  # the last-layer uncertainty looks for neighbours itself
+        if not isinstance(potential, LastLayerUncertainty):
+            exact = self.parameters["exact"]
+            self.predict = potential.predictor(exact)
+            # what lies in a skin would cost autograd as much as other neighbours
+            self._neighbors = VerletList(potential.cutoff, 0.0 if exact else SKIN)
+        self._fixed: AtomicGraph | None = None  # everything but the positions, of the last call
+        self._fixed_from: list[bytes] = []
+        self._has_volume = False
+
+    def calculate(
+        self,
+        atoms: ase.Atoms | None = None,
+        properties: Sequence[str] | None = None,
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Fill `results`; forces and stress come together, energies alone cost about half."""
+        self.results = {}  # a call that fails must not leave the last structure's results behind
+        properties = self.implemented_properties if properties is None else properties
+        unknown = [name for name in properties if name not in self.implemented_properties]
+        if unknown:
+            raise PropertyNotImplementedError(f"{', '.join(unknown)}: not implemented")
+        if atoms is not None:
+            self.atoms = atoms.copy()
+        if self.atoms is None:
+            raise ValueError("calculate() needs atoms: none were given, now or before")
+        graph = self._graph(self.atoms)
+        derivatives = "forces" in properties or "stress" in properties
+        self.results = _results(self.predict(graph, derivatives, derivatives and self._has_volume))
+
+    def predict_batch(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
+        """What the model says of many systems at once, brought to its device and into its precision."""
+        dtype, _ = PRECISIONS[self.parameters["precision"]]
+        return self.predict(graph.to(self.device, dtype), forces, stress)
+
+    def check_state(self, atoms: ase.Atoms, tol: float = 0.0) -> list[str]:
+        """What changed since the last calculation; any change of a number counts, unless `tol` says otherwise.
+
+        An MD step of ASE asks three times, and ASE's own comparison takes longer than everything else in this file.
+        """
+        if tol > 0 or self.atoms is None:
+            changes: list[str] = super().check_state(atoms, tol)
+            return changes
+        known, now = _content(self.atoms), _content(atoms)
+        return [name for name in now if known[name] != now[name]]
+
+    def set(self, **options: Any) -> dict[str, Any]:
+        """Refused, where there is anything to set: the weights were prepared for the options of __init__."""
+        if options:
+            raise ValueError(f"cannot set {', '.join(options)}: make a new AtomsMLCalculator with the options you want")
+        return {}
+
+    def export_properties(self) -> Properties:
+        """What ASE has names for: it would stumble over the standard deviations."""
+        return Properties({name: value for name, value in self.results.items() if name in all_properties})
+
+    def _graph(self, atoms: ase.Atoms) -> AtomicGraph:
+        """The atoms as a graph; in a run where only positions change, only positions are converted."""
+        content = [array.tobytes() for array in (atoms.numbers, atoms.cell.array, atoms.pbc)]
+        if self._fixed is None or self._fixed_from != content:
+            self._fixed, self._has_volume = self._convert(atoms), _has_volume(atoms)
+            self._fixed_from = content
+        graph = self._fixed.replace(positions=self._tensor(atoms.positions))
+        return graph if self._neighbors is None else self._neighbors.update(graph)
+
+    def _convert(self, atoms: ase.Atoms) -> AtomicGraph:
+        if len(atoms) == 0:
+            raise ValueError("there are no atoms to compute")
+        check_elements(atoms.numbers.tolist(), self.potential.elements)
+        device = self.device
+        return AtomicGraph(
+            positions=self._tensor(atoms.positions),
+            numbers=torch.tensor(atoms.numbers, dtype=torch.int64, device=device),
+            cell=self._tensor(atoms.cell.array[None]),
+            pbc=torch.tensor(atoms.pbc[None], device=device),
+            batch=torch.zeros(len(atoms), dtype=torch.int64, device=device),
+        )
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        dtype, _ = PRECISIONS[self.parameters["precision"]]
+        return torch.from_numpy(array.copy()).to(self.device, dtype)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AtomsMLCalculator:
+        for shared in (self.potential, self.predict):
+            memo[id(shared)] = shared  # never written to
+        clone = memo[id(self)] = object.__new__(type(self))
+        clone.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return clone
+
+    def __getstate__(self) -> dict[str, Any]:
+        potential = copy.deepcopy(self.potential).to("cpu")  # the reader may have no such device
+        working = {"potential", "device", "predict", "_neighbors", "_fixed", "_fixed_from", "_has_volume"}
+        return {**{k: v for k, v in self.__dict__.items() if k not in working}, "potential": potential}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        precision = self.parameters["precision"]
+        self._start(_prepare(state["potential"], select_device(self.parameters["device"], precision), precision))
+
+
+def _content(atoms: ase.Atoms) -> dict[str, bytes]:
+    """All that the energy depends on, by ASE's names. Bytes are compared ten times faster than small arrays."""
+    arrays = {"positions": atoms.positions, "numbers": atoms.numbers, "cell": atoms.cell.array, "pbc": atoms.pbc}
+    return {name: array.tobytes() for name, array in arrays.items()}
+
+
+def _open(model: Any, head: str | None) -> tuple[str | list[Any], Model]:
+    """Where a model comes from, as `AtomsMLCalculator.parameters` say it, and a copy for the calculator alone."""
+    if isinstance(model, list | tuple):
+        opened: list[tuple[Any, Any]] = [_open(member, head) for member in model]
+        return [source for source, _ in opened], Committee([member for _, member in opened])
+    source, known = str(model), "default"
+    potential: Model
+    if isinstance(model, Model):
+        source, potential = type(model).__name__, copy.deepcopy(model)
+    elif source in embedded_models():
+        known, potential = read_metadata(source).get("head", "default"), load(source)
+    elif Path(model).is_dir():
+        return str(Path(model).resolve()), _open(committee_files(model), head)[1]
+    else:
+        source = str(find_model(model).resolve())
+        last_layer = is_uncertainty(source)
+        known = read_metadata(model_of(source) if last_layer else source).get("head", "default")
+        potential = LastLayerUncertainty.load(source) if last_layer else load(source)
+    if head not in (None, known):
+        raise ValueError(f"unknown head {head!r}; {source} has one head: {known!r}")
+    return source, potential
+
+
+def _prepare(potential: Model, device: torch.device, precision: str) -> Model:
+    """Make a potential that belongs to the calculator ready: precision, device, no gradients of weights."""
+    _, dtype = PRECISIONS[precision]
+    potential.cast(dtype)
+    if device.type == "mps":
+        potential.float()  # the references as well, which cast leaves in float64
+    return potential.requires_grad_(False).eval().to(device)
+
+
+def _has_volume(atoms: ase.Atoms) -> bool:
+    """Whether a stress means anything: a periodic system, and three cell vectors that span more than rounding."""
+    if not atoms.pbc.any():
+        return False
+    with np.errstate(invalid="ignore"):  # the neighbour list refuses cells that are not finite, in clearer words
+        return bool(abs(np.linalg.det(atoms.cell.array)) > 1e-8 * np.linalg.norm(atoms.cell.array, axis=1).prod())
+
+
+def _results(prediction: Prediction) -> dict[str, Any]:
+    energies = _array(prediction.atom_energies)
+    energy = float(energies.sum())  # in float64 also where the network is not
+    results = {"energy": energy, "free_energy": energy, "energies": energies}
+    if prediction.forces is not None:
+        results["forces"] = _array(prediction.forces)
+    if prediction.stress is not None:
+        results["stress"] = _array(prediction.stress[0])[_VOIGT]
+    if isinstance(prediction, UncertainPrediction):
+        results["energy_std"] = float(prediction.energy_std)
+        if prediction.forces_std is not None:
+            results["forces_std"] = _array(prediction.forces_std)
+        if prediction.stress_std is not None:
+            results["stress_std"] = _array(prediction.stress_std[0])[_VOIGT]
+    return results
+
+
+def _array(tensor: Tensor) -> NDArray[np.float64]:
+    return np.array(tensor.numpy(force=True), dtype=np.float64, order="C")

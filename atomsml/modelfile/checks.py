@@ -1,0 +1,86 @@
+"""Whether a file holds what its description promises, before memory is asked for."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from safetensors import safe_open
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from atomsml.modelfile.description import first_line
+
+Model = TypeVar("Model", bound=nn.Module)
+_DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "I32": torch.int32, "BOOL": torch.bool}
+
+
+def build_within_budget(path: Path, build: Callable[[], Model]) -> Model:
+    """What `build` makes, unless it asks for far more memory than the file at `path` holds numbers.
+
+    Raises:
+        ValueError: it does, or the model refuses its config.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]), _Budget(4 * path.stat().st_size + 10_000_000):
+            return build()
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:  # torch uses them all
+        raise ValueError(f"model file {path} has an impossible config: {first_line(error)}") from None
+
+
+def check_tensors(path: Path, model: nn.Module) -> torch.dtype:
+    """Compare the tensors that a file declares with those of a model; returns the one dtype of its weights.
+
+    Raises:
+        ValueError: one that lacks or is unexpected, or has another shape or type; names it.
+    """
+    wanted, weights = model.state_dict(), dict(model.named_parameters())
+    with safe_open(path, framework="pt") as file:
+        names = file.keys()
+        declared = {name: file.get_slice(name) for name in names}
+    difference = sorted(set(wanted) ^ set(declared))
+    if difference:
+        side = "lacks" if difference[0] in wanted else "has an unexpected"
+        raise ValueError(f"model file {path} {side} tensor {reprlib.repr(difference[0])}")
+    dtypes = set()
+    for name, tensor in wanted.items():
+        shape, dtype = tuple(declared[name].get_shape()), _DTYPES.get(declared[name].get_dtype())
+        if shape != tuple(tensor.shape):
+            raise ValueError(
+                f"model file {path}: tensor {name!r} has shape {shape}, its config asks for {tuple(tensor.shape)}"
+            )
+        if dtype is None or dtype.is_floating_point != tensor.is_floating_point():
+            raise ValueError(f"model file {path}: tensor {name!r} has type {declared[name].get_dtype()}")
+        if name in weights:
+            dtypes.add(dtype)
+    if len(dtypes) != 1:
+        raise ValueError(f"model file {path}: the weights must all be float32 or all be float64")
+    return dtypes.pop()
+
+
+class _Budget(TorchFunctionMode):
+    """Refuses to make tensors of more than so many elements together.
+
+    Each factory call is first tried on torch's meta device, where a tensor has a size but no memory.
+    """
+
+    _FACTORIES: ClassVar = {
+        torch.arange, torch.empty, torch.eye, torch.full, torch.linspace, torch.ones, torch.rand, torch.randint,
+        torch.randn, torch.zeros,
+    }  # fmt: skip
+
+    def __init__(self, elements: int) -> None:
+        super().__init__()
+        self.left = elements
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if function in self._FACTORIES:
+            described = {key: value for key, value in kwargs.items() if key != "generator"} | {"device": "meta"}
+            self.left -= function(*args, **described).numel()
+            if self.left < 0:
+                raise ValueError("the model would be far larger than its file")
+        return function(*args, **kwargs)

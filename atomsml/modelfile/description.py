@@ -1,0 +1,114 @@
+"""What a model file says about itself.
+
+A file is one .safetensors: weights, and one JSON that says what they are.
+
+Its metadata key "atomsml" holds the JSON object; `potential` fills the first block, the caller the rest:
+
+| key | meaning |
+|---|---|
+| format | version of this layout |
+| architecture, config | which class of `atomsml.potentials.POTENTIALS`; fields of its `Config`, or their defaults |
+| elements, references | symbols, and one energy per element, eV |
+| cutoff, parameters | neighbour cutoff in Angstrom, and number of trainable parameters |
+| name, kind, references_kind | what `atomsml models` shows; "isolated atoms", "least squares" or "given" |
+| training, metrics, licence, ... | anything JSON can hold |
+
+Nothing in a file is executed. A file is not trusted either: keys and types of the config are checked, a model that
+would need far more memory than its file holds numbers is not built, and names, types and shapes of the tensors must be
+those of the model.
+
+A generator is kept in the same way, by `atomsml.generative.molecules.modelfile`: its `kind` is GENERATOR, its
+architecture one of `atomsml.generative.GENERATORS`, and it has neither references nor a cutoff.
+"""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from atomsml.config import config_from_json
+from atomsml.modelfile.catalogue import find_model
+
+FORMAT = 1
+
+GENERATOR = "molecule generator"  # the kind of a model that draws molecules; any other is a potential
+
+_REQUIRED_KEYS = ("format", "architecture", "config", "elements")
+_REQUIRED_OF_POTENTIALS = (*_REQUIRED_KEYS, "references", "cutoff")
+
+
+def read_metadata(name_or_path: str | Path) -> dict[str, Any]:
+    """What a model file says about itself (the table above); reads the header only.
+
+    Raises:
+        ValueError: no such model, not a complete .safetensors file, or one that atomsml did not write.
+    """
+    path = find_model(name_or_path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("atomsml")
+    except SafetensorError as error:
+        raise ValueError(_unreadable(path, str(error))) from None
+    if text is None:
+        raise ValueError(f"{path} is a .safetensors file without atomsml metadata; it was not written by atomsml")
+    try:
+        description = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"model file {path} has metadata that is no valid JSON") from None
+    if not isinstance(description, dict):
+        raise ValueError(f"model file {path} has metadata that is no JSON object")
+    version = description.get("format")
+    if isinstance(version, int) and version > FORMAT:
+        raise ValueError(f"model file {path} has format {version}, this atomsml reads up to {FORMAT}; update atomsml")
+    required = _REQUIRED_KEYS if description.get("kind") == GENERATOR else _REQUIRED_OF_POTENTIALS
+    missing = [key for key in required if key not in description]
+    if missing or version != FORMAT:
+        what = f"lacks {', '.join(missing)}" if missing else f"has an unknown format {reprlib.repr(version)}"
+        raise ValueError(f"model file {path}: its metadata {what}")
+    return description
+
+
+def known_architecture(path: Path, description: dict[str, Any], known: Iterable[str]) -> str:
+    """The architecture that a file names.
+
+    Raises:
+        ValueError: it is none of the known ones.
+    """
+    architecture = description["architecture"]
+    if not isinstance(architecture, str) or architecture not in known:
+        raise ValueError(
+            f"model file {path} has an unknown architecture {reprlib.repr(architecture)}; "
+            f"this atomsml has {', '.join(known)}"
+        )
+    return architecture
+
+
+def checked_config(path: Path, description: dict[str, Any], config_class: type[Any]) -> Any:
+    """The config that a file holds.
+
+    Raises:
+        ValueError: unknown keys, wrong types, or what the config class itself refuses.
+    """
+    try:
+        return config_from_json(config_class, description["config"])
+    except ValueError as error:
+        raise ValueError(f"model file {path}: {first_line(error)}") from None
+
+
+def _unreadable(path: Path, reason: str) -> str:
+    if "not fully covered" in reason:
+        return f"model file {path} is truncated or damaged; copy it again"
+    return (
+        f"{path} is not a .safetensors model file; "
+        "an official MACE .model file is read by `atomsml convert FILE -o FILE.safetensors`"
+    )
+
+
+def first_line(error: Exception) -> str:
+    """torch adds pages to its messages."""
+    return str(error).partition("\n")[0]

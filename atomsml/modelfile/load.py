@@ -1,0 +1,51 @@
+"""Read potentials from their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from atomsml.modelfile.catalogue import find_model
+from atomsml.modelfile.checks import build_within_budget, check_tensors
+from atomsml.modelfile.description import GENERATOR, checked_config, known_architecture, read_metadata
+from atomsml.potential import Potential
+
+
+def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> Potential:
+    """The potential of an embedded name or of a file, in the precision in which it was saved, ready to evaluate.
+
+    Raises:
+        ValueError: no such model, one that is no potential, or a file that is no (complete, known, consistent) model
+            file; says which.
+    """
+    path = find_model(name_or_path)
+    description = read_metadata(path)
+    if description.get("kind") == GENERATOR:
+        raise ValueError(
+            f"{name_or_path} is a {GENERATOR}, not a potential; draw molecules with `atomsml generate molecules "
+            f"--model {name_or_path}`, or choose a potential (`atomsml models` lists both)"
+        )
+    model_class, config = _architecture(path, description)
+    potential = build_within_budget(path, lambda: model_class(config))
+    potential.cast(check_tensors(path, potential))
+    load_tensors(path, potential)
+    return potential.eval().to(device)
+
+
+def load_tensors(path: Path, model: nn.Module) -> None:
+    """Put the tensors of a file, which `check_tensors` has compared, into a model."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name).clone() for name in model.state_dict()}
+    model.load_state_dict(tensors, assign=True)  # as they were saved; copies could round float64 buffers
+
+
+def _architecture(path: Path, description: dict[str, Any]) -> tuple[type[Potential], Any]:
+    """The class and the checked config that a file names."""
+    from atomsml.potentials import POTENTIALS
+
+    name = known_architecture(path, description, POTENTIALS)
+    return POTENTIALS[name], checked_config(path, description, POTENTIALS[name].Config)

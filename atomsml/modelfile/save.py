@@ -1,0 +1,69 @@
+"""Write models: the file appears once it is complete."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save as serialize
+from torch import nn
+
+from atomsml.io.outputs import write_atomically
+from atomsml.modelfile.description import FORMAT
+from atomsml.potential import Potential
+
+
+def save(potential: Potential, path: str | Path, metadata: dict[str, Any]) -> None:
+    """Write a potential and its description; the file appears under `path` only once it is complete.
+
+    What the potential itself says (architecture, config, elements, references, cutoff) wins over `metadata`, so that
+    the metadata of the model from which a training started can be passed on.
+
+    Raises:
+        ValueError: an architecture that could not be loaded again, or metadata that JSON cannot hold.
+        OSError: the file cannot be written.
+    """
+    about = {"name": Path(path).stem, "kind": "unspecified", "references_kind": "given"}
+    write_model(potential, path, {**about, **metadata, **_describe(potential)})
+
+
+def write_model(model: nn.Module, path: str | Path, description: dict[str, Any]) -> None:
+    """Write the tensors and the description of any model; the file appears under `path` only once it is complete.
+
+    Raises:
+        ValueError: a description that JSON cannot hold.
+        OSError: the file cannot be written.
+    """
+    try:
+        text = json.dumps(description, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"model metadata must be plain JSON without NaN: {error}") from None
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    # not save_file, which makes files that no other user may read
+    content = serialize(tensors, metadata={"atomsml": text})
+    write_atomically(path, lambda beside: beside.write_bytes(content))
+
+
+def _describe(potential: Potential) -> dict[str, Any]:
+    from ase.data import chemical_symbols
+
+    from atomsml.potentials import POTENTIALS
+
+    names = [name for name, model_class in POTENTIALS.items() if type(potential) is model_class]
+    if not names:
+        raise ValueError(
+            f"cannot save a {type(potential).__name__}: atomsml.potentials.POTENTIALS, from which files are loaded, "
+            f"has only {', '.join(POTENTIALS)}"
+        )
+    symbols = [chemical_symbols[z] for z in potential.elements]
+    return {
+        "format": FORMAT,
+        "architecture": names[0],
+        "config": dataclasses.asdict(potential.config),
+        "elements": symbols,
+        "references": dict(zip(symbols, potential.references.tolist(), strict=True)),
+        "cutoff": potential.cutoff,
+        "parameters": sum(parameter.numel() for parameter in potential.parameters()),
+    }

@@ -1,0 +1,5 @@
+"""The convolution where channels fall with the degree."""
+
+from atomsml.ops.graded_convolution.operation import GradedTable as GradedTable
+from atomsml.ops.graded_convolution.operation import graded_convolve as graded_convolve
+from atomsml.ops.graded_convolution.operation import graded_table as graded_table

@@ -1,0 +1,163 @@
+"""CPU kernel of the equivariant linear layer, for inference: the products of all degrees in one call.
+
+    out[n, m] = x[n, m] @ W_l        (or += ) for every atom n, and every component m of every degree l
+
+Matrix libraries take longer to start than the product of a few atoms takes, and bring threads that get in the way of
+threads over atoms. A call of this kernel runs on the thread that calls it, and releases Python's lock.
+
+A tile of the output, all components of some atoms by some vectors of columns, is summed up over k in registers. Tiles
+have 8, 4, 2 or 1 atoms, so that any number of atoms is made of few tiles, and nothing beyond them is touched. Every
+number of the output is one sum in the order of k, whatever the tile: an atom gets the same bits in any range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from llvmlite.ir import Value
+from torch import Tensor
+
+from atomsml.codegen.vectors import I64, Code, Kernel, lanes, registers
+from atomsml.programs.plan import Plan
+
+
+class IrrepProduct:
+    """out = x @ W of every degree l = 0, 1, ... (out += x @ W with `accumulate`).
+
+    Features are either joined, one array (atoms, D, channels) with degree l at components l^2 .. (l + 1)^2 - 1, of
+    which those beyond the last degree are not looked at, or separate, one array (atoms, 2l + 1, channels) for each l.
+
+    Args:
+        weights: of each degree l, (K, N) or (elements, K, N); N a multiple of lanes(dtype). They are copied.
+        joined_in: D of the features x, None if they are separate.
+        joined_out: D of the features out, None if they are separate.
+        accumulate: add to what `out` holds.
+    """
+
+    def __init__(
+        self, weights: Sequence[Tensor], joined_in: int | None, joined_out: int | None, accumulate: bool = False
+    ) -> None:
+        dtype = weights[0].dtype
+        width = lanes(dtype)
+        stacks = [w if w.dim() == 3 else w[None] for w in weights]
+        # (elements, vectors of columns, K, lanes): a tile reads every one of its vectors in the order of memory
+        columns = [w.unflatten(2, (-1, width)).transpose(1, 2).flatten(1) for w in stacks]
+        self._weights = torch.cat(columns, dim=1).detach()
+        shapes = tuple((w.shape[1], w.shape[2]) for w in stacks)
+        self._kernel = _kernel(shapes, joined_in, joined_out, accumulate, dtype)
+
+    def add_to(
+        self, plan: Plan, x: Sequence[Tensor], out: Sequence[Tensor], first: int, last: int, element: int = 0
+    ) -> None:
+        """Plan to fill `out` for atoms first <= n < last.
+
+        One array each where joined, else one per degree; all contiguous, and those of x apart from those of out.
+        """
+        plan.add(self._kernel, [self._weights, *x, *out], first, last, element)
+
+
+@lru_cache
+def _kernel(
+    shapes: tuple[tuple[int, int], ...],
+    joined_in: int | None,
+    joined_out: int | None,
+    accumulate: bool,
+    dtype: torch.dtype,
+) -> Kernel:
+    """For weights of the given shapes (K, N), one per degree."""
+    degrees = range(len(shapes))
+    x = ["x"] * len(shapes) if joined_in else [f"x{l}" for l in degrees]
+    out = ["out"] * len(shapes) if joined_out else [f"out{l}" for l in degrees]
+    pointers = ["weights", *dict.fromkeys(x), *dict.fromkeys(out)]
+    code = Code("irrep_linear", pointers, ["first", "last", "element"], dtype)
+    sizes = [k * n for k, n in shapes]
+    weights = code.row(code["weights"], code["element"], sum(sizes))
+    for l, (k, n) in enumerate(shapes):
+        product = _Product(
+            code,
+            components=2 * l + 1,
+            k=k,
+            vectors=n // code.lanes,
+            weights=code.row(weights, I64(0), 0, I64(sum(sizes[:l]))),
+            x=code.row(code[x[l]], I64(0), 0, I64(l * l * k if joined_in else 0)),
+            x_stride=(joined_in or 2 * l + 1) * k,
+            out=code.row(code[out[l]], I64(0), 0, I64(l * l * n if joined_out else 0)),
+            out_stride=(joined_out or 2 * l + 1) * n,
+            accumulate=accumulate,
+        )
+        product.write()
+    return code.finish()
+
+
+@dataclass(frozen=True)
+class _Product:
+    """The product of one degree; addresses are those of atom 0, strides lead from atom to atom."""
+
+    code: Code
+    components: int
+    k: int
+    vectors: int
+    weights: Value
+    x: Value
+    x_stride: int
+    out: Value
+    out_stride: int
+    accumulate: bool
+
+    def write(self) -> None:
+        """Tiles of as many atoms as fit into the registers, then of half as many, and so on for those left over."""
+        n = self.code["first"]
+        for atoms in (8, 4, 2, 1):
+            if atoms == 1 or atoms * self.components < registers() // 2:  # room for two vectors of columns
+                n = self._atoms(n, atoms)
+
+    def _atoms(self, first: Value, atoms: int) -> Value:
+        """Tiles of some atoms from the first on, while there are as many; returns the first of those left over."""
+        code = self.code
+
+        def tiles(n: Value, _: list[Value]) -> list[Value]:
+            x, out = code.row(self.x, n, self.x_stride), code.row(self.out, n, self.out_stride)
+            self._columns(x, out, atoms)
+            return [code.builder.add(n, I64(atoms))]
+
+        stop = code.builder.sub(code["last"], I64(atoms - 1))
+        return code.loop(first, stop, tiles, [first], step=atoms)[0]
+
+    def _columns(self, x: Value, out: Value, atoms: int) -> None:
+        """All columns of some atoms, in tiles as wide as the registers allow."""
+        fitting = (registers() - 1) // (atoms * self.components + 1)  # sums, one row of W and one number of x
+        width = next(w for w in (8, 4, 2, 1) if w <= max(fitting, 1))
+        rest = self.vectors % width
+
+        def tile(v: Value, _: list[Value]) -> list[Value]:
+            self._tile(x, out, v, atoms, width)
+            return []
+
+        self.code.loop(I64(0), I64(self.vectors - rest), tile, step=width)
+        if rest:
+            self._tile(x, out, I64(self.vectors - rest), atoms, rest)
+
+    def _tile(self, x: Value, out: Value, v: Value, atoms: int, width: int) -> None:
+        """Of all components of some atoms, `width` vectors of columns from vector v on."""
+        code = self.code
+        rows = [(a, m) for a in range(atoms) for m in range(self.components)]
+        weights = code.row(self.weights, v, self.k * code.lanes)
+        out = code.row(out, v, code.lanes)
+        n = self.vectors * code.lanes
+        targets = [a * self.out_stride + m * n + i * code.lanes for a, m in rows for i in range(width)]
+
+        def body(k: Value, sums: list[Value]) -> list[Value]:
+            numbers, vectors = code.row(x, k, 1), code.row(weights, k, code.lanes)
+            row = [code.load(vectors, i * self.k * code.lanes) for i in range(width)]
+            updated = []
+            for j, (a, m) in enumerate(rows):
+                number = code.splat(numbers, a * self.x_stride + m * self.k)
+                updated += [code.fma(number, row[i], sums[j * width + i]) for i in range(width)]
+            return updated
+
+        start = [code.load(out, t) if self.accumulate else code.zero for t in targets]
+        for target, value in zip(targets, code.loop(I64(0), I64(self.k), body, start), strict=True):
+            code.store(value, out, target)

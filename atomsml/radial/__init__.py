@@ -1,0 +1,1 @@
+"""Functions of the distance: bases and envelopes, trainable splines, tables."""

@@ -1,0 +1,4 @@
+"""Checks for your own models and calculators."""
+
+from atomsml.testing.ase_contract import assert_ase_contract as assert_ase_contract
+from atomsml.testing.potentials import PotentialTests as PotentialTests

@@ -1,0 +1,1 @@
+"""Errors of a model, pictures of them, and pages."""

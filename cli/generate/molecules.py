@@ -1,0 +1,215 @@
+"""`atomsml generate`: draw molecules from a generator, and with --relax bring them to the minima of a potential."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from atomsml.cli.options import (
+    ConfigOption,
+    Device,
+    DeviceOption,
+    JsonOption,
+    Precision,
+    PrecisionOption,
+    SeedOption,
+)
+
+if TYPE_CHECKING:
+    from atomsml.cli.generate.records import Generated
+    from atomsml.cli.generate.requests import Wishes
+    from atomsml.cli.generate.run import Run
+    from atomsml.generative.molecules.model import MoleculeModel
+    from atomsml.interfaces.ase import AtomsMLCalculator
+
+app = typer.Typer(help="Draw new structures from a generator.", no_args_is_help=True, rich_markup_mode=None)
+
+INTERRUPTED = 130  # exit status, as shells have it for Ctrl-C
+
+
+@app.callback()
+def _several() -> None:
+    """There will be more to generate than molecules."""
+
+
+@app.command("molecules")
+def molecules(
+    context: typer.Context,
+    number: Annotated[int, typer.Option("--number", "-n", help="How many molecules.")] = 10,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where they go: .sdf, .xyz, .extxyz, or .csv of SMILES.")
+    ] = Path("molecules.sdf"),
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Name of an embedded generator, or a file. [default: the embedded one]"),
+    ] = None,
+    seed: SeedOption = 0,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps from noise to molecule. [default: what suits the model]")
+    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="How to step. [default: what suits the model]")] = None,
+    atoms: Annotated[int | None, typer.Option(help="Number of atoms. [default: drawn, as in training]")] = None,
+    formula: Annotated[str | None, typer.Option(help="Composition, e.g. C6H6O; obeyed exactly.")] = None,
+    scaffold: Annotated[
+        Path | None, typer.Option(help="File of a molecule whose heavy atoms are held exactly where they are.")
+    ] = None,
+    condition: Annotated[
+        list[str], typer.Option(metavar="NAME=NUMBER", help="A property, if the model has it; may be repeated.")
+    ] = [],  # noqa: B006
+    guidance: Annotated[float, typer.Option(help="How strongly to follow conditions; 1 is as trained.")] = 1.0,
+    only_valid: Annotated[bool, typer.Option(help="Draw until so many are valid and connected; keep those.")] = False,
+    relax: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Relax with this potential, rank by strain, leave out what reacts or does not converge.",
+        ),
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw the molecules, .png or .svg.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Molecules at once; changes none of them. [default: what the device likes]")
+    ] = None,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.mixed,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw molecules.
+
+    Molecule i depends on --seed and i alone: the first ten of a thousand are those of -n 10. Ctrl-C keeps what is
+    finished and exits with status 130.
+    """
+    from atomsml.cli.generate.report import make_report, print_report
+    from atomsml.cli.generate.requests import read_wishes
+    from atomsml.cli.generate.run import Run, SamplingSettings
+    from atomsml.cli.output import Facts, write_summary
+
+    started = time.perf_counter()
+    _check_outputs(output, picture)
+    _check_sampling({"-n": number, "--steps": steps, "--batch": batch, "--atoms": atoms}, sampler, guidance, condition)
+    wishes = read_wishes(atoms, formula, scaffold, condition)
+    name, generator = _open(model, device.value, precision.value)
+    wishes.requests(generator, seed, [0])
+    wishes.warn(generator)
+    potential = None if relax is None else _potential(relax, device.value, precision.value, wishes, generator)
+    steps, sampler = steps or generator.default_steps, sampler or generator.default_sampler
+    settings = SamplingSettings(seed, steps, sampler, guidance, batch)
+    run = Run(generator, wishes, settings)
+    drawn = run.draw_valid(number) if only_valid else run.draw(number)
+    kept = _relaxed(drawn, run, potential)
+    outputs = _write(kept, output, picture)
+    if kept:
+        report = make_report(kept, run)
+        facts = Facts(name, str(generator.formulas.device), len(kept), started, report)
+        write_summary(output, context, facts, outputs, run.failed)
+        print_report(report, as_json)
+    _end(run, len(kept), len(drawn), number, output)
+
+
+def _check_sampling(
+    counts: dict[str, int | None], sampler: str | None, guidance: float, conditions: Sequence[str]
+) -> None:
+    """Refuse settings that mean nothing; `counts` are by option."""
+    from atomsml.generative.core.samplers import find_sampler
+
+    for option, value in counts.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{option} must be at least 1, got {value}")
+    if sampler is not None:
+        find_sampler(sampler)
+    if not math.isfinite(guidance):
+        raise ValueError(f"--guidance must be a finite number, got {guidance}")
+    if guidance != 1 and not conditions:
+        raise ValueError("--guidance follows conditions, and none is given; add --condition NAME=NUMBER")
+
+
+def _check_outputs(output: Path, picture: Path | None) -> None:
+    from atomsml.cli.generate.picture import check_molecules_picture
+    from atomsml.cli.generate.records import check_molecules_output
+
+    check_molecules_output(output)
+    if picture is not None:
+        check_molecules_picture(picture)
+
+
+def _open(model: str | None, device: str, precision: str) -> tuple[str, MoleculeModel]:
+    """The name of a generator, and the generator where and how it is to compute.
+
+    Raises:
+        ValueError: no such generator, or none or several embedded ones where none is named.
+    """
+    import torch
+
+    from atomsml.device import select_device
+    from atomsml.generative.molecules.modelfile import load_generator
+    from atomsml.modelfile import GENERATOR, embedded_models, read_metadata
+
+    if model is None:
+        names = [name for name in embedded_models() if read_metadata(name).get("kind") == GENERATOR]
+        if len(names) != 1:
+            raise ValueError(f"no single embedded generator; give --model: {', '.join([*names, 'or a file'])}")
+        (model,) = names
+    generator = load_generator(model, select_device(device, precision))
+    generator.to(torch.float64 if precision == "float64" else torch.float32)
+    return model, generator
+
+
+def _potential(model: str, device: str, precision: str, wishes: Wishes, generator: MoleculeModel) -> AtomsMLCalculator:
+    """What relaxes; refused before the sampling if it lacks an element that may be drawn."""
+    from atomsml.interfaces.ase import AtomsMLCalculator
+    from atomsml.potential import check_elements
+
+    calculator = AtomsMLCalculator(model, device, precision)
+    try:
+        check_elements(sorted(wishes.formula or generator.config.elements), calculator.potential.elements)
+    except ValueError as error:
+        raise ValueError(f"--relax {model}: {error}; take another potential, or give a --formula") from None
+    return calculator
+
+
+def _relaxed(drawn: list[Generated], run: Run, potential: AtomsMLCalculator | None) -> list[Generated]:
+    """Relaxed and ranked if there is a potential; the run takes note of what is left out."""
+    from atomsml.cli.generate.relax import relax_and_rank
+
+    if potential is None or run.interrupted:
+        return drawn
+    scaffold = run.wishes.scaffold
+    ranking = relax_and_rank(drawn, potential, held=0 if scaffold is None else len(scaffold.numbers))
+    run.failed += ranking.dropped
+    run.interrupted = ranking.interrupted
+    return ranking.kept
+
+
+def _write(kept: list[Generated], output: Path, picture: Path | None) -> list[Path]:
+    """Returns the files; none without molecules."""
+    from atomsml.cli.generate.picture import draw_molecules
+    from atomsml.cli.generate.records import write_molecules
+
+    if not kept:
+        return []
+    write_molecules(output, kept)
+    if picture is None:
+        return [output]
+    draw_molecules(picture, kept)
+    return [output, picture]
+
+
+def _end(run: Run, kept: int, drawn: int, number: int, output: Path) -> None:
+    """The last line and the exit status, unless all went as asked.
+
+    Raises:
+        ValueError: there are fewer molecules than asked for, other than by --relax.
+    """
+    where = f"{kept} molecules are in {output}" if kept else "nothing is written"
+    if run.interrupted:
+        typer.echo(f"interrupted: {where}, of the {number} asked for", err=True)
+        raise typer.Exit(INTERRUPTED)
+    if drawn < number:
+        raise ValueError(f"after {run.drawn} tries there are {drawn} of the {number} molecules asked for: {where}")
+    if not kept:
+        raise ValueError("no molecule was left after relaxing: nothing is written; draw more, or another --relax MODEL")

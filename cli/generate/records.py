@@ -1,0 +1,149 @@
+"""Generated molecules and the files that hold them: SDF, XYZ, extended XYZ, and SMILES as CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import ase
+    from rdkit.Chem import Mol
+
+    from atomsml.generative.molecules.metrics.perception import Perceived
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One molecule, and what is known about it."""
+
+    index: int  # in the run: with the run's seed it makes the molecule
+    seed: int  # of this molecule alone
+    atoms: ase.Atoms
+    perceived: Perceived
+    reason: str  # why it is no valid connected molecule by the suite `strict`; "" where it is
+    strain: float | None = None  # kcal/mol, what relaxing brought; None without
+
+    @property
+    def valid(self) -> bool:
+        return not self.reason
+
+    def properties(self) -> dict[str, Any]:
+        """What every format says about a molecule; absent is what is not known."""
+        found = {
+            "index": self.index,
+            "seed": self.seed,
+            "formula": self.atoms.get_chemical_formula("hill"),
+            "smiles": self.perceived.smiles or None,
+            "valid": "yes" if self.valid else "no",
+            "reason": self.reason or None,
+            "strain_kcal_mol": None if self.strain is None else round(self.strain, 3),
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def check_molecules_output(path: Path) -> None:
+    """Refuse an output file of molecules before the work rather than after it.
+
+    Raises:
+        ValueError: a suffix that is none of WRITERS.
+        OSError: the path cannot be written.
+    """
+    from atomsml.cli.output import check_writable
+
+    check_writable(path)
+    if path.suffix.lower() not in WRITERS:
+        raise ValueError(f"cannot write molecules to {path}; use the suffix {', '.join(WRITERS)}")
+
+
+def write_molecules(path: Path, molecules: Sequence[Generated]) -> None:
+    """Write all molecules in the format that the suffix of `path` means; the file is complete or untouched.
+
+    Raises:
+        OSError: the path cannot be written.
+    """
+    from atomsml.io import write_atomically
+
+    write_atomically(path, lambda beside: WRITERS[path.suffix.lower()](beside, molecules))
+
+
+def _write_sdf(path: Path, molecules: Sequence[Generated]) -> None:
+    from rdkit import Chem
+
+    with path.open("w", encoding="utf-8") as file:
+        writer = Chem.SDWriter(file)
+        writer.SetKekulize(False)  # `sdf_record` has done it where it can be done
+        for molecule in molecules:
+            writer.write(sdf_record(molecule))
+        writer.close()
+
+
+def sdf_record(molecule: Generated) -> Mol:
+    """The Mol that an SDF holds, with its properties; "bonds" says where they come from.
+
+    Without perceived bonds it has single bonds where atoms are near, and none at all if valences forbid those, so that
+    every record can be read again.
+    """
+    from rdkit import Chem
+    from rdkit.rdBase import BlockLogs
+
+    from atomsml.generative.molecules.metrics.perception import REACH, perceived_mol
+    from atomsml.io import bond_graph
+
+    if molecule.perceived.reason:
+        mol, bonds = joined(molecule.atoms, bond_graph(molecule.atoms, REACH)), "distances only"
+        with BlockLogs():
+            if Chem.DetectChemistryProblems(mol):
+                mol, bonds = joined(molecule.atoms, []), "none"
+    else:
+        mol, bonds = perceived_mol(molecule.atoms, molecule.perceived), "perceived"
+        Chem.Kekulize(mol, clearAromaticFlags=True)
+    for name, value in {**molecule.properties(), "bonds": bonds}.items():
+        mol.SetProp("SMILES" if name == "smiles" else name, str(value))
+    mol.SetProp("_Name", f"{molecule.index} {molecule.atoms.get_chemical_formula('hill')}")
+    return mol
+
+
+def joined(atoms: ase.Atoms, pairs: Iterable[tuple[int, int]]) -> Mol:
+    """With single bonds between these pairs, whatever the valences, and no other hydrogens than there are."""
+    from rdkit import Chem
+
+    mol, conformer = Chem.RWMol(), Chem.Conformer(len(atoms))
+    for i, (number, position) in enumerate(zip(atoms.numbers.tolist(), atoms.positions.tolist(), strict=True)):
+        atom = Chem.Atom(number)
+        atom.SetNoImplicit(True)
+        mol.AddAtom(atom)
+        conformer.SetAtomPosition(i, position)
+    conformer.Set3D(True)
+    mol.AddConformer(conformer)
+    for first, second in pairs:
+        mol.AddBond(first, second, Chem.BondType.SINGLE)
+    return mol.GetMol()
+
+
+def _write_xyz(path: Path, molecules: Sequence[Generated]) -> None:
+    from ase.io.extxyz import write_extxyz
+
+    with path.open("w", encoding="utf-8") as file:
+        for molecule in molecules:
+            atoms = molecule.atoms.copy()
+            atoms.info = molecule.properties()
+            write_extxyz(file, [atoms])
+
+
+def _write_csv(path: Path, molecules: Sequence[Generated]) -> None:
+    columns = ["index", "seed", "formula", "smiles", "valid", "reason", "strain_kcal_mol"]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(molecule.properties() for molecule in molecules)
+
+
+WRITERS: dict[str, Callable[[Path, Sequence[Generated]], None]] = {
+    ".sdf": _write_sdf,
+    ".xyz": _write_xyz,
+    ".extxyz": _write_xyz,
+    ".csv": _write_csv,
+}

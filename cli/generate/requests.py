@@ -1,0 +1,209 @@
+"""What `atomsml generate` is asked for, read and checked before anything is drawn: formulas, scaffolds, conditions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    import ase
+    import numpy as np
+
+    from atomsml.generative.molecules.model import MoleculeModel
+    from atomsml.generative.molecules.molecules import Request, Scaffold
+
+SCAFFOLD_OVERLAP = 0.5  # A: no two heavy atoms of a molecule are closer
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What all molecules of a run have in common."""
+
+    num_atoms: int | None
+    formula: dict[int, int] | None  # atomic number -> how many
+    scaffold: Scaffold | None
+    conditions: dict[str, float]
+
+    def requests(self, model: MoleculeModel, seed: int, indices: Sequence[int]) -> list[Request]:
+        """Molecules number `indices` of the run with this seed.
+
+        Raises:
+            ValueError: what the model cannot do.
+        """
+        from atomsml.generative.molecules.model import draw_requests
+        from atomsml.generative.molecules.sampling import sample_seed
+
+        rest = (self.scaffold, self.conditions)
+        draw_requests(model, [], self.num_atoms, self.formula, *rest)  # refuses what it does not know
+        seeds = [sample_seed(seed, index) for index in indices]
+        if self.formula is not None or self.scaffold is None or self.scaffold.hydrogens is None:
+            return draw_requests(model, seeds, self.num_atoms, self.formula, *rest)
+        drawn = self._formulas_with_room(model, seeds)
+        return [draw_requests(model, [s], None, f, *rest)[0] for s, f in zip(seeds, drawn, strict=True)]
+
+    def _formulas_with_room(self, model: MoleculeModel, seeds: Sequence[int]) -> list[dict[int, int]]:
+        """Compositions of the training set whose hydrogens find a place beside the scaffold."""
+        from collections import Counter
+
+        import numpy as np
+
+        from atomsml.generative.molecules.compositions import draw_formula
+        from atomsml.generative.molecules.valences import spare_places
+
+        assert self.scaffold is not None
+        assert self.scaffold.hydrogens is not None
+        elements, held = model.config.elements, Counter(self.scaffold.numbers)
+        room = spare_places(model.formulas.cpu().numpy(), elements, held, sum(self.scaffold.hydrogens)) >= 0
+        if not room.any():
+            raise ValueError("no composition that the model knows leaves this scaffold its hydrogens; give a --formula")
+        formulas, counts = model.formulas[room], model.formula_counts[room]
+        return [draw_formula(formulas, counts, elements, np.random.default_rng(s), self.num_atoms, held) for s in seeds]
+
+    def warn(self, model: MoleculeModel) -> None:
+        """Say on stderr where a formula lies outside of what the model has learnt from."""
+        from atomsml.generative.molecules.compositions import format_formula
+
+        sizes = model.formulas.sum(dim=1).tolist()
+        if self.formula and sizes and not min(sizes) <= sum(self.formula.values()) <= max(sizes):
+            typer.echo(
+                f"note: {format_formula(self.formula)} has {sum(self.formula.values())} atoms, the model was trained "
+                f"on {min(sizes)} to {max(sizes)}",
+                err=True,
+            )
+
+
+def read_wishes(num_atoms: int | None, formula: str | None, scaffold: Path | None, conditions: Sequence[str]) -> Wishes:
+    """The wishes of a command line.
+
+    Raises:
+        ValueError: one that cannot be read, that no molecule fulfils, or two that contradict each other.
+        OSError: a scaffold that is missing.
+    """
+    from atomsml.generative.molecules.compositions import atoms_of, parse_formula
+    from atomsml.generative.molecules.valences import check_formula
+
+    parsed = None if formula is None else parse_formula(formula)
+    if parsed is not None:
+        if num_atoms is not None and sum(parsed.values()) != num_atoms:
+            raise ValueError(f"--formula {formula} has {sum(parsed.values())} atoms, --atoms is {num_atoms}; give one")
+        check_formula(parsed)
+    held = None if scaffold is None else read_scaffold(scaffold)
+    if held is not None:
+        if num_atoms is not None and len(held.numbers) > num_atoms:
+            raise ValueError(
+                f"--scaffold {scaffold} has {len(held.numbers)} heavy atoms, --atoms is {num_atoms}; ask for more atoms"
+            )
+        if parsed is not None:
+            atoms_of(parsed, held.numbers)
+    return Wishes(num_atoms, parsed, held, read_conditions(conditions))
+
+
+def read_conditions(words: Sequence[str]) -> dict[str, float]:
+    """Values by name of words such as gap=5.2.
+
+    Raises:
+        ValueError: no name, no finite number, or a name that comes twice.
+    """
+    conditions: dict[str, float] = {}
+    for word in words:
+        name, _, text = (part.strip() for part in word.partition("="))
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not name or not math.isfinite(value):
+            raise ValueError(f"--condition {word!r} is not NAME=NUMBER; write it as in --condition gap=5.2")
+        if name in conditions:
+            raise ValueError(f"--condition {name} is given twice; give one value")
+        conditions[name] = value
+    return conditions
+
+
+def read_scaffold(path: Path) -> Scaffold:
+    """The heavy atoms of the one molecule in a file, where they are; says on stderr that hydrogens are left out.
+
+    A heavy atom may carry as many hydrogens as in the file, drawn or implied by the bonds of an SDF record, or fewer,
+    where something else is attached. An .xyz file without any hydrogens does not say, and allows any number.
+
+    Raises:
+        ValueError: a file that cannot be read, has several molecules or periodic ones, or no heavy atoms.
+        OSError: no such file.
+    """
+    import numpy as np
+    import torch
+
+    from atomsml.generative.molecules.molecules import Scaffold
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; check the path of --scaffold")
+    atoms, carried = _read_sdf(path) if path.suffix.lower() in (".sdf", ".mol") else _read_other(path)
+    is_heavy = atoms.numbers != 1
+    heavy = atoms[is_heavy]
+    if len(heavy) == 0:
+        raise ValueError(f"{path}: the scaffold has no heavy atoms, and hydrogens are not held; give it some")
+    distances = heavy.get_all_distances() + np.diag(np.full(len(heavy), np.inf))
+    if distances.min() < SCAFFOLD_OVERLAP:
+        raise ValueError(f"{path}: heavy atoms are {distances.min():.2f} A apart; correct the scaffold")
+    if len(heavy) < len(atoms):
+        typer.echo(
+            f"scaffold: {len(heavy)} heavy atoms of {path} are held; its {len(atoms) - len(heavy)} hydrogens are left "
+            "out and drawn anew",
+            err=True,
+        )
+    hydrogens = None if carried is None else tuple(carried[is_heavy].tolist())
+    return Scaffold(tuple(heavy.numbers.tolist()), torch.from_numpy(heavy.positions.copy()), hydrogens)
+
+
+def _read_other(path: Path) -> tuple[ase.Atoms, np.ndarray | None]:
+    """And how many hydrogens are near each atom; None if there are none at all."""
+    import numpy as np
+
+    from atomsml.generative.molecules.metrics.perception import REACH
+    from atomsml.io import bond_graph, read_structures
+
+    records = read_structures([str(path)])
+    _check_one(path, len(records))
+    if records[0].atoms.pbc.any():
+        raise ValueError(f"{path}: the scaffold is periodic; give one open molecule")
+    atoms = records[0].atoms
+    if not (atoms.numbers == 1).any():
+        return atoms, None
+    carried = np.zeros(len(atoms), int)
+    for i, j in bond_graph(atoms, REACH):
+        carried[i] += atoms.numbers[j] == 1
+        carried[j] += atoms.numbers[i] == 1
+    return atoms, carried
+
+
+def _read_sdf(path: Path) -> tuple[ase.Atoms, np.ndarray]:
+    """And how many hydrogens each atom carries; ASE reads but the first record and cannot say so."""
+    import ase
+    import numpy as np
+    from rdkit import Chem
+    from rdkit.rdBase import BlockLogs
+
+    with BlockLogs():
+        try:
+            mols = list(Chem.SDMolSupplier(str(path), sanitize=False, removeHs=False))
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"{path}: cannot be read as SDF ({error}); check that it is complete") from None
+    _check_one(path, len(mols))
+    if mols[0] is None or mols[0].GetNumAtoms() == 0:
+        raise ValueError(f"{path}: its record cannot be read; check that it is complete")
+    conformer = mols[0].GetConformer()
+    if not conformer.Is3D():
+        raise ValueError(f"{path}: is a drawing, not a geometry in three dimensions; embed it, or give an .xyz file")
+    mols[0].UpdatePropertyCache(strict=False)
+    atoms = list(mols[0].GetAtoms())
+    carried = np.array([atom.GetTotalNumHs(includeNeighbors=True) for atom in atoms])
+    return ase.Atoms([atom.GetAtomicNum() for atom in atoms], conformer.GetPositions()), carried
+
+
+def _check_one(path: Path, molecules: int) -> None:
+    if molecules != 1:
+        raise ValueError(f"{path}: has {molecules} molecules; a scaffold is one")

@@ -1,0 +1,117 @@
+"""Drawing molecules on the command line: rounds, progress, bonds, and Ctrl-C that keeps what is finished."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from atomsml.cli.generate.records import Generated
+from atomsml.cli.generate.requests import Wishes
+
+if TYPE_CHECKING:
+    import ase
+
+    from atomsml.generative.molecules.metrics.perception import Perceived
+    from atomsml.generative.molecules.model import MoleculeModel
+    from atomsml.generative.molecules.molecules import Request
+
+TRIES = 20  # molecules that are drawn for each that is to be valid, at most
+FEW = 200  # molecules whose bonds are perceived in the time that further processes take to start
+FARTHEST = 1000.0  # A: positions beyond this, or not finite, are no molecule and fit into no file
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How molecules are drawn."""
+
+    seed: int
+    steps: int
+    sampler: str
+    guidance: float
+    batch: int | None  # molecules at once, without effect on what they are; None: as many as keep the device busy
+
+
+@dataclass
+class Run:
+    """Molecules as they come."""
+
+    model: MoleculeModel
+    wishes: Wishes
+    settings: SamplingSettings
+    found: dict[int, Generated] = field(default_factory=dict)  # by index
+    drawn: int = 0
+    failed: list[dict[str, int | str]] = field(default_factory=list)  # index and reason of what was left out
+    interrupted: bool = False  # by Ctrl-C
+    evaluations: Counter[str] = field(default_factory=Counter)  # of each network, for all molecules together
+
+    def draw(self, number: int) -> list[Generated]:
+        """The first `number` molecules; those of finished batches after Ctrl-C."""
+        self._draw(range(number))
+        return self._sorted()
+
+    def draw_valid(self, number: int) -> list[Generated]:
+        """The first `number` molecules that are valid; fewer after Ctrl-C, or after TRIES for each."""
+        valid: list[Generated] = []
+        tried = 0
+        while len(valid) < number and tried < TRIES * number and not self.interrupted:
+            rate = (len(valid) + 1) / (tried + 1)
+            count = min(math.ceil((number - len(valid)) / rate), TRIES * number - tried)
+            self._draw(range(tried, tried + count))
+            tried += count
+            valid = [molecule for molecule in self._sorted() if molecule.valid]
+        self.failed += [{"index": m.index, "reason": m.reason} for m in self._sorted() if not m.valid]
+        return valid[:number]
+
+    def _sorted(self) -> list[Generated]:
+        return [self.found[index] for index in sorted(self.found)]
+
+    def _draw(self, indices: Sequence[int]) -> None:
+        from atomsml.generative.molecules.metrics.strict import strict
+
+        requests = self.wishes.requests(self.model, self.settings.seed, indices)
+        drawn = self._sample(requests)
+        self.drawn += len(drawn)
+        images = list(drawn.values())
+        perceived = self._perceive(images)
+        reasons = strict(images, perceived).failures
+        for place, atoms, bonds, reason in zip(drawn, images, perceived, reasons, strict=True):
+            if (abs(atoms.positions) < FARTHEST).all():
+                self.found[indices[place]] = Generated(indices[place], requests[place].seed, atoms, bonds, reason)
+            else:
+                self.failed.append({"index": indices[place], "reason": "its positions diverged"})
+
+    def _sample(self, requests: Sequence[Request]) -> dict[int, ase.Atoms]:
+        """By the place of their request: all molecules, or those of finished batches."""
+        from atomsml.cli.output import follow
+        from atomsml.generative.molecules.sampling import batches_of_like_size, default_max_pairs, sample_molecules
+
+        how, sizes = self.settings, [request.num_atoms for request in requests]
+        max_pairs = default_max_pairs(self.model.formulas.device) if how.batch is None else None
+        batches = batches_of_like_size(sizes, max_pairs, how.batch)
+        states = sample_molecules(
+            self.model, requests, batches, how.steps, how.sampler, self.wishes.scaffold, how.guidance
+        )
+        stages = sum(1 for _ in self.model.children())  # a network each
+        total, drawn = how.steps * stages * len(batches), dict[int, "ase.Atoms"]()
+        try:
+            for state in follow(states, total, "generate", lambda s: f"{s.finished} of {len(sizes)} molecules"):
+                drawn |= state.drawn
+                for network, calls in state.evaluations.items():
+                    self.evaluations[network] += calls * len(state.drawn)
+        except KeyboardInterrupt:
+            self.interrupted = True
+        return drawn
+
+    def _perceive(self, images: Sequence[ase.Atoms]) -> list[Perceived]:
+        """Bonds of all molecules, or of as many as are done before Ctrl-C."""
+        from atomsml.generative.molecules.metrics.perception import Perceived, perceive
+
+        done: list[Perceived] = []
+        try:
+            done.extend(perceive(images, workers=1 if len(images) < FEW else None))
+        except KeyboardInterrupt:
+            self.interrupted = True
+        return done + [Perceived("perception was interrupted")] * (len(images) - len(done))

@@ -1,0 +1,253 @@
+"""`atomsml train`: a potential from labelled structures, new or fine-tuned, or a generator from molecules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from atomsml.cli.options import (
+    ConfigTypeKeyOption,
+    EnergyKeyOption,
+    ForcesKeyOption,
+    GroupKeyOption,
+    JsonOption,
+    StressKeyOption,
+    VirialKeyOption,
+)
+
+if TYPE_CHECKING:
+    from atomsml.dataset import LabelKeys
+    from atomsml.generative.molecules.config import GeneratorConfig
+    from atomsml.training.config import TrainingConfig
+    from atomsml.training.run import Run
+
+DEFAULT_MINUTES, DEFAULT_MODEL = 60.0, "mace"
+
+
+class TrainingPrecision(StrEnum):
+    float32 = "float32"
+    float64 = "float64"
+    bfloat16 = "bfloat16"
+
+
+def train(
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="YAML file; `--init` prints one.")] = None,
+    init: Annotated[bool, typer.Option("--init", help="Print a commented config to start from, and exit.")] = False,
+    train_files: Annotated[list[str], typer.Option("--train", metavar="FILE", help="Training structures.")] = [],  # noqa: B006
+    valid: Annotated[
+        str | None, typer.Option(metavar="FILE|FRACTION", help="Validation structures, or how many to hold out. [0.05]")
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option(metavar="FILE|FRACTION", help="Structures on which the final model is judged.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Architecture, or a generator; `--init` lists them. [mace]")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="One of the architecture's sizes. [small]")] = None,
+    finetune: Annotated[str | None, typer.Option(help="Start from this embedded model or model file.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Time for the training itself.")] = None,
+    max_epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Steps of the optimiser.")] = None,
+    references: Annotated[
+        str | None, typer.Option(help='Energies of atoms: auto, "isolated atoms", "least squares", model, zero. [auto]')
+    ] = None,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    stress_key: StressKeyOption = None,
+    virial_key: VirialKeyOption = None,
+    config_type_key: ConfigTypeKeyOption = None,
+    group_key: GroupKeyOption = None,
+    precision: Annotated[TrainingPrecision | None, typer.Option(help="Of the network. [float32]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ... [auto]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random. [0]")] = None,
+    settings: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Any key of the config, as in loss.forces=10.")
+    ] = [],  # noqa: B006
+    committee: Annotated[int, typer.Option(min=1, help="Train so many models, which differ in their seeds.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.")] = Path("run"),
+    as_json: JsonOption = False,
+) -> None:
+    """Train a potential on labelled structures, or a generator on molecules.
+
+    What the command line says wins over the config file. The best potential lands in DIR/model.safetensors, its errors
+    and curves in DIR/report.html; of a generator the last one, with molecules that it drew. Without a limit a run takes
+    60 minutes.
+    """
+    from dataclasses import replace
+
+    from atomsml.cli.output import print_json
+    from atomsml.dataset import LabelKeys
+    from atomsml.training.config import read_values
+
+    if init:
+        typer.echo(_starter(model), nl=False)
+        return
+    if config is None and resume:
+        config = (output if committee == 1 else output / "member-0") / "config.yaml"
+    values = {} if config is None else read_values(config)
+    for key, value in (
+        ("data.train", train_files or None),
+        ("data.valid", _amount_or_file(valid)),
+        ("data.test", _amount_or_file(test)),
+        ("model", model),
+        ("size", size),
+        ("finetune.model", finetune),
+        ("max_minutes", max_minutes),
+        ("max_epochs", max_epochs),
+        ("max_steps", max_steps),
+        ("references", references),
+        ("precision", precision and precision.value),
+        ("device", device),
+        ("seed", seed),
+        *map(_parse, settings),
+    ):
+        _put(values, key, value)
+    if not any(values.get(limit) for limit in ("max_minutes", "max_epochs", "max_steps")):
+        values["max_minutes"] = DEFAULT_MINUTES
+    keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group_key)
+    try:
+        parsed = _parsed(values, keys, committee)
+    except ValueError as error:
+        raise ValueError(f"{config}: {error}" if config else str(error)) from None
+    folders = [output] if committee == 1 else [output / f"member-{i}" for i in range(committee)]
+    results = [_train_one(replace(parsed, seed=parsed.seed + i), f, resume, as_json) for i, f in enumerate(folders)]
+    if as_json:
+        print_json(results[0] if committee == 1 else results)
+    elif committee > 1:
+        typer.echo(f"the {committee} models act as one: --model {output}")
+
+
+def _starter(model: str | None) -> str:
+    """The config to start from, of a potential or of a generator."""
+    from atomsml.generative import GENERATORS
+    from atomsml.generative.molecules.config import starter_generator_config
+    from atomsml.potentials import POTENTIALS
+    from atomsml.training.config import starter_config
+
+    name = model or DEFAULT_MODEL
+    _check_model(name)
+    return starter_generator_config(name, GENERATORS) if name in GENERATORS else starter_config(POTENTIALS)
+
+
+def _parsed(values: dict[str, Any], keys: LabelKeys, committee: int) -> TrainingConfig | GeneratorConfig:
+    """The config of a potential or of a generator, whichever its model is.
+
+    Raises:
+        ValueError: unknown keys or impossible values, or options that a generator does not have.
+    """
+    from atomsml.dataset import LabelKeys
+    from atomsml.generative import GENERATORS
+    from atomsml.generative.molecules.config import generator_config
+    from atomsml.training.config import config_from_values
+
+    model = values.get("model", DEFAULT_MODEL)
+    _check_model(model)
+    if model not in GENERATORS:
+        return config_from_values(values, keys)
+    if keys != LabelKeys():
+        raise ValueError(f"{model} is a generator, which learns from no labels; leave out the options that name keys")
+    if committee > 1:
+        raise ValueError(f"{model} is a generator, and a committee is one of potentials; leave out --committee")
+    return generator_config(values)
+
+
+def _check_model(model: Any) -> None:
+    from atomsml.config import did_you_mean
+    from atomsml.generative import GENERATORS
+    from atomsml.potentials import POTENTIALS
+
+    known = [*POTENTIALS, *GENERATORS]
+    if model not in known:
+        raise ValueError(
+            f"unknown model {model!r}; {did_you_mean(str(model), known)}there are the potentials "
+            f"{', '.join(POTENTIALS)} and the generators {', '.join(GENERATORS)}"
+        )
+
+
+def _put(values: dict[str, Any], path: str, value: Any) -> None:
+    """Set a nested key, unless there is nothing to set."""
+    if value is None:
+        return
+    *sections, last = path.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ValueError(f"{path!r} is no key of the config: {section!r} has no keys of its own")
+    values[last] = value
+
+
+def _amount_or_file(text: str | None) -> float | str | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def _parse(setting: str) -> tuple[str, Any]:
+    import yaml
+
+    key, equals, text = setting.partition("=")
+    if not equals:
+        raise ValueError(f"--set takes KEY=VALUE, as in --set loss.forces=10; got {setting!r}")
+    try:
+        return key.strip(), yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"--set {key}: {text!r} is no YAML value; quote it") from None
+
+
+def _train_one(config: TrainingConfig | GeneratorConfig, folder: Path, resume: bool, quiet: bool) -> dict[str, Any]:
+    """Train one model in its folder; processes other than the first say and return nothing."""
+    from atomsml.cli.train.generator import train_generator
+    from atomsml.cli.train.run import train_to_the_end
+    from atomsml.training.config import TrainingConfig
+    from atomsml.training.evaluation.judge import judge
+    from atomsml.training.run import Run
+
+    if not isinstance(config, TrainingConfig):
+        return train_generator(config, folder, resume, quiet)
+    run = Run(config, folder, resume)
+    train_to_the_end(run, _describe(run), _errors)
+    run.world.close()
+    if not run.world.is_first:
+        return {}
+    result = judge(run)
+    if not quiet:
+        _print_result(result, folder)
+    return result
+
+
+def _describe(run: Run) -> Iterator[str]:
+    """What the run found before its first step."""
+    for found in run.splits.found():
+        yield from found.lines()
+    for row in run.splits.counts():
+        labels = ", ".join(f"{row[name]} {name}" for name in ("energy", "forces", "stress"))
+        yield f"{row['set']}: {row['structures']} structures with labels: {labels}"
+    for warning in run.splits.warnings:
+        yield f"warning: {warning}"
+    potential = run.state.model
+    parameters = sum(p.numel() for p in potential.parameters() if p.requires_grad)
+    yield (
+        f"{run.config.model}: {parameters:,} weights to train, cutoff {potential.cutoff:g} A, references by "
+        f"{run.references_kind}, {run.config.precision} on {run.device}"
+    )
+
+
+def _errors(metrics: dict[str, Any]) -> Iterator[str]:
+    for name, title, unit in (("energy", "E", "meV/atom"), ("forces", "F", "meV/A"), ("stress", "S", "meV/A^3")):
+        if f"{name}_mae" in metrics:
+            yield f"{title} {metrics[f'{name}_mae']:.2f} MAE {metrics[f'{name}_rmse']:.2f} RMSE {unit}"
+
+
+def _print_result(result: dict[str, Any], folder: Path) -> None:
+    from atomsml.cli.output import print_table
+    from atomsml.training.evaluation.metrics import format_table
+
+    typer.echo(f"errors on the {result['set']} set of {folder / 'model.safetensors'}")
+    print_table(*format_table(result["errors"]))
+    typer.echo(f"report: {folder / 'report.html'}")

@@ -1,0 +1,32 @@
+"""Samplers by name: one algorithm a file."""
+
+from __future__ import annotations
+
+from atomsml.config import did_you_mean
+from atomsml.generative.core.samplers.adaptive import Adaptive
+from atomsml.generative.core.samplers.base import Sampler
+from atomsml.generative.core.samplers.ddim import DDIM
+from atomsml.generative.core.samplers.ddpm import DDPM
+from atomsml.generative.core.samplers.euler import Euler
+from atomsml.generative.core.samplers.heun import Heun
+from atomsml.generative.core.samplers.predictor_corrector import PredictorCorrector
+
+SAMPLERS: dict[str, type[Sampler]] = {
+    "ddpm": DDPM,
+    "ddim": DDIM,
+    "euler": Euler,
+    "heun": Heun,
+    "adaptive": Adaptive,
+    "predictor-corrector": PredictorCorrector,
+}
+
+
+def find_sampler(name: str) -> Sampler:
+    """The sampler of a name, with its defaults.
+
+    Raises:
+        ValueError: an unknown name; lists the known ones.
+    """
+    if name not in SAMPLERS:
+        raise ValueError(f"unknown sampler {name!r}; {did_you_mean(name, SAMPLERS)}there are {', '.join(SAMPLERS)}")
+    return SAMPLERS[name]()

@@ -1,0 +1,1 @@
+"""Generators of molecules, and what is asked of their results."""

@@ -1,0 +1,240 @@
+"""Read molecules for generators: extended XYZ, SDF, and HDF5 with SMILES.
+
+Bonds are those of an SDF record, or of a SMILES string whose atoms, with hydrogens added by RDKit, are in the order of
+the file; that they are is checked by elements and distances. RDKit perceives aromaticity in both, so that the same
+molecule has the same bonds wherever it comes from. Elsewhere bonds are unknown.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from atomsml.dataset.formats.frames import OPENERS, extxyz_frames
+from atomsml.dataset.formats.hdf5 import GEOMETRY, open_hdf5, plain_fields
+from atomsml.dataset.read import HDF5, format_suffix
+from atomsml.generative.molecules.sampling import batches_of_like_size
+from atomsml.generative.molecules.set import MoleculeSet
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
+OVERLAP = 0.5  # A: no two atoms of a molecule are closer; H2 has 0.74
+BONDED = 1.3  # times the sum of the covalent radii: atoms that are further apart are not bonded
+BLOCK = 500_000  # pairs of atoms that are checked at a time
+
+
+def read_molecules(paths: Sequence[str | Path]) -> MoleculeSet:
+    """The molecules of some files, one after the other: .xyz, .extxyz, .sdf (also .gz, .xz) or .h5.
+
+    An HDF5 file has flat arrays `offsets`, `numbers` and `positions`, and `smiles` where bonds are known. Properties
+    are what a file says in one number about each molecule: keys of comment lines, data fields, further arrays.
+
+    Raises:
+        OSError: no such file.
+        ValueError: another format, a file that cannot be read or is empty, or a molecule that cannot be trained on:
+            periodic, without explicit hydrogens, with a position that is not finite, or with overlapping atoms.
+    """
+    return MoleculeSet.concatenate([_read(Path(path)) for path in paths])
+
+
+def _read(path: Path) -> MoleculeSet:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; check the path")
+    suffix = format_suffix(path)
+    readers: dict[str, Callable[[Path], MoleculeSet]] = {".xyz": _read_xyz, ".extxyz": _read_xyz, ".sdf": _read_sdf}
+    readers |= dict.fromkeys(HDF5, _read_hdf5)
+    if suffix not in readers:
+        raise ValueError(f"{path}: {suffix or 'no suffix'} is no format of molecules; use {', '.join(readers)}")
+    molecules = readers[suffix](path)
+    if len(molecules) == 0:
+        raise ValueError(f"{path}: holds no molecule; check that it is complete")
+    return _checked(molecules, str(path))
+
+
+def _read_xyz(path: Path) -> MoleculeSet:
+    numbers, positions = [], []
+    fields: list[Mapping[str, Any]] = []
+    for index, frame in enumerate(extxyz_frames(path)):
+        if np.any(frame.pbc):
+            raise ValueError(f"{path}: frame {index} is periodic; give molecules, without a Lattice or pbc")
+        numbers.append(frame.numbers)
+        positions.append(frame.positions)
+        fields.append(frame.fields)
+    return MoleculeSet.from_rows(numbers, positions, [None] * len(numbers), _columns(fields))
+
+
+def _read_sdf(path: Path) -> MoleculeSet:
+    from rdkit import Chem
+    from rdkit.rdBase import BlockLogs
+
+    numbers, positions, bonds, strange = [], [], [], []
+    fields: list[Mapping[str, Any]] = []
+    with BlockLogs():
+        for index, mol in enumerate(_sdf_records(path)):
+            where = f"{path}: record {index} (counted from 0)"
+            if mol is None:
+                raise ValueError(f"{where} cannot be read; correct or remove it")
+            if mol.GetNumAtoms() == 0 or not mol.GetConformer().Is3D():
+                raise ValueError(f"{where} has no geometry in three dimensions; embed it first")
+            mol.UpdatePropertyCache(strict=False)
+            if any(atom.GetTotalNumHs() for atom in mol.GetAtoms()):
+                raise ValueError(f"{where} lacks hydrogens; add all of them, with positions")
+            if Chem.SanitizeMol(mol, catchErrors=True) != Chem.SanitizeFlags.SANITIZE_NONE:
+                strange.append(index)
+            numbers.append(np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]))
+            positions.append(mol.GetConformer().GetPositions())
+            bonds.append(None if strange[-1:] == [index] else _bonds_of(mol))
+            fields.append(mol.GetPropsAsDict())
+    warnings = [] if not strange else [_count(path, strange, len(numbers), "have valences that RDKit refuses")]
+    return MoleculeSet.from_rows(numbers, positions, bonds, _columns(fields), warnings)
+
+
+def _sdf_records(path: Path) -> Iterator[Mol | None]:
+    from rdkit import Chem
+
+    try:
+        with OPENERS.get(path.suffix, open)(path, "rb") as file:
+            content = io.BytesIO(file.read())  # RDKit would not survive an error within a compressed file
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise ValueError(f"{path}: cannot be read ({error}); check that it is complete") from None
+    return iter(Chem.ForwardSDMolSupplier(content, sanitize=False, removeHs=False))
+
+
+def _read_hdf5(path: Path) -> MoleculeSet:
+    rows, places = hdf5_molecules(path)
+    present, count = plain_fields(path)
+    with open_hdf5(path) as file:
+        smiles = _smiles(file["smiles"], path) if "smiles" in present else [None] * count
+        properties = {
+            name: file[name][()].astype(np.float64)
+            for name in present
+            if name not in GEOMETRY and file[name].shape == (count,) and file[name].dtype.kind in "fiu"
+        }
+    bonds = [None if s is None else bonds_from_smiles(s, *each) for s, *each in zip(smiles, rows, places, strict=True)]
+    lost = [i for i, (s, row) in enumerate(zip(smiles, bonds, strict=True)) if s is not None and row is None]
+    warnings = [] if not lost else [_count(path, lost, count, "do not fit their SMILES")]
+    return MoleculeSet.from_rows(rows, places, bonds, properties, warnings)
+
+
+def hdf5_molecules(path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Atomic numbers and positions of each molecule of an HDF5 file.
+
+    Raises:
+        ValueError: no HDF5, arrays that lack or do not fit, or periodic structures.
+    """
+    _, count = plain_fields(path)
+    with open_hdf5(path) as file:
+        if "pbc" in file and file["pbc"][()].any():
+            raise ValueError(f"{path}: has periodic structures; give molecules")
+        offsets, numbers = file["offsets"][()].astype(np.int64), file["numbers"][()]
+        positions = file["positions"][()].astype(np.float64)
+    if count == 0:  # of which np.split would make one
+        return [], []
+    return np.split(numbers, offsets[1:-1]), np.split(positions, offsets[1:-1])
+
+
+def _smiles(array: h5py.Dataset, path: Path) -> np.ndarray:
+    try:
+        return np.asarray(array.asstr()[()])
+    except (TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: smiles cannot be read as text ({error}); write them as strings") from None
+
+
+def bonds_from_smiles(smiles: str, numbers: np.ndarray, positions: np.ndarray) -> np.ndarray | None:
+    """(bonds, 3) of a SMILES string whose atoms, hydrogens last, are these; None where they are not.
+
+    They are if the elements agree one by one and no bond is longer than 1.3 times the sum of the covalent radii.
+    """
+    from ase.data import covalent_radii
+    from rdkit import Chem
+    from rdkit.rdBase import BlockLogs
+
+    with BlockLogs():
+        mol = Chem.MolFromSmiles(smiles)
+        if mol is None:
+            return None
+        mol = Chem.AddHs(mol)
+    if [atom.GetAtomicNum() for atom in mol.GetAtoms()] != numbers.tolist():
+        return None
+    bonds = _bonds_of(mol)
+    i, j = bonds[:, 0], bonds[:, 1]
+    lengths = np.linalg.norm(positions[i] - positions[j], axis=1)
+    return bonds if (lengths < BONDED * (covalent_radii[numbers[i]] + covalent_radii[numbers[j]])).all() else None
+
+
+def _bonds_of(mol: Mol) -> np.ndarray:
+    """(bonds, 3); what is no single, double, triple or aromatic bond, as a dative one, counts as single."""
+    from rdkit.Chem import BondType
+
+    codes = {BondType.SINGLE: 1, BondType.DOUBLE: 2, BondType.TRIPLE: 3, BondType.AROMATIC: 4}
+    rows = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), codes.get(b.GetBondType(), 1)) for b in mol.GetBonds()]
+    return np.array(rows, np.int64).reshape(-1, 3)
+
+
+def _columns(fields: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Of what the molecules say, the numbers; NaN where one lacks."""
+    columns: dict[str, np.ndarray] = defaultdict(lambda: np.full(len(fields), np.nan))
+    for i, row in enumerate(fields):
+        for name, value in row.items():
+            if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+                columns[name][i] = value
+    return dict(columns)
+
+
+def _checked(molecules: MoleculeSet, where: str) -> MoleculeSet:
+    """Refuse molecules that cannot be trained on, and warn of those in several pieces."""
+    sizes = molecules.sizes
+    if (sizes == 0).any():
+        raise ValueError(f"{where}: molecule {np.argmin(sizes)} (counted from 0) has no atoms; remove it")
+    sample = np.repeat(np.arange(len(molecules)), sizes)
+    for what, broken in (
+        ("a position that is not finite", ~np.isfinite(molecules.positions).all(axis=1)),
+        ("an atom of no known element", molecules.numbers == 0),
+    ):
+        if broken.any():
+            raise ValueError(f"{where}: molecule {sample[broken][0]} (counted from 0) has {what}; correct or remove it")
+    overlapping, broken_up = np.zeros(len(molecules), bool), np.zeros(len(molecules), bool)
+    for rows in batches_of_like_size(sizes.tolist(), BLOCK):
+        overlapping[rows], broken_up[rows] = _distances(molecules, np.array(rows))
+    if overlapping.any():
+        raise ValueError(
+            f"{where}: molecule {np.argmax(overlapping)} (counted from 0) has atoms closer than {OVERLAP} A; "
+            "correct or remove it"
+        )
+    pieces = np.flatnonzero(broken_up).tolist()
+    if not pieces:
+        return molecules
+    warning = _count(where, pieces, len(molecules), "are of several pieces, as will be what is learnt from them")
+    return replace(molecules, warnings=(*molecules.warnings, warning))
+
+
+def _distances(molecules: MoleculeSet, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each molecule, whether atoms overlap, and whether it is in several pieces."""
+    from ase.data import covalent_radii
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    batch = molecules.batch(rows)
+    mask, positions = batch.mask.numpy(), batch.positions.numpy()
+    nodes = mask.shape[1]
+    pair = mask[:, :, None] & mask[:, None, :] & ~np.eye(nodes, dtype=bool)
+    distance = np.linalg.norm(positions[:, :, None] - positions[:, None], axis=-1)
+    radii = covalent_radii[batch.numbers.numpy()]
+    near = distance < BONDED * (radii[:, :, None] + radii[:, None])
+    sample, i, j = np.nonzero(pair & near)
+    edges = coo_array((np.ones(len(i), bool), (nodes * sample + i, nodes * sample + j)), shape=(mask.size, mask.size))
+    piece = connected_components(edges)[1].reshape(mask.shape)
+    return (pair & (distance < OVERLAP)).any(axis=(1, 2)), (mask & (piece != piece[:, :1])).any(axis=1)
+
+
+def _count(where: str | Path, rows: Sequence[int], count: int, what: str) -> str:
+    return f"{where}: {len(rows)} of {count} molecules {what} (the first is molecule {rows[0]}, counted from 0)"

@@ -1,0 +1,1 @@
+"""EDM (Hoogeboom et al., arXiv:2203.17003)."""

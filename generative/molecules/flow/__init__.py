@@ -1,0 +1,1 @@
+"""The default generator of molecules: flow matching on united atoms."""

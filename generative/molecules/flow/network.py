@@ -1,0 +1,197 @@
+"""A fast equivariant network on all pairs of atoms of a molecule: narrow messages, wide atoms, vectors beside scalars.
+
+It is an E(n)-equivariant graph network (Satorras et al., arXiv:2102.09844) with several sets of coordinates for an
+atom (Irwin et al., "SemlaFlow", arXiv:2406.07266), of which one is where the atom is and the others are vectors as in
+PaiNN (Schütt et al., arXiv:2102.03150). With r_ij = x_j - x_i, u_ij = r_ij / (1 + |r_ij|), n atoms, a layer is
+
+    m_ij  = phi_m(z_ij, s_i, s_j, b(|r_ij|), v_i . u_ij, v_j . u_ij),    z_ij <- z_ij + m_ij
+    v_i  <- M v_i + sum_j phi_v(m_ij) u_ij / sqrt(n)
+    s_i  <- s_i + phi_s(s_i, sum_j g_ij m_ij / sqrt(n), |L v_i|, (L v_i) . (R v_i)) under the time embedding
+    x_i  <- x_i + phi_x v_i
+
+| symbol | name | shape |
+|---|---|---|
+| s | scalars of atoms | (samples, nodes, channels) |
+| v | vectors of atoms | (samples, nodes, 3, vectors) |
+| x | positions, in a unit that makes them of order 1 | (samples, nodes, 3) |
+| z, m | scalars of pairs, messages | (samples, nodes, nodes, pair_channels) |
+| g | gates, sigmoid of a linear map of m | (samples, nodes, nodes, GATES) |
+
+There is no cutoff and no cross product: everything is equivariant under rotations, reflections and permutations, and
+invariant under translations. Padding neither sends nor receives; atoms that are known stay where they are.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from atomsml.nn.linear import MLP
+from atomsml.ops.activation import silu
+
+GATES = 8
+DISTANCES = 24  # Gaussians of log(1 + distance)
+FARTHEST = 12.0  # their last centre, in the unit of the positions
+TIMES = 8  # frequencies of the time
+BONDS = 5  # none, single, double, triple, aromatic
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What the network says: clean positions, and logits of the bonds (samples, nodes, nodes, BONDS), symmetric."""
+
+    positions: Tensor
+    bonds: Tensor
+
+
+@dataclass(frozen=True)
+class Atoms:
+    """What is known of the molecules."""
+
+    types: Tensor  # (samples, nodes) which embedding an atom has
+    mask: Tensor  # (samples, nodes) bool: atoms, not padding
+    known: Tensor  # (samples, nodes) bool: atoms whose positions are given
+    links: Tensor | None  # (samples, nodes, nodes) 1 where a bond is known, else 0
+    conditions: Tensor  # (samples, conditions) of order 1, NaN where not given
+
+
+class MoleculeNetwork(nn.Module):
+    """Predicts where the atoms of a molecule are and how they are bonded, from noisy places at a time 0 ... 1."""
+
+    def __init__(
+        self,
+        num_types: int,
+        num_conditions: int,
+        channels: int,
+        pair_channels: int,
+        vectors: int,
+        hidden: int,
+        num_layers: int,
+    ) -> None:
+        super().__init__()
+        self.vectors = vectors
+        self.embedding = nn.Parameter(torch.randn(num_types, channels))
+        self.embedding_known = nn.Parameter(torch.randn(channels))
+        self.globals = MLP((2 * TIMES + 2 + 2 * num_conditions, channels, channels))
+        self.composition = MLP((channels, channels))
+        self.pairs = MLP((2 * DISTANCES + BONDS + 2, pair_channels))
+        self.layers = nn.ModuleList(MoleculeLayer(channels, pair_channels, vectors, hidden) for _ in range(num_layers))
+        self.bonds = MLP((pair_channels + DISTANCES, pair_channels, BONDS))
+
+    def forward(self, atoms: Atoms, positions: Tensor, time: Tensor, guess: Guess | None) -> Guess:
+        """Clean positions (samples, nodes, 3) and bonds from noisy `positions` at `time` (samples,).
+
+        `guess` is what was said at a noisier time, or None (self-conditioning: Chen et al., arXiv:2208.04202).
+        """
+        present = atoms.mask.to(positions)
+        others = present[:, :, None] * present[:, None] * (1 - torch.eye(positions.shape[1]).to(positions))
+        scale = present.sum(dim=1).rsqrt()[:, None, None]  # 1 / sqrt(n)
+        free = (present * ~atoms.known)[..., None]
+        whole = self._whole(atoms, time, scale[:, 0])
+        embedded = (self.embedding[atoms.types] + atoms.known[..., None] * self.embedding_known) * present[..., None]
+        s = embedded + silu(whole + self.composition(embedded.sum(dim=1) * scale[:, 0]))[:, None]
+        v = positions.new_zeros(*positions.shape, self.vectors)
+        z = self.pairs(_pair_features(positions, guess, atoms.links))
+        x = positions
+        for layer in self.layers:
+            s, v, step, z = layer(s, v, x, z, whole, others[..., None], scale)
+            x = x + step * free
+        bonds = self.bonds(torch.cat([z + z.transpose(1, 2), distance_features(pair_distances(x))], dim=-1))
+        return Guess(x, bonds)
+
+    def _whole(self, atoms: Atoms, time: Tensor, scale: Tensor) -> Tensor:
+        """(samples, channels) of what concerns the molecule as a whole: time, size, conditions."""
+        given = torch.isfinite(atoms.conditions)
+        conditions = torch.where(given, atoms.conditions, 0.0)
+        whole: Tensor = self.globals(
+            torch.cat([time_features(time), scale, torch.ones_like(scale), conditions, given.to(scale)], dim=1)
+        )
+        return whole
+
+
+class MoleculeLayer(nn.Module):
+    """One layer of the module docstring; vectors enter it divided by their root mean square."""
+
+    def __init__(self, channels: int, pair_channels: int, vectors: int, hidden: int) -> None:
+        super().__init__()
+        self.of_receiver = MLP((channels, pair_channels))
+        self.of_sender = MLP((channels, pair_channels))
+        self.of_geometry = MLP((DISTANCES + 2 * vectors, pair_channels))
+        self.message = MLP((pair_channels, pair_channels))
+        self.gate = MLP((pair_channels, GATES))
+        self.vector = MLP((pair_channels, vectors))
+        self.mix = MLP((vectors, vectors))
+        self.left = MLP((vectors, vectors))
+        self.right = MLP((vectors, vectors))
+        self.modulation = MLP((channels, 2 * channels))
+        self.update = MLP((channels + pair_channels + 2 * vectors, hidden, channels + vectors))
+        self.move = MLP((vectors, 1))
+
+    def forward(
+        self, s: Tensor, v: Tensor, x: Tensor, z: Tensor, whole: Tensor, others: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """New scalars, vectors, steps of the positions, and pairs.
+
+        `others` (samples, nodes, nodes, 1) is 1 between different atoms, `scale` (samples, 1, 1) is 1 / sqrt(n).
+        """
+        channels = s.shape[2]
+        normed = functional.layer_norm(s, (channels,))
+        units = _differences(x)
+        lengths = torch.sqrt(units.square().sum(dim=-1) + 1e-6)
+        units = units / (1 + lengths)[..., None]
+        geometry = torch.cat(
+            [distance_features(lengths), units @ v, -(units.transpose(1, 2) @ v).transpose(1, 2)], dim=-1
+        )
+        ends = self.of_receiver(normed)[:, :, None] + self.of_sender(normed)[:, None]
+        m = silu(self.message(silu(0.5 * (z + ends + self.of_geometry(geometry))))) * others
+        gates = torch.sigmoid(self.gate(m)).unsqueeze(-1)
+        gathered = (gates * m.unflatten(-1, (GATES, -1))).flatten(-2).sum(dim=2) * scale
+        v = self.mix(v) + (units.mT @ self.vector(m)) * scale[..., None]
+        v = v * torch.rsqrt(v.square().mean(dim=(2, 3), keepdim=True) + 0.1)
+        left, right = self.left(v), self.right(v)
+        invariants = torch.cat([torch.sqrt(left.square().sum(dim=2) + 1e-6), (left * right).sum(dim=2)], dim=-1)
+        shift, stretch = self.modulation(whole)[:, None].chunk(2, dim=-1)
+        update = self.update(torch.cat([normed * (1 + 0.3 * stretch) + shift, gathered, invariants], dim=-1))
+        v = v * torch.sigmoid(update[..., None, channels:])
+        return s + update[..., :channels], v, 0.3 * self.move(v).squeeze(-1), z + m
+
+
+def distance_features(distances: Tensor) -> Tensor:
+    """(...) -> (..., DISTANCES): Gaussians of log(1 + distance), narrow where bonds are and wide far away.
+
+    They end at 1e-9 of their height: numbers too small for normal floating point would make everything slow.
+    """
+    centres = torch.linspace(0, math.log1p(FARTHEST), DISTANCES, dtype=distances.dtype, device=distances.device)
+    width = math.log1p(FARTHEST) / (DISTANCES - 1)
+    squared = ((torch.log1p(distances)[..., None] - centres) * (math.sqrt(0.5) / width)).square()
+    return torch.exp(-squared.clamp(max=20.0))
+
+
+def time_features(time: Tensor) -> Tensor:
+    """(samples,) -> (samples, 2 TIMES): sines and cosines of frequencies that double."""
+    angles = time[:, None] * (torch.pi / 2) * 2.0 ** torch.arange(TIMES, device=time.device, dtype=time.dtype)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def _pair_features(positions: Tensor, guess: Guess | None, links: Tensor | None) -> Tensor:
+    noisy = distance_features(pair_distances(positions))
+    one = torch.ones_like(noisy[..., :1])
+    linked = torch.zeros_like(one) if links is None else links[..., None].to(one)
+    if guess is None:
+        return functional.pad(torch.cat([noisy, linked], dim=-1), (0, DISTANCES + BONDS + 1))
+    said = [distance_features(pair_distances(guess.positions)), guess.bonds.softmax(dim=-1), one]
+    return torch.cat([noisy, linked, *said], dim=-1)
+
+
+def _differences(x: Tensor) -> Tensor:
+    """(samples, receiver, sender, 3): from the receiver to the sender."""
+    return x[:, None] - x[:, :, None]
+
+
+def pair_distances(x: Tensor) -> Tensor:
+    """(samples, nodes, nodes), with a gradient where atoms meet."""
+    return torch.sqrt(_differences(x).square().sum(dim=-1) + 1e-6)

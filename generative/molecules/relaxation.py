@@ -1,0 +1,44 @@
+"""Relaxing generated molecules with a potential: how much strain they had, and whether they stay the same molecules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import ase
+from ase import units
+
+from atomsml.generative.molecules.metrics.perception import REACH
+from atomsml.io import bond_graph
+from atomsml.potential import Predict
+from atomsml.simulate.relax import RelaxSettings
+from atomsml.simulate.relax_many import relax_many
+
+KCAL_PER_MOL = units.kcal / units.mol  # eV
+
+
+@dataclass(frozen=True)
+class RelaxedMolecule:
+    """A molecule at the nearest minimum of the energy."""
+
+    index: int  # among the molecules that were given
+    atoms: ase.Atoms
+    converged: bool
+    strain: float  # kcal/mol: the energy that relaxing took off; not finite where the energy was not
+    bonds_kept: bool  # whether the same pairs of atoms are bonded, by distances
+
+
+def relax_molecules(
+    molecules: Sequence[ase.Atoms], predict: Predict, settings: RelaxSettings | None = None, batch_atoms: int = 2000
+) -> Iterator[RelaxedMolecule]:
+    """Relax copies of `molecules`, each yielded when it is done, in no particular order.
+
+    `predict` gets float64 graphs without neighbour lists, of about `batch_atoms` atoms.
+
+    Raises:
+        ValueError: a periodic system, or what `predict` raises, as for elements that a model does not know.
+    """
+    for done in relax_many(molecules, predict, settings, batch_atoms):
+        kept = bond_graph(done.atoms, REACH) == bond_graph(molecules[done.index], REACH)
+        strain = (done.start_energy - done.state.energy) / KCAL_PER_MOL
+        yield RelaxedMolecule(done.index, done.atoms, done.state.converged, strain, kept)

@@ -1,0 +1,264 @@
+"""MACE: higher-order equivariant message passing (Batatia et al., arXiv:2206.07697).
+
+Each layer gathers neighbours into the two-body basis A (eq. 8), multiplies A with itself up to `correlation` times into
+the many-body basis B (eqs. 10, 11), and updates the node features with a linear map of B (eq. 12); readouts of every
+layer's scalars add up to the energy of an atom (eq. 13).
+
+| symbol | name | shape |
+|---|---|---|
+| h | features | (atoms, (hidden_lmax + 1)^2, channels) |
+| R | radial weights | (pairs, paths, channels): the same in both directions of a pair of atoms |
+| Y | harmonics | (edges, (lmax + 1)^2) |
+| A | message | (atoms, (lmax + 1)^2, channels) |
+| B | product | (atoms, (hidden_lmax + 1)^2, channels) |
+
+Variants of the published models are fields of the config: a first layer without residual (MACE-OFF23), messages
+normalised by a learned density, Agnesi-transformed distances and a ZBL core (MACE-MPA-0, MACE-MP-0b). So is the product
+on the spherical grid (product.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from atomsml.config import check_hyperparameters
+from atomsml.graph import AtomicGraph
+from atomsml.nn.linear import MLP, ElementLinear, IrrepLinear, irrep_blocks
+from atomsml.o3 import spherical_harmonics
+from atomsml.ops.convolution import Edges, convolution_table, convolve, edge_pairs
+from atomsml.potential import Potential, Predictor
+from atomsml.potentials.corrections.zbl import EXPONENT, PREFACTOR, zbl_energy
+from atomsml.potentials.mace.product import GauntProduct, SymmetricContraction
+from atomsml.radial.bases import agnesi_transform, bessel_basis, polynomial_envelope
+
+PRODUCTS = {"clebsch_gordan": SymmetricContraction, "gaunt": GauntProduct}
+
+
+@dataclass(frozen=True)
+class MACEConfig:
+    """Hyperparameters of MACE."""
+
+    elements: tuple[int, ...]  # atomic numbers, ascending
+    cutoff: float = 5.0  # A
+    channels: int = 128  # multiplicity of every irrep
+    hidden_lmax: int = 1  # highest degree of the node features between layers
+    lmax: int = 3  # highest degree of the spherical harmonics and of A
+    correlation: int = 3  # number of A factors in B: body order minus one
+    product: Literal["clebsch_gordan", "gaunt"] = "clebsch_gordan"  # how A is multiplied with itself
+    num_layers: int = 2
+    num_bessel: int = 8
+    envelope_power: int = 5  # p of the polynomial envelope
+    radial_mlp: tuple[int, ...] = (64, 64, 64)  # hidden widths of the radial network
+    readout_channels: int = 16  # hidden width of the last readout
+    avg_num_neighbors: float = 1.0  # messages are divided by it; take the mean of the training set
+    residual_first: bool = True  # False: the first layer mixes messages per element instead of adding a residual
+    density_normalization: bool = False  # divide messages by a learned density instead of avg_num_neighbors
+    distance_transform: Literal["none", "agnesi"] = "none"
+    zbl: bool = False  # add Ziegler-Biersack-Littmark repulsion at short range
+    scale_zbl: bool = True  # multiply the repulsion by scale, as published files do; the sizes of new models do not
+    scale: float = 1.0  # eV; interaction energies are scale * network + shift
+    shift: float = 0.0  # eV per atom
+
+    def __post_init__(self) -> None:
+        check_hyperparameters(
+            self,
+            positive=(
+                "cutoff",
+                "channels",
+                "correlation",
+                "num_layers",
+                "num_bessel",
+                "readout_channels",
+                "avg_num_neighbors",
+            ),
+            at_most={"lmax": 6, "correlation": 6, "num_layers": 16},
+        )
+        if not 0 <= self.hidden_lmax <= self.lmax:
+            raise ValueError(f"hidden_lmax must lie in 0..lmax = {self.lmax}, got {self.hidden_lmax}")
+        if self.distance_transform not in ("none", "agnesi"):
+            raise ValueError(f"distance_transform must be 'none' or 'agnesi', got {self.distance_transform!r}")
+        if self.product not in PRODUCTS:
+            raise ValueError(f"product must be one of {', '.join(PRODUCTS)}, got {self.product!r}")
+
+
+class MACE(Potential):
+    """The potential; `MACE(MACEConfig(elements=(1, 6, 8)))` has random weights and references of zero."""
+
+    Config = MACEConfig
+    config: MACEConfig
+    sizes: ClassVar[dict[str, dict[str, Any]]] = {
+        "small": {"channels": 64, "lmax": 2, "radial_mlp": (32, 32), "scale_zbl": False},
+        "medium": {"channels": 64, "scale_zbl": False},
+        "large": {"scale_zbl": False},  # that of the published models
+    }
+
+    def __init__(self, config: MACEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.cutoff = config.cutoff
+        self.elements = config.elements
+        self.register_buffer("references", torch.zeros(len(config.elements), dtype=torch.float64))
+        self.embedding = nn.Parameter(torch.randn(len(config.elements), config.channels))
+        last = config.num_layers - 1
+        self.layers = nn.ModuleList(
+            MACELayer(
+                config,
+                lmax_in=0 if i == 0 else config.hidden_lmax,
+                lmax_out=0 if i == last else config.hidden_lmax,
+                residual=config.residual_first or i > 0,
+            )
+            for i in range(config.num_layers)
+        )
+        self.readouts = nn.ModuleList(
+            MLP((config.channels, config.readout_channels, 1) if i == last else (config.channels, 1))
+            for i in range(config.num_layers)
+        )
+        self.radial_basis = RadialBasis(config)
+        if config.zbl:
+            self.zbl = ZBL(config.envelope_power, config.scale if config.scale_zbl else 1.0)
+
+    def forward(self, graph: AtomicGraph) -> Tensor:
+        species = self.species(graph.numbers)
+        vectors = graph.edge_vectors()
+        harmonics = spherical_harmonics(self.config.lmax, vectors.to(self.dtype))
+        assert graph.edge_index is not None  # edge_vectors() has raised otherwise
+        assert graph.cell_offsets is not None
+        pair, first = edge_pairs(graph.edge_index, graph.cell_offsets)
+        edges = Edges.from_index(graph.edge_index, graph.num_atoms, pair)
+        lengths = torch.linalg.vector_norm(vectors[first], dim=1).to(self.dtype)
+        basis = self.radial_basis(lengths, *graph.numbers[graph.edge_index[:, first]])
+        features = self.embedding[species][:, None, :]
+        energies = features.new_zeros(len(species))
+        for layer, readout in zip(self.layers, self.readouts, strict=True):
+            features = layer(features, species, harmonics, basis, edges)
+            energies = energies + readout(features[:, 0]).squeeze(1)
+        energies = self.config.scale * energies + self.config.shift
+        if self.config.zbl:
+            energies = energies + self.zbl(lengths[pair], graph.numbers, edges)
+        return energies.to(graph.dtype) + self.references.to(graph.dtype)[species]
+
+    @property
+    def all_layers(self) -> list[MACELayer]:
+        """`layers` with their type."""
+        return cast("list[MACELayer]", list(self.layers))
+
+    @property
+    def all_readouts(self) -> list[MLP]:
+        """`readouts` with their type."""
+        return cast("list[MLP]", list(self.readouts))
+
+    def predictor(self, exact: bool = False) -> Predictor:
+        """On a CPU, unless `exact`, a program without autograd whose radial functions are tables.
+
+        There is none for products on the grid.
+        """
+        from atomsml.potentials.mace.cpu import MACEOnCPU
+
+        on_cpu = self.embedding.device.type == "cpu" and self.dtype in (torch.float32, torch.float64)
+        if exact or not on_cpu or self.config.product != "clebsch_gordan":
+            return super().predictor(exact)
+        return MACEOnCPU(self)
+
+    def last_layer(self) -> list[nn.Parameter]:
+        """The last matrix of every readout."""
+        return [list(readout.parameters())[-1] for readout in self.readouts]
+
+
+class RadialBasis(nn.Module):
+    """Bessel functions of the (perhaps transformed) distance times the envelope of the distance itself."""
+
+    def __init__(self, config: MACEConfig) -> None:
+        super().__init__()
+        self.cutoff, self.num_bessel, self.power = config.cutoff, config.num_bessel, config.envelope_power
+        self.agnesi = AgnesiTransform() if config.distance_transform == "agnesi" else None
+
+    def forward(self, lengths: Tensor, z_sender: Tensor, z_receiver: Tensor) -> Tensor:
+        """(pairs,) lengths in A -> (pairs, num_bessel)."""
+        x = lengths if self.agnesi is None else self.agnesi(lengths, z_sender, z_receiver)
+        envelope = polynomial_envelope(lengths, self.cutoff, self.power)
+        return bessel_basis(x, self.cutoff, self.num_bessel) * envelope[:, None]
+
+
+class AgnesiTransform(nn.Module):
+    """agnesi_transform with r0 half the sum of the covalent radii of a pair; q, p, a come with a model."""
+
+    parameters_qpa: Tensor
+    covalent_radii: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        from ase.data import covalent_radii
+
+        self.register_buffer("parameters_qpa", torch.tensor([0.9183, 4.5791, 1.0805], dtype=torch.float64))
+        self.register_buffer("covalent_radii", torch.tensor(covalent_radii), persistent=False)
+
+    def forward(self, lengths: Tensor, z_sender: Tensor, z_receiver: Tensor) -> Tensor:
+        radii = self.covalent_radii.to(lengths)
+        r0 = 0.5 * (radii[z_sender] + radii[z_receiver])
+        q, p, a = self.parameters_qpa.to(lengths)
+        return agnesi_transform(lengths, r0, q, p, a)
+
+
+class ZBL(nn.Module):
+    """zbl_energy, times a factor, summed over the neighbours of each atom; exponent and prefactor come with a model."""
+
+    screening: Tensor
+
+    def __init__(self, power: int, factor: float) -> None:
+        super().__init__()
+        self.power, self.factor = power, factor
+        self.register_buffer("screening", torch.tensor([EXPONENT, PREFACTOR], dtype=torch.float64))
+
+    def forward(self, lengths: Tensor, numbers: Tensor, edges: Edges) -> Tensor:
+        """(edges,) lengths -> (atoms,) energies in eV."""
+        exponent, prefactor = self.screening.to(lengths)
+        edge_energies = zbl_energy(
+            lengths, numbers[edges.sender], numbers[edges.receiver], self.power, exponent, prefactor
+        )
+        return lengths.new_zeros(len(numbers)).index_add(0, edges.receiver, self.factor * edge_energies)
+
+
+class MACELayer(nn.Module):
+    """One interaction (A) and product (B), and the update of the node features."""
+
+    def __init__(self, config: MACEConfig, lmax_in: int, lmax_out: int, residual: bool) -> None:
+        super().__init__()
+        c, num_elements = config.channels, len(config.elements)
+        self.config, self.lmax_in, self.residual = config, lmax_in, residual
+        self.table = convolution_table(lmax_in, config.lmax, config.lmax)
+        self.linear_up = IrrepLinear([c] * (lmax_in + 1), c)
+        self.radial = MLP((config.num_bessel, *config.radial_mlp, len(self.table.paths) * c))
+        self.linear = IrrepLinear([len(paths) * c for paths in self.table.by_degree.values()], c)
+        self.density = MLP((config.num_bessel, 1)) if config.density_normalization else None
+        self.skip = ElementLinear(num_elements, c, min(lmax_in, lmax_out) if residual else config.lmax)
+        self.product = PRODUCTS[config.product](num_elements, c, config.lmax, config.correlation, lmax_out)
+        self.linear_out = IrrepLinear([c] * (lmax_out + 1), c)
+        self.lmax_out = lmax_out
+
+    def forward(self, features: Tensor, species: Tensor, harmonics: Tensor, basis: Tensor, edges: Edges) -> Tensor:
+        message = self._message(features, harmonics, basis, edges)
+        if not self.residual:
+            message = self.skip(message, species)
+        product = self.product(message, species)
+        updated: Tensor = self.linear_out(irrep_blocks(product, self.lmax_out))
+        if not self.residual:
+            return updated
+        residual = self.skip(features, species)
+        missing = updated.shape[1] - residual.shape[1]  # the first layer's features are scalars only
+        return updated + nn.functional.pad(residual, (0, 0, 0, missing))
+
+    def _message(self, features: Tensor, harmonics: Tensor, basis: Tensor, edges: Edges) -> Tensor:
+        """A: (atoms, (lmax + 1)^2, channels)."""
+        up = self.linear_up(irrep_blocks(features, self.lmax_in))
+        weights = self.radial(basis).view(len(basis), len(self.table.paths), self.config.channels)
+        scale = 1 / self.config.avg_num_neighbors if self.density is None else 1.0
+        message: Tensor = self.linear(convolve(up, harmonics, weights, edges, self.table), scale)
+        if self.density is None:
+            return message
+        edge_density = torch.tanh(self.density(basis).squeeze(1) ** 2)
+        density = edge_density.new_zeros(len(features)).index_add(0, edges.receiver, edge_density[edges.weight_row])
+        return message / (density + 1)[:, None, None]

@@ -1,0 +1,247 @@
+"""NequIP: equivariant message passing with tensor products (S. Batzner et al., arXiv:2101.03164), and SevenNet.
+
+One layer ("interaction block", figure 1 of the paper) takes features h to
+
+    h'  =  gate( sum over l of  W_out A  +  W_self h ),      A = convolution(W_in h, Y, R) / avg_num_neighbors
+
+where R(r) is a learned function of the distance for each path and channel: Bessel functions whose frequencies are
+learned (or each layer's own combinations of splines), times an envelope, through a network. The energy of an atom is a
+linear readout of the last layer's scalars.
+
+| symbol | name | shape |
+|---|---|---|
+| h | blocks | for each l: (atoms, 2l + 1, channels[l]); scalars only before the first layer and after the last |
+| R | radial weights | (pairs, paths x channels): the same in both directions of a pair of atoms |
+| Y | harmonics | (edges, (lmax + 1)^2) |
+| A | message | for each l: (atoms, 2l + 1, channels of the paths to l) |
+
+SevenNet (Y. Park et al., arXiv:2402.03789) is made of the same parts; fields of the config cover what differs: a
+self-connection that ignores elements, irreps without parity, and energies whose zero is not that of isolated atoms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from math import pi, sqrt
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from atomsml.config import check_hyperparameters
+from atomsml.device import capturing
+from atomsml.graph import AtomicGraph
+from atomsml.nn.linear import MLP
+from atomsml.o3 import spherical_harmonics
+from atomsml.ops.activation import silu
+from atomsml.ops.convolution import Edges, edge_pairs
+from atomsml.ops.graded_convolution import graded_convolve, graded_table
+from atomsml.potential import Potential
+from atomsml.radial.bases import polynomial_envelope
+from atomsml.radial.spline import cubic_b_spline
+
+
+@dataclass(frozen=True)
+class NequIPConfig:
+    """Hyperparameters of NequIP."""
+
+    elements: tuple[int, ...]  # atomic numbers, ascending
+    cutoff: float = 5.0  # A
+    channels: tuple[int, ...] = (128, 64, 32)  # multiplicity of l = 0, 1, ... between layers; must not rise
+    lmax: int = 2  # highest degree of the spherical harmonics
+    num_layers: int = 5
+    num_bessel: int = 8  # radial basis functions
+    num_splines: int = 0  # where given, they are not Bessel functions: each layer makes its own of so many splines
+    envelope_power: int = 6  # p of the polynomial envelope
+    xplor_onset: float | None = None  # A; where given, the envelope is 1 up to there and XPLOR's from there on
+    radial_mlp: tuple[int, ...] = (64, 64)  # hidden widths of the radial network; () for a linear map of the basis
+    readout_channels: int = 64  # width between the two linear maps of the readout
+    avg_num_neighbors: float = 1.0  # messages are divided by it; take the mean of the training set
+    self_connection: Literal["element", "linear"] = "element"  # one matrix per element, or one for all
+    parity: bool = True  # natural parity; False: odd paths too, equivariant to rotations but not to inversion
+    relative_to_isolated: bool = True  # an isolated atom has exactly its reference energy; False: whatever comes out
+    scale: float = 1.0  # eV; interaction energies are scale * network + shift
+    shift: float = 0.0  # eV per atom
+
+    def __post_init__(self) -> None:
+        check_hyperparameters(
+            self,
+            positive=("cutoff", "num_layers", "num_bessel", "envelope_power", "readout_channels", "avg_num_neighbors"),
+            at_most={"lmax": 6, "num_layers": 16},
+        )
+        if self.num_splines != 0 and self.num_splines < 4:
+            raise ValueError(f"num_splines must be 0 or at least 4, got {self.num_splines}")
+        graded_table(self.channels, self.lmax, len(self.channels) - 1, not self.parity)  # refuses what cannot be
+        if self.xplor_onset is not None and not 0 <= self.xplor_onset < self.cutoff:
+            raise ValueError(f"xplor_onset must lie between 0 and the cutoff {self.cutoff}, got {self.xplor_onset}")
+        if self.self_connection not in ("element", "linear"):
+            raise ValueError(f"self_connection must be 'element' or 'linear', got {self.self_connection!r}")
+
+
+class NequIP(Potential):
+    """The potential; `NequIP(NequIPConfig(elements=(1, 6, 8)))` has random weights and references of zero."""
+
+    Config = NequIPConfig
+    config: NequIPConfig
+    sizes: ClassVar[dict[str, dict[str, Any]]] = {
+        "small": {"channels": (32, 16), "num_layers": 3, "radial_mlp": (32, 32), "readout_channels": 16},
+        "medium": {"channels": (64, 32, 16), "num_layers": 4, "readout_channels": 32},
+        "large": {},  # that of SevenNet-0
+    }
+
+    def __init__(self, config: NequIPConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.cutoff = config.cutoff
+        self.elements = config.elements
+        self.register_buffer("references", torch.zeros(len(config.elements), dtype=torch.float64))
+        self.radial_basis = RadialBasis(config)
+        scalars = config.channels[:1]
+        self.embedding = nn.Parameter(torch.randn(len(config.elements), *scalars))
+        last = config.num_layers - 1
+        self.layers = nn.ModuleList(
+            NequIPLayer(
+                config,
+                channels_in=config.channels if i > 0 else scalars,
+                channels_out=config.channels if i < last else scalars,
+            )
+            for i in range(config.num_layers)
+        )
+        self.readout = nn.ModuleList(
+            GradedLinear(a, b) for a, b in ((scalars, (config.readout_channels,)), ((config.readout_channels,), (1,)))
+        )
+
+    def forward(self, graph: AtomicGraph) -> Tensor:
+        species = self.species(graph.numbers)
+        nodes = self.nodes(graph) if self.config.relative_to_isolated else species
+        vectors = graph.edge_vectors()
+        harmonics = spherical_harmonics(self.config.lmax, vectors.to(self.dtype))
+        assert graph.edge_index is not None  # edge_vectors() has raised otherwise
+        assert graph.cell_offsets is not None
+        pair, first = edge_pairs(graph.edge_index, graph.cell_offsets)
+        edges = Edges.from_index(graph.edge_index, len(nodes), pair)
+        basis = self.radial_basis(torch.linalg.vector_norm(vectors[first], dim=1).to(self.dtype))
+        blocks = [self.embedding[nodes][:, None, :]]
+        for layer in self.layers:
+            blocks = layer(blocks, nodes, harmonics, basis, edges)
+        for linear in self.readout:
+            blocks = linear(blocks)
+        network = blocks[0].flatten()
+        if self.config.relative_to_isolated:
+            return self.atom_energies(network, nodes, graph)
+        energies = self.config.scale * network + self.config.shift
+        return energies.to(graph.dtype) + self.references.to(graph.dtype)[species]
+
+    @property
+    def all_layers(self) -> list[NequIPLayer]:
+        """`layers` with their type."""
+        return cast("list[NequIPLayer]", list(self.layers))
+
+    def last_layer(self) -> list[nn.Parameter]:
+        return list(self.readout[-1].parameters())
+
+
+class RadialBasis(nn.Module):
+    """sqrt(2 / rc) f(r) / r times the envelope, for the functions f that the layers share.
+
+    They are sin(w r) for learned frequencies w, at first n pi / rc; or cubic B-splines of the same mean square when
+    coefficients are N(0, 1 / num_splines), on equal intervals from 0 to the cutoff (atomsml/radial_spline.py).
+    """
+
+    def __init__(self, config: NequIPConfig) -> None:
+        super().__init__()
+        self.cutoff, self.power, self.onset = config.cutoff, config.envelope_power, config.xplor_onset
+        self.num_splines = config.num_splines
+        if self.num_splines == 0:
+            self.frequencies = nn.Parameter(torch.arange(1, config.num_bessel + 1) * (pi / config.cutoff))  # 1/A
+
+    def forward(self, lengths: Tensor) -> Tensor:
+        """(pairs,) lengths in A -> (pairs, num_splines or num_bessel)."""
+        if self.onset is None:
+            envelope = polynomial_envelope(lengths, self.cutoff, self.power)
+        else:
+            envelope = xplor_envelope(lengths, self.onset, self.cutoff)
+        if self.num_splines > 0:
+            intervals = self.num_splines - 3
+            knots = torch.arange(-1, intervals + 2, dtype=lengths.dtype, device=lengths.device)
+            functions = sqrt(self.num_splines) * cubic_b_spline(lengths[:, None] * (intervals / self.cutoff) - knots)
+        else:
+            functions = torch.sin(self.frequencies * lengths[:, None])
+        return functions * (sqrt(2 / self.cutoff) * envelope / lengths)[:, None]
+
+
+def xplor_envelope(r: Tensor, onset: float, cutoff: float) -> Tensor:
+    """A polynomial of r^2 that falls from 1 at the onset to 0 at the cutoff, with continuous first derivative.
+
+    (rc^2 - r^2)^2 (rc^2 + 2 r^2 - 3 ro^2) / (rc^2 - ro^2)^3: the switching function of CHARMM, B. R. Brooks et al.,
+    J. Comput. Chem. 4, 187 (1983), and of the program X-PLOR. Lengths in A, shapes (E,) -> (E,).
+    """
+    square = r * r
+    falling = (cutoff**2 - square) ** 2 * (cutoff**2 + 2 * square - 3 * onset**2) / (cutoff**2 - onset**2) ** 3
+    return torch.where(r < onset, 1.0, torch.where(r < cutoff, falling, 0.0))
+
+
+class NequIPLayer(nn.Module):
+    """One interaction block: the convolution, the self-connection and the gate."""
+
+    def __init__(self, config: NequIPConfig, channels_in: tuple[int, ...], channels_out: tuple[int, ...]) -> None:
+        super().__init__()
+        self.avg_num_neighbors = config.avg_num_neighbors
+        self.channels_out = channels_out
+        self.table = graded_table(channels_in, config.lmax, len(channels_out) - 1, not config.parity)
+        before_gate = (sum(channels_out), *channels_out[1:])  # a scalar more for every channel that is gated
+        self.linear_in = GradedLinear(channels_in, channels_in)
+        own_basis = config.num_splines > 0
+        self.basis = MLP((config.num_splines, config.num_bessel)) if own_basis else nn.Identity()
+        self.radial = MLP((config.num_bessel, *config.radial_mlp, self.table.num_weights))
+        self.linear_out = GradedLinear(self.table.channels_out, before_gate)
+        num_elements = len(config.elements) if config.self_connection == "element" else 1
+        self.self_connection = GradedLinear(channels_in, before_gate, num_elements)
+
+    def forward(
+        self, blocks: Sequence[Tensor], nodes: Tensor, harmonics: Tensor, basis: Tensor, edges: Edges
+    ) -> list[Tensor]:
+        weights = self.radial(self.basis(basis))
+        message = graded_convolve(self.linear_in(blocks), harmonics, weights, edges, self.table)
+        message = self.linear_out([x / self.avg_num_neighbors for x in message])
+        kept = self.self_connection(blocks, nodes)
+        return gate([m if k is None else m + k for m, k in zip_longest(message, kept)], self.channels_out)
+
+
+class GradedLinear(nn.Module):
+    """A linear map of the channels of each degree l on its own, from channels_in[l] to channels_out[l].
+
+    With `num_elements` > 1 every element has its own matrices; it is then the fully connected product of features with
+    one-hot elements, hence the scale 1 / sqrt(channels * elements). Degrees that only one side has are left out.
+    """
+
+    def __init__(self, channels_in: Sequence[int], channels_out: Sequence[int], num_elements: int = 1) -> None:
+        super().__init__()
+        sizes = zip(channels_in, channels_out, strict=False)
+        self.weights = nn.ParameterList(nn.Parameter(torch.randn(num_elements, a, b)) for a, b in sizes)
+
+    def forward(self, blocks: Sequence[Tensor], species: Tensor | None = None) -> list[Tensor]:
+        """[(atoms, 2l + 1, channels_in[l])] -> [(atoms, 2l + 1, channels_out[l])]."""
+        scaled = [w / sqrt(w.shape[0] * w.shape[1]) for w in self.weights]
+        if len(self.weights[0]) == 1:
+            return [x @ w[0] for x, w in zip(blocks, scaled, strict=False)]
+        assert species is not None  # who has matrices per element gives the elements
+        if capturing(species.device):  # how many atoms an element has cannot be asked: each atom takes its own matrices
+            return [x @ w[species] for x, w in zip(blocks, scaled, strict=False)]
+        order, counts = species.argsort(stable=True), species.bincount(minlength=len(self.weights[0])).tolist()
+        back = order.argsort()
+        return [
+            torch.cat([mine @ matrix for mine, matrix in zip(x[order].split(counts), w, strict=True)])[back]
+            for x, w in zip(blocks, scaled, strict=False)
+        ]
+
+
+def gate(blocks: Sequence[Tensor], channels: Sequence[int]) -> list[Tensor]:
+    """SiLU of the first channels[0] scalars; each other channel times the SiLU of a further scalar of its own.
+
+    The gated non-linearity of M. Weiler et al., arXiv:1807.02547, with SevenNet's activations.
+    """
+    scalars, *gates = silu(blocks[0]).split(list(channels), dim=2)
+    return [scalars, *(x * g for x, g in zip(blocks[1:], gates, strict=True))]

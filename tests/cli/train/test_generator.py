@@ -1,0 +1,125 @@
+"""`atomsml train` of a generator: from molecules to a model that other commands know, and clear refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import pytest
+import torch
+import yaml
+from ase.build import molecule
+
+from atomsml.cli.main import main
+from atomsml.generative import GENERATORS
+from atomsml.generative.molecules.config import generator_config
+from atomsml.generative.molecules.modelfile import load_generator
+from atomsml.training.config import read_values
+
+Run = Callable[..., Any]
+TINY = [
+    *("-m", "edm", "--set", "model_options={channels: 4, num_layers: 1}", "--set", "batch.molecules=4"),
+    *("--set", "judge.molecules=3", "--set", "judge.steps=2"),
+]
+
+
+@pytest.fixture
+def molecules(tmp_path: Path) -> Path:
+    ase.io.write(tmp_path / "m.extxyz", [molecule(name) for name in ("H2O", "CH4", "CH3OH", "C2H6", "H2CO", "HCN")])
+    return tmp_path / "m.extxyz"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A generator that has seen a few molecules for two steps."""
+    folder = tmp_path_factory.mktemp("trained")
+    ase.io.write(folder / "m.extxyz", [molecule(name) for name in ("H2O", "CH4", "CH3OH", "C2H6")])
+    words = ["--train", str(folder / "m.extxyz"), "--valid", "1", "--max-steps", "2", "-o", str(folder / "run")]
+    with pytest.raises(SystemExit):
+        main(["train", *words, *TINY])
+    return str(folder / "run" / "model.safetensors")
+
+
+def test_from_a_config_to_a_generator_and_its_molecules(run: Run, molecules: Path) -> None:
+    values = {"model": "flow", "data": {"train": str(molecules), "valid": 2}, "max_steps": 50}
+    Path("config.yaml").write_text(yaml.safe_dump(values))
+    done = run("train", "config.yaml", "--max-steps", 3, "--seed", 5, "-o", "out", *TINY, "--json")
+    assert done.status == 0, done.err
+    result = json.loads(done.out)
+    assert json.loads(Path("out/summary.json").read_text()) == result
+    assert (result["architecture"], result["steps"], result["seed"]) == ("edm", 3, 5)
+    assert result["data"] == {"train": 4, "valid": 2}
+    assert result["samples"]["molecules"] == len(ase.io.read("out/samples.extxyz", ":")) == 3
+    written = generator_config(read_values("out/config.yaml"))
+    assert (written.model, written.max_steps, written.data.valid) == ("edm", 3, 2.0)
+    generator = load_generator("out/model.safetensors")
+    assert type(generator) is GENERATORS["edm"]
+    assert result["parameters"] == sum(p.numel() for p in generator.parameters())
+    log = Path("out/train.log").read_text()
+    assert "train: 4 molecules of " in log
+    assert "edm: " in log
+    assert "step       3" in log
+
+
+def test_resuming_reads_the_config_of_the_run(run: Run, molecules: Path) -> None:
+    first = run("train", "--train", molecules, "--valid", 2, "--max-steps", 2, "-o", "out", *TINY)
+    assert first.status == 0, first.err
+    assert "stable" in first.out
+    before = load_generator("out/model.safetensors").state_dict()
+    done = run("train", "--resume", "-o", "out", "--max-steps", 4)
+    assert done.status == 0, done.err
+    assert "resumed at step 2" in done.err
+    after = load_generator("out/model.safetensors").state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("model", ["flow", "edm"])
+def test_init_prints_a_config_of_the_generator(run: Run, model: str) -> None:
+    done = run("train", "--init", "-m", model)
+    assert done.status == 0
+    values = yaml.safe_load(done.out)
+    assert generator_config(values).model == model
+    assert values["max_minutes"] == 60.0
+
+
+def test_other_commands_know_a_generator(run: Run, trained: str) -> None:
+    about = json.loads(run("info", trained, "--json").out)
+    assert (about["kind"], about["architecture"]) == ("molecule generator", "edm")
+    assert about["elements"] == ["H", "C", "O"]
+    Path("o.xyz").write_text("1\n\nO 0 0 0\n")
+    done = run("relax", "o.xyz", "-m", trained)
+    assert done.status == 1
+    assert "is a molecule generator, not a potential; draw molecules with `atomsml generate molecules" in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_potential_generates_nothing(run: Run) -> None:
+    done = run("generate", "molecules", "-n", 1, "-m", "organic-xtb")
+    assert done.status == 1
+    assert "organic-xtb is a potential, not a molecule generator" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-m", "edm"], "no training data; give data.train in the config, or --train FILE"),
+        (["-m", "edm", "--train", "missing.sdf"], "no file missing.sdf; check the path"),
+        (["-m", "edn", "--train", "DATA"], "unknown model 'edn'; did you mean 'edm'? there are the potentials"),
+        (["-m", "edm", "--train", "DATA", "--energy-key", "E"], "edm is a generator, which learns from no labels"),
+        (["-m", "edm", "--train", "DATA", "--committee", "2"], "a committee is one of potentials"),
+        (["-m", "edm", "--train", "DATA", "--finetune", "organic-xtb"], "unknown config keys ['finetune']"),
+        (["-m", "edm", "--train", "DATA", "--test", "0.1"], "unknown config keys ['data.test']"),
+        (["-m", "edm", "--train", "DATA", "--valid", "9"], "a number of molecules below 6"),
+        (["-m", "edm", "--train", "DATA", "--set", "conditions=[gap]"], "has no property 'gap'"),
+    ],
+)
+def test_bad_requests_get_one_line(run: Run, molecules: Path, words: list[str], message: str) -> None:
+    words = [str(molecules) if word == "DATA" else word for word in words]
+    done = run("train", *words, "-o", "out")
+    assert done.status == 1
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert not Path("out").exists()

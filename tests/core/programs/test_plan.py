@@ -1,0 +1,79 @@
+"""Plans carry out what was planned: in order, with the scratch memory of whoever runs them."""
+
+import multiprocessing
+import os
+
+import pytest
+import torch
+
+from atomsml.codegen.vectors import lanes
+from atomsml.programs.plan import Plan, carry_out
+from atomsml.programs.rows import add_kernel, zero_kernel
+
+F64 = torch.float64
+SIZE = 4 * lanes(F64)
+
+
+def test_calls_are_carried_out_in_order_and_again() -> None:
+    x, y = torch.ones(SIZE, dtype=F64), torch.full((SIZE,), 3.0, dtype=F64)
+    plan = Plan(torch.empty(0))
+    plan.add(zero_kernel(F64), [x], SIZE)
+    plan.add(add_kernel(F64), [x, y], SIZE)
+    plan.run(torch.empty(0))
+    assert x.tolist() == [3.0] * SIZE
+    plan.add(add_kernel(F64), [x, y], SIZE - lanes(F64))  # a plan may grow after it was run
+    plan.run(torch.empty(0))
+    assert x.tolist() == [6.0] * (SIZE - lanes(F64)) + [3.0] * lanes(F64)
+
+
+def test_arrays_stay_alive_with_the_plan() -> None:
+    x, plan = torch.zeros(SIZE, dtype=F64), Plan(torch.empty(0))
+    plan.add(add_kernel(F64), [x, torch.full((SIZE,), 2.0, dtype=F64)], SIZE)
+    rubbish = [torch.full((SIZE,), 9.0, dtype=F64) for _ in range(100)]
+    plan.run(torch.empty(0))
+    assert x.tolist() == [2.0] * SIZE
+    assert len(rubbish) == 100
+
+
+def test_scratch_is_that_of_the_caller() -> None:
+    template, mine = torch.zeros(2 * SIZE, dtype=F64), torch.zeros(2 * SIZE, dtype=F64)
+    y, plan = torch.ones(SIZE, dtype=F64), Plan(template)
+    plan.add(add_kernel(F64), [template[SIZE:], y], SIZE)
+    plan.run(mine)
+    assert not template.any()
+    assert mine.tolist() == [0.0] * SIZE + [1.0] * SIZE
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked on this system")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    def fill() -> torch.Tensor:
+        x = torch.zeros(8, SIZE, dtype=F64)
+        blocks = [torch.empty(SIZE, dtype=F64) for _ in range(2)]
+        plans = [Plan(blocks[0]) for _ in range(8)]
+        for i, plan in enumerate(plans):
+            plan.add(add_kernel(F64), [x[i], torch.ones(SIZE, dtype=F64)], SIZE)
+        carry_out([plans, plans], blocks)
+        return x
+
+    assert fill().unique().tolist() == [2.0]
+    child = multiprocessing.get_context("fork").Process(target=lambda: os._exit(int(fill().sum()) // SIZE))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 16
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_steps_wait_for_each_other(threads: int) -> None:
+    """Fibonacci's numbers: each step adds what the one before it has made."""
+    blocks = [torch.empty(SIZE, dtype=F64) for _ in range(threads)]
+    x, y = torch.ones(20, SIZE, dtype=F64), torch.zeros(20, SIZE, dtype=F64)
+    steps = []
+    for source, target in ((x, y), (y, x)) * 3:
+        plans = [Plan(blocks[0]) for _ in range(20)]
+        for i, plan in enumerate(plans):
+            plan.add(add_kernel(F64), [target[i], source[19 - i]], SIZE)
+        steps.append(plans)
+    carry_out(steps, blocks)
+    assert x.unique().tolist() == [13.0]  # 1 1 2 3 5 8 13
+    assert y.unique().tolist() == [8.0]

@@ -1,0 +1,203 @@
+"""Write MACE models with seeded random weights, and what mace-torch computes with them.
+
+Run by hand and by test_checkpoint.py, with the Python of `.venv-peers` (`make peers`):
+
+    export TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1
+    .venv-peers/bin/python tests/potentials/mace/make_golden.py --archive tests/data/mace
+
+writes golden.npz (structures, energies in eV, forces in eV/A, stress in eV/A^3, energies of the atoms, in float64) and
+FAMILY.model for each family, packed into models.tar.xz. `--full` takes the sizes of the published models instead of
+tiny ones. Weights are multiples of 1/32, so that the files compress.
+"""
+
+import argparse
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import ase
+import ase.build
+import numpy as np
+import torch
+from e3nn import o3
+from mace import modules
+from matscipy.neighbours import neighbour_list
+
+torch.set_default_dtype(torch.float64)
+ELEMENTS = (1, 8, 14)
+RESIDUAL = ("RealAgnosticResidualInteractionBlock", "RealAgnosticResidualInteractionBlock")
+DENSITY = ("RealAgnosticDensityInteractionBlock", "RealAgnosticDensityResidualInteractionBlock")
+FIRST_PLAIN = ("RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock")
+
+
+@dataclass(frozen=True)
+class Family:
+    blocks: tuple[str, str]  # first, later
+    hidden_lmax: int
+    num_bessel: int = 10
+    envelope_power: int = 5
+    heads: tuple[str, ...] = ("Default",)
+    size: tuple[int, int, float] = (128, 89, 6.0)  # channels, elements and cutoff of the published model
+    scaled: bool = True
+    num_layers: int = 2
+    lmax: int = 3
+    correlation: int = 3
+    old: bool = False  # without what came into the files after 2023
+    dtype: torch.dtype = torch.float64  # of the file
+
+
+FAMILIES = {
+    "mp0-small": Family(RESIDUAL, 0, old=True),
+    "mp0-medium": Family(RESIDUAL, 1),
+    "mp0-large": Family(RESIDUAL, 2),
+    "mpa0": Family(DENSITY, 1),
+    "off23": Family(FIRST_PLAIN, 1, num_bessel=8, envelope_power=6, size=(128, 15, 5.0)),
+    "multihead": Family(DENSITY, 1, heads=("surface", "bulk")),
+    "deep": Family(RESIDUAL, 2, num_layers=3, lmax=2, correlation=2, scaled=False),
+}
+LIVE_FAMILIES = {**FAMILIES, "float32": Family(RESIDUAL, 1, dtype=torch.float32)}
+
+
+def build(name: str, full: bool) -> torch.nn.Module:
+    family = LIVE_FAMILIES[name]
+    channels, num_elements, cutoff = family.size if full else (8, len(ELEMENTS), 4.5)
+    numbers = tuple(range(1, num_elements + 1)) if full else ELEMENTS
+    heads = len(family.heads)
+    density = family.blocks is DENSITY
+    rng = np.random.default_rng(list(LIVE_FAMILIES).index(name))
+    torch.manual_seed(int(rng.integers(1 << 30)))
+    scale, shift = rng.uniform(0.7, 1.3, heads).squeeze(), rng.uniform(-0.2, 0.2, heads).squeeze()
+    model_class = modules.ScaleShiftMACE if family.scaled else modules.MACE
+    model = model_class(
+        r_max=cutoff,
+        num_bessel=family.num_bessel,
+        num_polynomial_cutoff=family.envelope_power,
+        max_ell=family.lmax,
+        interaction_cls_first=modules.interaction_classes[family.blocks[0]],
+        interaction_cls=modules.interaction_classes[family.blocks[1]],
+        num_interactions=family.num_layers,
+        num_elements=len(numbers),
+        hidden_irreps=o3.Irreps([(channels, (l, (-1) ** l)) for l in range(family.hidden_lmax + 1)]),
+        MLP_irreps=o3.Irreps("16x0e"),
+        atomic_energies=rng.uniform(-20, -1, (heads, len(numbers)) if heads > 1 else len(numbers)),
+        avg_num_neighbors=float(rng.uniform(4, 8)),
+        atomic_numbers=list(numbers),
+        correlation=family.correlation,
+        gate=torch.nn.functional.silu,
+        radial_MLP=[64, 64, 64] if full else [16, 16, 16],
+        distance_transform="Agnesi" if density else "None",
+        pair_repulsion=density,
+        heads=list(family.heads),
+        **({"atomic_inter_scale": scale, "atomic_inter_shift": shift} if family.scaled else {}),
+    )
+    if family.old:
+        make_old(model)
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            # the product basis starts with weights of 1 / paths: too small for its highest order to be felt
+            larger = parameter.shape[1] / 4 if "symmetric_contractions" in key else 1
+            parameter.copy_(torch.round(parameter * larger * 32) / 32)
+    return model.to(family.dtype)
+
+
+def make_old(model: torch.nn.Module) -> None:
+    """Bring a model to the state in which the files of 2023 have it; mace-torch still computes with it."""
+    for name in ("heads", "lammps_mliap", "apply_cutoff", "edge_irreps", "use_reduced_cg", "use_agnostic_product"):
+        del model.__dict__[name]
+    for block in model.interactions:
+        # paths of one l are merged into one irrep
+        block.linear = o3.Linear(block.linear.irreps_in.simplify(), block.linear.irreps_out)
+        del block.edge_irreps
+    for product in model.products:
+        del product.use_agnostic_product
+        for contraction in product.symmetric_contractions.contractions:
+            for name in ("weights_0_zeroed", "weights_1_zeroed", "weights_max_zeroed"):
+                del contraction._buffers[name]
+    del model.readouts[-1].num_heads
+    cutoff = model.radial_embedding.cutoff_fn
+    cutoff.p = cutoff.p.double()
+
+
+def structures() -> dict[str, ase.Atoms]:
+    rng = np.random.default_rng(67)
+    triclinic = ase.Atoms(
+        numbers=[14, 8, 8, 1, 1, 14, 8],
+        scaled_positions=rng.uniform(0, 1, (7, 3)),
+        cell=[[5.1, 0.3, -0.2], [0.9, 4.7, 0.5], [-1.1, 0.8, 5.6]],
+        pbc=True,
+    )
+    slab = ase.build.bulk("Si", cubic=True) * (1, 1, 2)
+    slab.pbc = (True, True, False)
+    slab.center(vacuum=6.0, axis=2)
+    slab.numbers[[3, 11]] = 8
+    slab.rattle(0.1, seed=3)
+    water = ase.build.molecule("H2O")
+    pair = water.copy()
+    pair.translate([2.9, 0.3, 0.4])
+    silane = ase.build.molecule("SiH4")
+    silane.rattle(0.05, seed=4)
+    tiny = ase.Atoms("SiO", scaled_positions=[[0.1, 0.2, 0.3], [0.6, 0.55, 0.8]], cell=[2.1, 2.3, 2.6], pbc=True)
+    return {
+        "triclinic": triclinic,
+        "slab": slab,
+        "waters": water + pair,
+        "silane": silane,
+        "atom": ase.Atoms("O", positions=[[0.3, 0.1, -0.2]]),
+        "tiny": tiny,
+    }
+
+
+def compute(model: torch.nn.Module, atoms: ase.Atoms, head: int) -> dict[str, np.ndarray]:
+    numbers = model.atomic_numbers.tolist()
+    # matscipy needs a cell even where nothing is periodic
+    cell = atoms.cell.array if atoms.pbc.any() else np.eye(3) * 100.0
+    i, j, offsets = neighbour_list(
+        "ijS", positions=atoms.positions, cell=cell, pbc=atoms.pbc, cutoff=float(model.r_max)
+    )
+    data = {
+        "positions": torch.tensor(atoms.positions, requires_grad=True),
+        "cell": torch.tensor(cell),
+        "pbc": torch.tensor(atoms.pbc)[None],
+        "edge_index": torch.tensor(np.stack([i, j]), dtype=torch.int64),
+        "unit_shifts": torch.tensor(offsets, dtype=torch.float64),
+        "shifts": torch.tensor(offsets @ cell),
+        "node_attrs": torch.eye(len(numbers))[[numbers.index(z) for z in atoms.numbers]],
+        "batch": torch.zeros(len(atoms), dtype=torch.int64),
+        "ptr": torch.tensor([0, len(atoms)]),
+        "head": torch.tensor([head]),
+    }
+    out = model(data, compute_stress=True)
+    result = {name: out[name].detach().numpy() for name in ("energy", "forces", "node_energy")}
+    return {**result, **({"stress": out["stress"][0].detach().numpy()} if atoms.pbc.any() else {})}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("families", nargs="*", default=list(FAMILIES))
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--archive", action="store_true")
+    arguments = parser.parse_args()
+    golden = {}
+    for name, atoms in structures().items():
+        for key in ("numbers", "positions", "pbc"):
+            golden[f"{name}/{key}"] = getattr(atoms, key)
+        golden[f"{name}/cell"] = atoms.cell.array
+    for family in arguments.families:
+        model = build(family, arguments.full)
+        torch.save(model, arguments.folder / f"{family}.model")
+        for index, head in enumerate(LIVE_FAMILIES[family].heads):
+            for name, atoms in structures().items():
+                for key, value in compute(model.double(), atoms, index).items():
+                    golden[f"{name}/{family}/{head}/{key}"] = value
+    np.savez_compressed(arguments.folder / "golden.npz", **golden)
+    if arguments.archive:  # one for all: they share most of their bytes
+        with tarfile.open(arguments.folder / "models.tar.xz", "w:xz", preset=9) as archive:
+            for family in arguments.families:
+                file = arguments.folder / f"{family}.model"
+                archive.add(file, file.name)
+                file.unlink()
+
+
+if __name__ == "__main__":
+    main()
