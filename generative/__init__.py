@@ -1,7 +1,19 @@
-"""Generators of molecules and materials: one file per idea, and the dict from which they are built and loaded."""
+"""Generators: one folder for each kind of thing generated, and the dict from which they are built and loaded."""
 
-from atomsml.generative.molecules.edm.model import EDM
-from atomsml.generative.molecules.flow.model import MoleculeFlow
-from atomsml.generative.molecules.model import MoleculeModel
+from __future__ import annotations
 
-GENERATORS: dict[str, type[MoleculeModel]] = {"flow": MoleculeFlow, "edm": EDM}
+from typing import TYPE_CHECKING
+
+from atomsml.architectures import Architectures
+
+if TYPE_CHECKING:
+    from atomsml.generative.molecules.model import MoleculeModel
+
+GENERATORS: Architectures[MoleculeModel] = Architectures(
+    "atomsml.generative.molecules.model:MoleculeModel",
+    "atomsml.generators",  # packages add theirs by an entry point of this group
+    {
+        "flow": "atomsml.generative.molecules.flow.model:MoleculeFlow",
+        "edm": "atomsml.generative.molecules.edm.model:EDM",
+    },
+)

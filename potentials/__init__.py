@@ -1,18 +1,23 @@
 """Interatomic potentials: one file per architecture, and the visible dict from which models are built and loaded."""
 
-from atomsml.potential import Potential
-from atomsml.potentials.egnn import EGNN
-from atomsml.potentials.equiformer_v2 import EquiformerV2
-from atomsml.potentials.escn import ESCN
-from atomsml.potentials.facet import Facet
-from atomsml.potentials.mace import MACE
-from atomsml.potentials.nequip import NequIP
+from __future__ import annotations
 
-POTENTIALS: dict[str, type[Potential]] = {
-    "mace": MACE,
-    "escn": ESCN,
-    "nequip": NequIP,
-    "facet": Facet,
-    "egnn": EGNN,
-    "equiformer_v2": EquiformerV2,
-}
+from typing import TYPE_CHECKING
+
+from atomsml.architectures import Architectures
+
+if TYPE_CHECKING:
+    from atomsml.potential import Potential
+
+POTENTIALS: Architectures[Potential] = Architectures(
+    "atomsml.potential:Potential",
+    "atomsml.potentials",  # packages add theirs by an entry point of this group
+    {
+        "mace": "atomsml.potentials.mace:MACE",
+        "escn": "atomsml.potentials.escn:ESCN",
+        "nequip": "atomsml.potentials.nequip:NequIP",
+        "facet": "atomsml.potentials.facet:Facet",
+        "egnn": "atomsml.potentials.egnn:EGNN",
+        "equiformer_v2": "atomsml.potentials.equiformer_v2:EquiformerV2",
+    },
+)

@@ -92,7 +92,7 @@ def test_the_rule_allows_the_look_up_inside_a_function():
 
 # what stands on one line may import itself and each other, and what stands above
 FLOORS = (
-    "units geometry config device o3 codegen",
+    "units geometry config device architectures o3 codegen",
     "ops",
     "radial nn neighbors",
     "graph",

@@ -8,6 +8,7 @@ Its metadata key "atomsml" holds the JSON object; `potential` fills the first bl
 |---|---|
 | format | version of this layout |
 | architecture, config | which class of `atomsml.potentials.POTENTIALS`; fields of its `Config`, or their defaults |
+| package | which package has the architecture, where that is not atomsml; absent otherwise |
 | elements, references | symbols, and one energy per element, eV |
 | cutoff, parameters | neighbour cutoff in Angstrom, and number of trainable parameters |
 | name, kind, references_kind | what `atomsml models` shows; "isolated atoms", "least squares" or "given" |
@@ -24,13 +25,15 @@ architecture one of `atomsml.generative.GENERATORS`, and it has neither referenc
 from __future__ import annotations
 
 import json
+import re
 import reprlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
+from atomsml.architectures import Architectures
 from atomsml.config import config_from_json
 from atomsml.modelfile.catalogue import find_model
 
@@ -38,6 +41,7 @@ FORMAT = 1
 
 GENERATOR = "molecule generator"  # the kind of a model that draws molecules; any other is a potential
 
+_PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")  # a file is not trusted with more than a name
 _REQUIRED_KEYS = ("format", "architecture", "config", "elements")
 _REQUIRED_OF_POTENTIALS = (*_REQUIRED_KEYS, "references", "cutoff")
 
@@ -73,19 +77,32 @@ def read_metadata(name_or_path: str | Path) -> dict[str, Any]:
     return description
 
 
-def known_architecture(path: Path, description: dict[str, Any], known: Iterable[str]) -> str:
+def known_architecture(path: Path, description: dict[str, Any], known: Architectures[Any]) -> str:
     """The architecture that a file names.
+
+    Raises:
+        ValueError: it is none of the known ones; names the package that has it, if the file does.
+    """
+    architecture, package = description["architecture"], description.get("package")
+    if isinstance(architecture, str) and architecture in known:
+        return architecture
+    if isinstance(package, str) and _PACKAGE.fullmatch(package):
+        raise ValueError(f"model file {path} needs the package {package}: pip install {package}")
+    raise ValueError(
+        f"model file {path} has an unknown architecture {reprlib.repr(architecture)}; "
+        f"this atomsml has {', '.join(known)}"
+    )
+
+
+def architecture_of(model: nn.Module, known: Architectures[Any]) -> dict[str, str]:
+    """The keys by which `known_architecture` will find the class of a model.
 
     Raises:
         ValueError: it is none of the known ones.
     """
-    architecture = description["architecture"]
-    if not isinstance(architecture, str) or architecture not in known:
-        raise ValueError(
-            f"model file {path} has an unknown architecture {reprlib.repr(architecture)}; "
-            f"this atomsml has {', '.join(known)}"
-        )
-    return architecture
+    name = known.name_of(type(model))
+    package = known.package(name)
+    return {"architecture": name} if package is None else {"architecture": name, "package": package}
 
 
 def checked_config(path: Path, description: dict[str, Any], config_class: type[Any]) -> Any:

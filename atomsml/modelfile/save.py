@@ -11,7 +11,7 @@ from safetensors.torch import save as serialize
 from torch import nn
 
 from atomsml.io.outputs import write_atomically
-from atomsml.modelfile.description import FORMAT
+from atomsml.modelfile.description import FORMAT, architecture_of
 from atomsml.potential import Potential
 
 
@@ -51,16 +51,10 @@ def _describe(potential: Potential) -> dict[str, Any]:
 
     from atomsml.potentials import POTENTIALS
 
-    names = [name for name, model_class in POTENTIALS.items() if type(potential) is model_class]
-    if not names:
-        raise ValueError(
-            f"cannot save a {type(potential).__name__}: atomsml.potentials.POTENTIALS, from which files are loaded, "
-            f"has only {', '.join(POTENTIALS)}"
-        )
     symbols = [chemical_symbols[z] for z in potential.elements]
     return {
         "format": FORMAT,
-        "architecture": names[0],
+        **architecture_of(potential, POTENTIALS),
         "config": dataclasses.asdict(potential.config),
         "elements": symbols,
         "references": dict(zip(symbols, potential.references.tolist(), strict=True)),

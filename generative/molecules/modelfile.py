@@ -23,6 +23,7 @@ from atomsml.generative.molecules.compositions import MOST_ATOMS
 from atomsml.generative.molecules.model import MoleculeModel
 from atomsml.modelfile import (
     GENERATOR,
+    architecture_of,
     build_within_budget,
     check_tensors,
     checked_config,
@@ -84,17 +85,11 @@ def _describe(model: MoleculeModel) -> dict[str, Any]:
 
     from atomsml.modelfile import FORMAT
 
-    names = [name for name, model_class in GENERATORS.items() if type(model) is model_class]
-    if not names:
-        raise ValueError(
-            f"cannot save a {type(model).__name__}: atomsml.generative.GENERATORS, from which files are loaded, has "
-            f"only {', '.join(GENERATORS)}"
-        )
     sizes = model.formulas.sum(dim=1)
     return {
         "format": FORMAT,
         "kind": GENERATOR,
-        "architecture": names[0],
+        **architecture_of(model, GENERATORS),
         "config": dataclasses.asdict(model.config),
         "elements": [chemical_symbols[z] for z in model.config.elements],
         "conditions": list(model.config.conditions),
