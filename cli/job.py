@@ -89,6 +89,13 @@ def identity(structure: StructureRecord) -> dict[str, str | int]:
     return {"file": structure.file, "index": structure.index, "formula": structure.atoms.get_chemical_formula()}
 
 
+def warn_of_direct_forces(job: Job, consequence: str) -> None:
+    """Say, once and before the work, what forces that are no gradient mean for it."""
+    if job.calculator.potential.direct_forces:
+        what = f"the forces of {job.model} are not minus the gradient of its energy (direct_forces)"
+        typer.echo(f"warning: {what}: {consequence}", err=True)
+
+
 @contextmanager
 def naming(structure: StructureRecord) -> Iterator[None]:
     """Let an error say in which structure it happened."""

@@ -59,13 +59,14 @@ def md(
     """
     import numpy as np
 
-    from atomsml.cli.job import prepare
+    from atomsml.cli.job import prepare, warn_of_direct_forces
     from atomsml.cli.output import check_trajectory, print_json, write_summary
     from atomsml.simulate.md import MDSettings
 
     settings = MDSettings(ensemble.value, temperature, timestep, steps, thermostat_time)
     check_trajectory(output)
     job = prepare(inputs, model, device.value, precision.value, exact)
+    warn_of_direct_forces(job, "nve does not conserve the total energy, and nvt samples no Boltzmann distribution")
     outputs = _numbered(output, len(job.structures))
     records = []
     for number, (structure, path) in enumerate(zip(job.structures, outputs, strict=True)):

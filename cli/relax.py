@@ -56,7 +56,7 @@ def relax(
 
     The exit status is 1 if any did not converge.
     """
-    from atomsml.cli.job import naming, prepare
+    from atomsml.cli.job import naming, prepare, warn_of_direct_forces
     from atomsml.cli.output import check_output, check_trajectory, print_json, write_structures, write_summary
     from atomsml.simulate.relax import RelaxSettings
 
@@ -69,6 +69,7 @@ def relax(
     for structure in job.structures:
         with naming(structure):
             settings.check(structure.atoms)
+    warn_of_direct_forces(job, "where they vanish the energy need not be at a minimum, and --cell follows the energy")
     records, images = _relax_all(job, settings, trajectory)
     write_structures(output, images)
     failed = [record for record in records if not record["converged"]]

@@ -2,6 +2,9 @@
 
 Limited-memory BFGS (Nocedal, Math. Comput. 35, 773 (1980)) with steps of bounded length and no line search. A structure
 that is done makes room for the next, and what becomes of it does not depend on those beside it.
+
+Constraints of ASE that hold atoms, or components of their positions, are kept: what they leave of the forces is the
+gradient in the space that is left, and BFGS never learns of the other directions.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 import ase
 import numpy as np
 import torch
+from ase.constraints import FixAtoms, FixCartesian, FixedLine, FixedPlane
 
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Predict
@@ -22,6 +26,7 @@ from atomsml.simulate.relax import LARGEST_RISE, Reason, RelaxSettings, RelaxSta
 HISTORY = 20  # steps whose changes of forces are remembered
 LARGEST_STEP = 0.2  # A: no atom moves farther in a step
 STIFFNESS = 70.0  # eV/A^2, assumed before anything is known, as ASE does
+KEPT = (FixAtoms, FixCartesian, FixedLine, FixedPlane)  # constraints that project forces and steps in the same way
 
 
 @dataclass(frozen=True)
@@ -39,14 +44,16 @@ def relax_many(
 ) -> Iterator[Relaxation]:
     """Relax copies of `images`, each yielded when it is done; `predict` gets float64 graphs without neighbour lists.
 
-    About `batch_atoms` atoms are computed at a time. The cells stay as they are.
+    About `batch_atoms` atoms are computed at a time. The cells stay as they are, and so does what constraints of the
+    classes KEPT hold.
 
     Raises:
-        ValueError: settings that ask for the cell or for another optimizer, or what `predict` raises.
+        ValueError: settings that ask for the cell or for another optimizer; other constraints; what `predict` raises.
     """
     settings = settings or RelaxSettings()
     if settings.cell or settings.optimizer != "lbfgs":
         raise ValueError("many structures at once are relaxed at fixed cells by lbfgs; relax them one by one instead")
+    _check_constraints(images)
     waiting, running = deque(_Run(i, atoms.copy()) for i, atoms in enumerate(images)), list[_Run]()
     while waiting or running:
         space = batch_atoms - sum(len(run.atoms) for run in running)
@@ -56,7 +63,8 @@ def relax_many(
         prediction = predict(_graph([run.atoms for run in running]))
         assert prediction.forces is not None
         ends = np.cumsum([len(run.atoms) for run in running])[:-1]
-        forces = np.split(prediction.forces.double().cpu().numpy(), ends)
+        free = np.split(prediction.forces.double().cpu().numpy(), ends)
+        forces = [run.constrained(force) for run, force in zip(running, free, strict=True)]
         states = [
             run.judge(energy, force, settings)
             for run, energy, force in zip(running, prediction.energy.tolist(), forces, strict=True)
@@ -69,6 +77,16 @@ def relax_many(
         running = [run for run, state in zip(running, states, strict=True) if state.reason == "running"]
 
 
+def _check_constraints(images: Sequence[ase.Atoms]) -> None:
+    for i, atoms in enumerate(images):
+        for constraint in atoms.constraints:
+            if not isinstance(constraint, KEPT):
+                raise ValueError(
+                    f"structure {i} has a {type(constraint).__name__}, and many structures at once keep only "
+                    f"{', '.join(kept.__name__ for kept in KEPT)}; relax it alone, with atomsml.simulate.relax"
+                )
+
+
 class _Run:
     """One structure on its way."""
 
@@ -79,6 +97,13 @@ class _Run:
         # (change of positions s, change of the gradient y, 1 / (s . y)) of the last steps
         self.history: deque[tuple[np.ndarray, np.ndarray, float]] = deque(maxlen=HISTORY)
         self.last: tuple[np.ndarray, np.ndarray] | None = None  # positions and forces before the last step
+
+    def constrained(self, forces: np.ndarray) -> np.ndarray:
+        """What the constraints leave of (atoms, 3) forces."""
+        forces = forces.copy()
+        for constraint in self.atoms.constraints:
+            constraint.adjust_forces(self.atoms, forces)
+        return forces
 
     def judge(self, energy: float, forces: np.ndarray, settings: RelaxSettings) -> RelaxState:
         if self.steps == 0:
@@ -101,7 +126,7 @@ class _Run:
                 self.history.append((s, y, 1 / float(s @ y)))
         direction = self._direction(forces.ravel()).reshape(-1, 3)
         longest = float(np.linalg.norm(direction, axis=1).max())
-        self.atoms.positions = positions + direction * min(1.0, LARGEST_STEP / longest)
+        self.atoms.set_positions(positions + direction * min(1.0, LARGEST_STEP / longest))  # keeps the constraints
         self.last = positions, forces
         self.steps += 1
 

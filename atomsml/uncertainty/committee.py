@@ -47,6 +47,7 @@ class Committee(nn.Module):
                 raise ValueError(f"the members of a committee must be single potentials, got a {type(member).__name__}")
         self.members: Sequence[Potential] = nn.ModuleList(members)  # type: ignore[assignment]
         self.cutoff = max(member.cutoff for member in members)
+        self.direct_forces = any(member.direct_forces for member in members)
         self.elements = tuple(sorted(set.intersection(*(set(member.elements) for member in members))))
         if not self.elements:
             raise ValueError("the members of a committee have no element in common")

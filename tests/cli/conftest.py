@@ -50,6 +50,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+@pytest.fixture(scope="session")
+def direct_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Path of an eSCN with random weights whose forces are no gradient, for H and O."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        escn = POTENTIALS["escn"]
+        sizes = {"channels": 4, "hidden_channels": 4, "num_layers": 1, "lmax": 1, "mmax": 1, "scale": 0.1}
+        potential = escn(escn.Config(elements=(1, 8), cutoff=3.5, direct_forces=True, **sizes)).cast(torch.float64)
+    path = tmp_path_factory.mktemp("direct") / "direct.safetensors"
+    save(potential, path, {"kind": "molecules", "licence": "MIT"})
+    return str(path)
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run `atomsml` with the given words in an empty folder."""

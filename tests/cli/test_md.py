@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,3 +69,19 @@ def test_an_exploding_run_fails_and_keeps_what_it_had(run: Run, model: str) -> N
     assert summary["failed"][0]["finished"] is False
     assert len(ase.io.read("md.extxyz", ":")) == summary["failed"][0]["steps"] + 1
     assert not list(Path().glob(".*"))
+
+
+@pytest.mark.parametrize("command", ["md", "relax"])
+def test_forces_that_are_no_gradient_are_warned_of(run: Run, model: str, direct_model: str, command: str) -> None:
+    """By md and relax, once for all structures; a committee with one such member has such forces as well."""
+    shutil.copytree(Path(model).parent, "both/member-0")
+    shutil.copytree(Path(direct_model).parent, "both/member-1")
+    Path("both/member-0/small.safetensors").rename("both/member-0/model.safetensors")
+    Path("both/member-1/direct.safetensors").rename("both/member-1/model.safetensors")
+    consequence = {"md": "nve does not conserve the total energy", "relax": "the energy need not be at a minimum"}
+    for name, warned in ((model, 0), (direct_model, 1), ("both", 1)):
+        result = run(command, "O", "[H][H]", "-m", name, "--steps", 1)
+        lines = [line for line in result.err.splitlines() if "minus the gradient" in line]
+        assert len(lines) == warned
+        assert all(line.startswith(f"warning: the forces of {name} are not") for line in lines)
+        assert all(consequence[command] in line for line in lines)

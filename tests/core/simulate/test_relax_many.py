@@ -1,10 +1,15 @@
 """Relaxing many at once: Lennard-Jones clusters, whose lowest energies are known."""
 
+from typing import Any, ClassVar
+
 import ase
 import numpy as np
 import pytest
 import torch
+from ase.calculators.calculator import Calculator, all_changes
 from ase.cluster import Icosahedron
+from ase.constraints import FixAtoms, FixBondLength, FixCartesian, FixedLine, FixedPlane
+from ase.optimize import BFGS
 
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Prediction
@@ -98,3 +103,69 @@ def test_what_it_does_not_do(settings: RelaxSettings) -> None:
 
 def test_nothing() -> None:
     assert list(relax_many([], lennard_jones)) == []
+
+
+class LennardJones(Calculator):
+    """The same energy for ASE's optimizers."""
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces"]
+
+    def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        prediction = lennard_jones(AtomicGraph.from_ase(self.atoms))
+        assert prediction.forces is not None
+        energy = float(prediction.energy)
+        self.results = {"energy": energy, "free_energy": energy, "forces": prediction.forces.numpy()}
+
+
+@pytest.mark.parametrize(
+    "constraints",
+    [
+        [FixAtoms([0, 5, 7])],
+        [FixCartesian([1, 2, 3, 8, 9], mask=(True, False, True))],
+        [FixedPlane([3, 8, 11], (1, 1, 0)), FixedLine([4, 6, 10], (0, 1, 2))],
+        [FixAtoms([0, 5]), FixCartesian([7, 8], mask=(False, False, True))],
+    ],
+    ids=lambda constraints: "+".join(type(each).__name__ for each in constraints),
+)
+def test_constraints_are_kept_as_by_ase(constraints: list[Any]) -> None:
+    """An icosahedron off its minimum, held in more than the six ways in which a cluster moves freely.
+
+    Forces below 1e-6 eV/A over the softest curvature, 0.2 eV/A^2, leave positions uncertain by 5e-6 A.
+    """
+    atoms = _images()[4]
+    atoms.set_constraint(constraints)
+    theirs = atoms.copy()
+    theirs.calc = LennardJones()
+    BFGS(theirs, logfile=None).run(fmax=1e-6, steps=500)
+    free = _images()[2]
+    found = {done.index: done for done in relax_many([free, atoms], lennard_jones, RelaxSettings(fmax=1e-6))}
+    done = found[1]
+    assert done.state.converged
+    assert done.state.energy > LOWEST[13] + 1e-4  # the constraints matter
+    assert done.state.energy == pytest.approx(theirs.get_potential_energy(), abs=1e-9)
+    np.testing.assert_allclose(done.atoms.positions, theirs.positions, rtol=0, atol=1e-5)
+    moved = done.atoms.positions - atoms.positions
+    for constraint in constraints:
+        along = moved.copy()
+        constraint.adjust_forces(atoms, along)  # what it leaves of a move
+        np.testing.assert_allclose(along, moved, rtol=0, atol=1e-13)
+    assert found[0].state.energy == pytest.approx(LOWEST[4], abs=1e-6)  # the one beside it is free
+
+
+def test_fixed_atoms_do_not_move_at_all() -> None:
+    atoms = _images()[4]
+    atoms.set_constraint(FixAtoms([0, 5]))
+    (done,) = relax_many([atoms], lennard_jones)
+    np.testing.assert_array_equal(done.atoms.positions[[0, 5]], atoms.positions[[0, 5]])
+    assert np.abs(done.atoms.positions - atoms.positions).max() > 0.01
+    atoms.set_constraint(FixAtoms(range(13)))
+    (done,) = relax_many([atoms], lennard_jones)
+    assert (done.state.step, done.state.reason) == (0, "converged")  # nothing is free to move
+
+
+def test_other_constraints_are_refused_by_name_before_anything_is_computed() -> None:
+    first, second = _images()[:2]
+    second.set_constraint([FixAtoms([0]), FixBondLength(1, 2)])
+    with pytest.raises(ValueError, match=r"structure 1 has a FixBondLengths, .* keep only FixAtoms, .*relax it alone"):
+        list(relax_many([first, second], lambda graph: pytest.fail("computed")))
