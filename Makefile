@@ -5,6 +5,7 @@
 #   make lint     ruff and mypy
 #   make peers    .venv-peers with mace-torch, for benchmarks and the tests that compare with it live
 #   make sevenn   .venv-sevenn with sevenn, for the tests that compare SevenNet files with it live
+#   make cluster  torch-cluster built from its sources, some ten minutes and a C++ compiler; and the tests that use it
 #   make clean    remove the environments and everything generated
 #
 # Another interpreter: `make clean`, then `make test PYTHON=python3.13`.
@@ -15,7 +16,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --no-compile -c constraints.txt
 
 .NOTPARALLEL:
-.PHONY: demo test lint peers sevenn clean
+.PHONY: demo test lint peers sevenn cluster clean
 
 demo: .venv/.package
 	@mkdir -p demo-output
@@ -40,6 +41,9 @@ peers: .venv-peers/.installed
 
 sevenn: .venv-sevenn/.installed
 
+cluster: .venv/.cluster
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/core/neighbors/test_lists.py
+
 clean:
 	rm -rf .venv .venv-peers .venv-sevenn demo-output build dist atomsml.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -58,6 +62,12 @@ clean:
 
 .venv/.test .venv/.lint: .venv/.%: .venv/.torch pyproject.toml
 	$(INSTALL) -e ".[$*]"
+	touch $@
+
+# its sdist finds the torch that is installed only where the build is not isolated from the environment
+.venv/.cluster: .venv/.test
+	$(INSTALL) setuptools ninja
+	$(INSTALL) --no-build-isolation -e ".[cluster]"
 	touch $@
 
 # apart from each other and from ours: mace-torch pins an e3nn that is too old for the others

@@ -64,7 +64,7 @@ def neighbor_list(
     Raises:
         ValueError: wrong shapes, positions or cells that are not finite, a cutoff that is not positive, `batch` not
             ascending, a periodic axis in a singular cell, an unknown backend, or one that cannot serve these systems.
-        ImportError: torch-cluster is asked for but not installed.
+        ImportError: vesin or torch-cluster is asked for but not installed.
     """
     _check_shapes(positions, cell, pbc, cutoff, batch)
     if backend == "auto":
@@ -127,8 +127,10 @@ def _mirror_and_sort(pairs: Pairs, num_atoms: int) -> Pairs:
 
 
 def _search_vesin(atoms: WrappedAtoms) -> Pairs:
-    from vesin import NeighborList
-
+    try:
+        from vesin import NeighborList
+    except ImportError as error:
+        raise ImportError('vesin is not installed; run "pip install atomsml[vesin]"') from error
     search = NeighborList(cutoff=atoms.cutoff, full_list=False)
     positions, cell, pbc = atoms.positions.numpy(), atoms.cell.numpy(), atoms.pbc.numpy()
     sizes = np.bincount(atoms.batch.numpy(), minlength=len(cell))

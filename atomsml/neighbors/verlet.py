@@ -42,11 +42,7 @@ class VerletList:
     Args:
         cutoff: A.
         skin: A; with 0 the list is made anew every time. A thick skin lasts for more steps, a thin one lists fewer
-            edges in vain. The default is from dynamics of ethanol at 300 K (0.5 fs), silicon at 300 K (1 fs) and
-            copper at 300 and 1000 K (2 fs) with cutoffs of 5 and 6 A: it lasts for 51 steps of ethanol, 21 of hot
-            copper, and all 1500 of the others. Lists and edges in vain (1.5 ns each in inference) then take at most
-            0.22 us per atom and step, where a new list at each step takes 2 to 6 us. 0.5 A costs more in all cases;
-            more than 1 A pays only where atoms move fast.
+            edges in vain; `benchmarks/speed/verlet_skin.py` weighs the two in several kinds of dynamics.
     """
 
     def __init__(self, cutoff: float, skin: float = 0.8) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import sys
 from typing import Any
 
 import ase
@@ -25,9 +26,7 @@ OPEN_BACKENDS = [
     *BACKENDS,
     pytest.param(
         "torch-cluster",
-        marks=pytest.mark.skipif(
-            not has_torch_cluster, reason="torch-cluster is not installed; pip install atomsml[cluster]"
-        ),
+        marks=pytest.mark.skipif(not has_torch_cluster, reason="torch-cluster is not installed; make cluster"),
     ),
 ]
 
@@ -383,7 +382,8 @@ def test_inputs_that_are_not_contiguous(backend: str) -> None:
         assert torch.equal(a, b)
 
 
-@pytest.mark.skipif(has_torch_cluster, reason="torch-cluster is installed")
-def test_names_the_extra_of_torch_cluster() -> None:
-    with pytest.raises(ImportError, match=r"pip install atomsml\[cluster\]"):
-        neighbor_list(*arguments([OPEN["molecule"]]), "torch-cluster")
+@pytest.mark.parametrize(("backend", "extra"), [("vesin", "vesin"), ("torch-cluster", "cluster")])
+def test_names_the_extra_of_a_missing_backend(backend: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, backend.replace("-", "_"), None)  # as if it were not installed
+    with pytest.raises(ImportError, match=rf"pip install atomsml\[{extra}\]"):
+        neighbor_list(*arguments([OPEN["molecule"]]), backend)

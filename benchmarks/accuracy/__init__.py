@@ -1,0 +1,1 @@
+"""Errors of models, and what architectures can and cannot learn."""

@@ -1,0 +1,120 @@
+"""Tables and picture of architectures.py."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.shared.reporting import processor, table, three_digits
+
+PICTURE = "architectures.png"
+Rows = dict[str, dict[str, Any]]  # "architecture-size" -> what architectures.read_results returns
+ERRORS = {"energy": "E, meV/atom", "forces": "F, meV/A", "stress": "S, meV/A^3"}
+
+
+def report(results: dict[str, Rows]) -> str:
+    """A table for each set, below what holds for all."""
+    return "\n".join([circumstances(results), *(section(title, rows) for title, rows in results.items())])
+
+
+def circumstances(results: dict[str, Rows]) -> str:
+    done = [row for rows in results.values() for row in rows.values() if "errors" in row]
+    if not done:
+        return f"Machine: {processor()}.\n"
+    minutes = [row["minutes"] for row in done]
+    span = " to ".join(dict.fromkeys(f"{x:.2g}" for x in (min(minutes), max(minutes))))
+    versions = ", ".join(f"{name} {version}" for name, version in done[0]["versions"].items())
+    return (
+        f"Budget: {span} minutes of training for each row, on one thread of one core. Machine: {processor()}; "
+        f"{versions}. Errors are mean absolute / root mean square errors on the test set.\n\n"
+        f"![force error against time per atom and against the number of weights](images/{PICTURE})\n"
+    )
+
+
+def section(title: str, rows: Rows) -> str:
+    atoms = next((row["atoms"] for row in rows.values() if "atoms" in row), {"small": 0, "large": 0})
+    labelled = [name for name in ERRORS if any(f"{name}_mae" in row.get("errors", {}) for row in rows.values())]
+    header = [
+        *("architecture", "weights", "minutes", "steps", "us/atom", f"us/atom, {atoms['large']} atoms", "MB"),
+        *(ERRORS[name] for name in labelled),
+    ]
+    cells = [[label(name), *row_cells(row, labelled)] for name, row in rows.items()]
+    costs = (
+        f"Time is that of {atoms['small']} atoms, and of {atoms['large']} atoms together, which take MB of memory.\n"
+    )
+    return f"### {title}\n\n{table(header, cells)}\n{costs}"
+
+
+def row_cells(row: dict[str, Any], labelled: Sequence[str]) -> list[str]:
+    """All cells but the name; what is not known stays empty, and the reason stands where it is missing first."""
+    reason = " ".join(row.get("failure", "").split()).replace("|", "/")
+    if "errors" not in row:
+        return [f"failed: {reason}", *[""] * (5 + len(labelled))]
+    costs = (
+        [f"failed: {reason}", "", ""] if reason else [three_digits(row[key]) for key in ("small", "large", "memory")]
+    )
+    errors = row["errors"]
+    means = [" / ".join(three_digits(errors[f"{name}_{kind}"]) for kind in ("mae", "rmse")) for name in labelled]
+    return [f"{row['parameters']:,}", f"{row['minutes']:.2g}", f"{row['steps']:,}", *costs, *means]
+
+
+def label(name: str) -> str:
+    """The architecture alone, unless its size is not the usual one."""
+    model, _, size = name.rpartition("-")
+    return model if size == "small" else f"{model}, {size}"
+
+
+def draw(results: dict[str, Rows], path: Path) -> None:
+    """A column for each set: force error against time per atom (above), and against the number of weights (below).
+
+    A point is called by its architecture, or by its size where that is not the usual one.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    panels = {title: [x for x in rows.items() if "large" in x[1]] for title, rows in results.items()}
+    panels = {title: rows for title, rows in panels.items() if rows}
+    if not panels:
+        return
+    figure, axes = plt.subplots(
+        2, len(panels), figsize=(1 + 3.8 * len(panels), 7.5), sharey="col", squeeze=False, layout="constrained"
+    )
+    models = list(dict.fromkeys(name.rpartition("-")[0] for rows in results.values() for name in rows))
+    for column, (title, rows) in enumerate(panels.items()):
+        axes[0, column].set_title(title)
+        for axis, key, quantity in (
+            (axes[0, column], "large", f"us/atom, {rows[0][1]['atoms']['large']} atoms"),
+            (axes[1, column], "parameters", "weights"),
+        ):
+            scatter(axis, rows, key, models)
+            axis.set(xlabel=quantity, ylabel="force MAE, test set, meV/A")
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def scatter(axis: Any, rows: Sequence[tuple[str, dict[str, Any]]], key: str, models: Sequence[str]) -> None:
+    """Points with names, sizes of one architecture joined by a line; the area of a point follows its weights."""
+    from matplotlib.ticker import EngFormatter, LogLocator
+
+    for place, model in enumerate(models):
+        mine = [(name, row) for name, row in rows if name.rpartition("-")[0] == model]
+        x, y = [row[key] for _, row in mine], [row["errors"]["forces_mae"] for _, row in mine]
+        axis.plot(x, y, color=f"C{place}", linewidth=1, alpha=0.6)
+        axis.scatter(x, y, s=[row["parameters"] / 2000 + 10 for _, row in mine], color=f"C{place}", alpha=0.6)
+        for (name, row), where in zip(mine, zip(x, y, strict=True), strict=True):
+            above = (0, 5 + math.sqrt(row["parameters"] / 2000) / 2)  # points of the page
+            text = model if name == f"{model}-small" else name.removeprefix(f"{model}-")
+            style = {"textcoords": "offset points", "ha": "center", "fontsize": 8, "color": f"C{place}"}
+            axis.annotate(text, where, xytext=above, **style)
+    axis.set(xscale="log", yscale="log")
+    axis.margins(x=0.2, y=0.15)
+    axis.grid(alpha=0.3)
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    for direction in (axis.xaxis, axis.yaxis):
+        direction.set_minor_formatter("")

@@ -1,0 +1,166 @@
+"""Train the models that come with atomsml from their recipes, and compare them with those that are embedded now.
+
+    python -m benchmarks.recipes.train_defaults organic-xtb     DATA/molecules_ff/organic_xtb.h5       -o FOLDER
+    python -m benchmarks.recipes.train_defaults refractory-pbe  DATA/materials_ff                      -o FOLDER
+    python -m benchmarks.recipes.train_defaults universal-small DATA/materials_ff/universal_sevennet.h5 -o FOLDER
+
+Writes the training, validation and test set to FOLDER, runs `atomsml train benchmarks/recipes/NAME.yaml` there (again
+after a stop: it goes on where it was), and prints the errors of the new and of the embedded model, if there is one, on
+the test set, of which neither has seen a molecule (by SMILES), a frame or a crystal (by group). FOLDER/NAME.safetensors
+is the new model with its description; `--install` puts it in the place of the embedded one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from atomsml.cli.main import main as atomsml
+from atomsml.dataset import Dataset, read_dataset, write_dataset
+from atomsml.modelfile import MODELS_FOLDER, embedded_models, load, read_metadata, save
+from atomsml.potential import Predict, evaluate
+from atomsml.training.config import BatchConfig
+from atomsml.training.evaluation.metrics import format_table, measure
+from atomsml.training.loader import Loader
+
+RECIPES = Path(__file__).parent.resolve()
+DESCRIPTIONS = {
+    "organic-xtb": {
+        "kind": "molecules",
+        "licence": "MIT, as atomsml; the labels were computed for this project with GFN2-xTB (tblite)",
+        "data": "GFN2-xTB energies and forces of ZINC molecules, their BRICS fragments, dimers and water clusters",
+    },
+    "refractory-pbe": {
+        "kind": "crystals",
+        "licence": "MIT, as atomsml; the labels (VASP, PBE) are those of two BSD-3-Clause data sets",
+        "data": "Nb, Mo, Ta, W and their six binaries of Li et al., npj Comput. Mater. 6, 70 (2020); "
+        "Mo of Zuo et al., J. Phys. Chem. A 124, 731 (2020)",
+    },
+    "universal-small": {
+        "kind": "crystals",
+        "licence": "MIT, as atomsml; the labels are a mean of SevenNet-l3i5 and SevenNet-0 (MIT), no DFT, computed for "
+        "this project; structures of the Materials Project, WBM and others (CC BY 4.0)",
+        "data": "crystals of 89 elements and strained, rattled, hot, sliced and otherwise changed variants of them",
+    },
+}
+
+
+def split_organic(path: Path) -> dict[str, Dataset]:
+    """By SMILES: every geometry of a molecule is in the same split. The few molecules with P are left out."""
+    dataset = read_dataset(path)
+    with_phosphorus = np.concatenate([counts[:, 15] > 0 for _, counts in dataset.compositions()])
+    return split_groups(dataset.subset(np.flatnonzero(~with_phosphorus)), valid=0.01, test=0.05)
+
+
+def split_universal(path: Path) -> dict[str, Dataset]:
+    """By crystal: all variants of one are in the same split."""
+    return split_groups(read_dataset(path), valid=0.01, test=0.02)
+
+
+def split_groups(dataset: Dataset, valid: float, test: float) -> dict[str, Dataset]:
+    """Groups by their hash: the last fraction `test` of all hashes, before it `valid`."""
+    position = np.array([_position(group) for group in dataset.groups])
+    bounds = {"train": (0.0, 1 - valid - test), "valid": (1 - valid - test, 1 - test), "test": (1 - test, 1.0)}
+    return {
+        name: dataset.subset(np.flatnonzero((position >= low) & (position < high)))
+        for name, (low, high) in bounds.items()
+    }
+
+
+def split_refractory(folder: Path) -> dict[str, Dataset]:
+    """The published test sets are the test set; a frame of a test set that also stands elsewhere is left out there."""
+
+    def frames(names: list[str]) -> Dataset:
+        return Dataset.concatenate([read_dataset(folder / f"{name}.extxyz.xz") for name in names])
+
+    elements, alloys = ("Nb", "Mo", "Ta", "W"), ("MoTa", "MoW", "NbMo", "NbTa", "NbW", "TaW")
+    test = frames([f"nbmotaw/{e}_test" for e in elements] + ["mlearn/Mo_test"])
+    rest = frames([f"nbmotaw/{e}_train" for e in (*elements, *alloys)] + ["mlearn/Mo_train"])
+    seen = {_labels(test, i) for i in range(len(test))}
+    contents = [_labels(rest, i) for i in range(len(rest))]
+    fresh = np.array([content not in seen for content in contents])
+    valid = np.array([_position(content) >= 0.97 for content in contents])
+    return {
+        "train": rest.subset(np.flatnonzero(fresh & ~valid)),
+        "valid": rest.subset(np.flatnonzero(fresh & valid)),
+        "test": test,
+    }
+
+
+SPLITS: dict[str, Callable[[Path], dict[str, Dataset]]] = {
+    "organic-xtb": split_organic,
+    "refractory-pbe": split_refractory,
+    "universal-small": split_universal,
+}
+
+
+def _position(group: str) -> float:
+    return int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") / 2**64
+
+
+def _labels(dataset: Dataset, index: int) -> str:
+    """Hash of a frame by its energy and forces, which do not change when a frame is shifted or wrapped."""
+    graph = dataset[index]
+    labels = torch.cat([graph.system_data["energy"], graph.atom_data["forces"].flatten()]).float()
+    return hashlib.sha256(labels.round(decimals=4).numpy().tobytes()).hexdigest()
+
+
+def compare(new: Path, name: str, test: Dataset, stress: bool) -> dict[str, Any]:
+    """Print the errors of the new and the embedded model on the test set; returns the new ones."""
+    tables = {}
+    embedded = [("embedded", name)] if name in embedded_models() else []
+    for label, model in (*embedded, ("new", str(new))):
+        potential = load(model)
+
+        def predict(graph: Any, potential: Any = potential) -> Any:
+            return evaluate(potential, graph, stress=stress)
+
+        asked: Predict = predict
+        loader = Loader(test, potential.cutoff, BatchConfig(structures=None, atoms=2000), seed=0)
+        batches = ((graph, [""] * len(indices)) for graph, indices in loader.in_order())
+        tables[label] = measure(asked, batches, [""], test.elements).table()["all"]
+    header, rows = format_table(tables, "model")
+    print("  ".join(header), *("  ".join(row) for row in rows), sep="\n")
+    return tables["new"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=SPLITS)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--install", action="store_true")
+    arguments = parser.parse_args()
+    name, data, folder = arguments.name, arguments.data.resolve(), arguments.output.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(folder)
+    for part, dataset in SPLITS[name](data).items():
+        if not Path(f"{part}.h5").exists():
+            write_dataset(f"{part}.h5", (columns for _, columns in dataset.blocks()))
+    recipe = ["train", str(RECIPES / f"{name}.yaml"), "-o", "run"]
+    try:
+        atomsml([*recipe, "--resume"] if Path("run/checkpoint.safetensors").exists() else recipe)
+    except SystemExit as stop:
+        if stop.code:
+            raise
+    about = read_metadata("run/model.safetensors")
+    described = {**about, "name": name, **DESCRIPTIONS[name]}
+    test = read_dataset("test.h5")
+    new = folder / f"{name}.safetensors"
+    save(load("run/model.safetensors"), new, described)
+    measured = compare(new, name, test, stress=DESCRIPTIONS[name]["kind"] == "crystals")
+    save(load("run/model.safetensors"), new, {**described, "metrics": {"test": measured}})
+    if arguments.install:
+        shutil.copyfile(new, MODELS_FOLDER / new.name)
+
+
+if __name__ == "__main__":
+    main()

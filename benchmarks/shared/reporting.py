@@ -1,0 +1,68 @@
+"""What benchmarks share: reading published sets, and tables with their places in the documentation."""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+import math
+import platform
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import ase.io
+from ase import Atoms
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def read_frames(path: Path) -> list[Atoms]:
+    """Structures of an .extxyz.xz file, which ASE alone reads slowly."""
+    text = lzma.decompress(path.read_bytes()).decode()
+    return list(ase.io.iread(io.StringIO(text), format="extxyz"))
+
+
+def energies_of_atoms(path: Path) -> dict[str, float]:
+    """Symbol and energy, eV, of each isolated atom in a file."""
+    return {atom.get_chemical_formula(): float(atom.info["REF_energy"]) for atom in read_frames(path)}
+
+
+def given_references(isolated_atoms: Path | None) -> list[str]:
+    """What tells `atomsml train` to count energies from these atoms; nothing where there is no file of them."""
+    if isolated_atoms is None:
+        return []
+    return ["--references=given", f"--set=reference_energies={json.dumps(energies_of_atoms(isolated_atoms))}"]
+
+
+def processor() -> str:
+    """The model of the CPU."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), platform.processor())
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown, the first column to the left and the others to the right."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def three_digits(value: float) -> str:
+    """Three significant digits, or all that stand before the point."""
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}" if value > 0 else "0"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, and the smallest and the largest in brackets."""
+    return f"{three_digits(statistics.median(values))} ({three_digits(min(values))}-{three_digits(max(values))})"
+
+
+def replace_section(page: Path, name: str, text: str) -> None:
+    """Put a text between the two comments `<!-- name: begin -->` and `<!-- name: end -->` of a page."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"{page} lacks the lines {begin} and {end}")
+    page.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}", encoding="utf-8")
