@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +18,10 @@ from atomsml.cli.options import (
     Precision,
     PrecisionOption,
     SeedOption,
+    one_of,
 )
+from atomsml.simulate.integrators import INTEGRATORS
+from atomsml.simulate.thermostats import THERMOSTATS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,20 +30,16 @@ if TYPE_CHECKING:
     from atomsml.simulate.md import MDSettings, MDState
 
 
-class Ensemble(StrEnum):
-    nve = "nve"
-    nvt = "nvt"
-
-
 def md(
     context: typer.Context,
     inputs: Inputs,
     model: ModelOption = None,
-    ensemble: Annotated[Ensemble, typer.Option(help="nve: velocity Verlet; nvt: Langevin, BAOAB.")] = Ensemble.nvt,
+    ensemble: Annotated[str, one_of(INTEGRATORS)] = "nvt",
     temperature: Annotated[float, typer.Option(help="Of the start velocities and the thermostat, K.")] = 300.0,
     timestep: Annotated[float, typer.Option(help="fs.")] = 1.0,
     steps: Annotated[int, typer.Option(help="How many time steps.")] = 1000,
-    thermostat_time: Annotated[float, typer.Option(help="Inverse friction of nvt, fs.")] = 100.0,
+    thermostat: Annotated[str, one_of(THERMOSTATS)] = "langevin",
+    thermostat_time: Annotated[float, typer.Option(help="In which momenta are forgotten, fs.")] = 100.0,
     seed: SeedOption = 0,
     interval: Annotated[int, typer.Option(min=1, help="Write a frame and a log line every so many steps.")] = 10,
     output: Annotated[
@@ -63,7 +61,7 @@ def md(
     from atomsml.cli.output import check_trajectory, print_json, write_summary
     from atomsml.simulate.md import MDSettings
 
-    settings = MDSettings(ensemble.value, temperature, timestep, steps, thermostat_time)
+    settings = MDSettings(ensemble, temperature, timestep, steps, thermostat_time, thermostat)
     check_trajectory(output)
     job = prepare(inputs, model, device.value, precision.value, exact)
     warn_of_direct_forces(job, "nve does not conserve the total energy, and nvt samples no Boltzmann distribution")
@@ -143,11 +141,11 @@ def _log(path: Path, state: MDState) -> None:
 
 
 def _statistics(states: list[MDState], atoms: int, settings: MDSettings) -> dict[str, float | None]:
-    """Mean temperature, and of NVE the drift of the total energy by a straight line through it."""
+    """Mean temperature, and where the total energy is conserved its drift, by a straight line through it."""
     import numpy as np
 
     drift = None
-    if settings.ensemble == "nve" and len(states) > 1:
+    if not INTEGRATORS[settings.ensemble].holds_temperature and len(states) > 1:
         slope, _ = np.polyfit([s.time for s in states], [s.total_energy for s in states], 1)
         drift = float(slope * (states[-1].time - states[0].time) / atoms * 1000)
     return {
@@ -173,7 +171,7 @@ def _plot(path: Path, states: list[MDState], settings: MDSettings, formula: str)
     top.set_title(f"{formula}, {settings.ensemble.upper()}, {settings.timestep:g} fs")
     top.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     bottom.plot(time, [s.temperature for s in states], color="tab:red")
-    if settings.ensemble == "nvt":
+    if INTEGRATORS[settings.ensemble].holds_temperature:
         bottom.axhline(settings.temperature, color="grey", linestyle="--", linewidth=1, label="thermostat")
         bottom.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     bottom.set_xlabel("time (ps)")

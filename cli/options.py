@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
 import typer
 
@@ -22,6 +23,25 @@ class Precision(StrEnum):
     mixed = "mixed"
     float32 = "float32"
     float64 = "float64"
+
+
+class Described(Protocol):
+    """What an option can name: it says in a few words what it is."""
+
+    @property
+    def about(self) -> str: ...
+
+
+def one_of(nouns: Mapping[str, Described], more: str = "") -> Any:
+    """An option whose value is a key of a dict, in any case; `--help` lists what there is."""
+
+    def parse(text: str) -> str:
+        if text.lower() not in nouns:
+            raise typer.BadParameter(f"unknown {text!r}; there are {', '.join(nouns)}")
+        return text.lower()
+
+    listed = "; ".join(f"{name}: {noun.about}" for name, noun in nouns.items())
+    return typer.Option(parser=parse, metavar=f"<{'|'.join(nouns)}>", help=f"{listed}.{more}")
 
 
 Inputs = Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +17,9 @@ from atomsml.cli.options import (
     ModelOption,
     Precision,
     PrecisionOption,
+    one_of,
 )
+from atomsml.simulate.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
     import ase
@@ -28,12 +29,6 @@ if TYPE_CHECKING:
     from atomsml.simulate.relax import RelaxSettings, RelaxState
 
 
-class Optimizer(StrEnum):
-    lbfgs = "lbfgs"
-    bfgs = "bfgs"
-    fire = "fire"
-
-
 def relax(
     context: typer.Context,
     inputs: Inputs,
@@ -41,7 +36,7 @@ def relax(
     cell: Annotated[bool, typer.Option(help="Relax the cell as well (crystals).")] = False,
     fmax: Annotated[float, typer.Option(help="Converged when no force is larger, eV/A.")] = 0.05,
     steps: Annotated[int, typer.Option(help="Give up after this many steps.")] = 300,
-    optimizer: Annotated[Optimizer, typer.Option(help="ASE's; if an energy rose, try bfgs.")] = Optimizer.lbfgs,
+    optimizer: Annotated[str, one_of(OPTIMIZERS, " If an energy rose, try bfgs.")] = "lbfgs",
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Relaxed structures; the suffix chooses the format.")
     ] = Path("relaxed.extxyz"),
@@ -60,7 +55,7 @@ def relax(
     from atomsml.cli.output import check_output, check_trajectory, print_json, write_structures, write_summary
     from atomsml.simulate.relax import RelaxSettings
 
-    settings = RelaxSettings(fmax, steps, cell, optimizer.value)
+    settings = RelaxSettings(fmax, steps, cell, optimizer)
     check_output(output, images=1)
     if trajectory is not None:
         check_trajectory(trajectory)

@@ -1,9 +1,4 @@
-"""Molecular dynamics of one system at constant energy or constant temperature.
-
-NVE is ASE's velocity Verlet. NVT is ASE's Langevin dynamics in the BAOAB splitting (Leimkuhler and Matthews, J. Chem.
-Phys. 138, 174102 (2013), section II): every degree of freedom has its own thermostat, so that stiff and small systems,
-a single molecule above all, reach equipartition, which a global velocity rescaling does not ensure; and for harmonic
-modes the finite time step leaves averages over positions exact.
+"""Molecular dynamics of one system, by an integrator of integrators.py and, where it asks for one, of thermostats.py.
 
 Where nothing holds the atoms in space, the centre of mass is held at rest: momenta and noise are projected, which
 leaves the canonical distribution of the other 3N - 3 degrees of freedom, and temperatures count just those.
@@ -19,9 +14,9 @@ import ase
 import numpy as np
 from ase import units
 from ase.constraints import FixCom
-from ase.md.langevinbaoab import LangevinBAOAB
-from ase.md.md import MolecularDynamics
-from ase.md.verlet import VelocityVerlet
+
+from atomsml.simulate.integrators import INTEGRATORS
+from atomsml.simulate.thermostats import THERMOSTATS
 
 # A: no integrator follows an atom that crosses a bond length in one step; at 1 fs this is hydrogen at 400,000 K
 LARGEST_DISPLACEMENT = 1.0
@@ -32,18 +27,21 @@ class MDSettings:
     """How to run.
 
     Raises:
-        ValueError: an unknown ensemble, or a number that is not positive.
+        ValueError: an unknown ensemble or thermostat, or a number that is not positive.
     """
 
-    ensemble: str = "nvt"  # or "nve"
+    ensemble: str = "nvt"  # a key of INTEGRATORS
     temperature: float = 300.0  # K; of the start velocities, and in NVT of the thermostat
     timestep: float = 1.0  # fs
     steps: int = 1000
-    thermostat_time: float = 100.0  # fs, inverse friction of NVT
+    thermostat_time: float = 100.0  # fs, after which the thermostat has forgotten a momentum: the inverse friction
+    thermostat: str = "langevin"  # a key of THERMOSTATS, for ensembles with a temperature
 
     def __post_init__(self) -> None:
-        if self.ensemble not in ("nve", "nvt"):
-            raise ValueError(f"unknown ensemble {self.ensemble!r}; choose nve or nvt")
+        known = {"ensemble": list(INTEGRATORS), "thermostat": list(THERMOSTATS)}
+        for kind, names in known.items():
+            if getattr(self, kind) not in names:
+                raise ValueError(f"unknown {kind} {getattr(self, kind)!r}; there are {', '.join(names)}")
         for name, unit in (("temperature", "K"), ("timestep", "fs"), ("thermostat_time", "fs")):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
@@ -88,7 +86,7 @@ def iterate_md(atoms: ase.Atoms, settings: MDSettings, rng: np.random.Generator)
     atoms.set_constraint(held)
     try:
         draw_velocities(atoms, settings.temperature, rng)
-        dynamics = _integrator(atoms, settings, rng)
+        dynamics = INTEGRATORS[settings.ensemble].dynamics(atoms, settings, rng)
         before = atoms.get_positions()
         for _ in dynamics.irun(steps=settings.steps):
             # just computed by the integrator; asked for through `atoms`, they would cost two more comparisons of all
@@ -108,20 +106,6 @@ def draw_velocities(atoms: ase.Atoms, temperature: float, rng: np.random.Generat
     """Draw momenta from exp(-sum p^2 / (2 m kB T)), projected by the constraints of `atoms`; temperature in K."""
     width = np.sqrt(atoms.get_masses() * units.kB * temperature)
     atoms.set_momenta(rng.standard_normal((len(atoms), 3)) * width[:, None], apply_constraint=True)
-
-
-def _integrator(atoms: ase.Atoms, settings: MDSettings, rng: np.random.Generator) -> MolecularDynamics:
-    timestep = settings.timestep * units.fs
-    if settings.ensemble == "nve":
-        return VelocityVerlet(atoms, timestep)
-    return LangevinBAOAB(
-        atoms,
-        timestep,
-        temperature_K=settings.temperature,
-        T_tau=settings.thermostat_time * units.fs,
-        rng=rng,
-        hydrostatic=True,  # says nothing at a fixed cell, but spares a matrix exponential per step
-    )
 
 
 def _measure(atoms: ase.Atoms, energy: float, step: int, timestep: float) -> MDState:

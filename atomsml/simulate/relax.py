@@ -1,8 +1,8 @@
 """Relax atoms, and optionally their cell, to the nearest minimum of the energy.
 
-The optimizers are ASE's. A relaxed cell goes through ASE's FrechetCellFilter, whose variables are the positions and the
-logarithm of the deformation gradient, so that the cell may change shape and volume; `fmax` then bounds the largest
-force and every row of volume * stress / atoms.
+The optimizers are those of optimizers.py. A relaxed cell goes through ASE's FrechetCellFilter, whose variables are
+positions and the logarithm of the deformation gradient, so that the cell may change shape and volume; `fmax` then
+bounds the largest force and every row of volume * stress / atoms.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from typing import Literal
 import ase
 import numpy as np
 from ase.filters import FrechetCellFilter
-from ase.optimize import BFGS, FIRE, LBFGS
 
-OPTIMIZERS = {"lbfgs": LBFGS, "bfgs": BFGS, "fire": FIRE}
+from atomsml.simulate.optimizers import OPTIMIZERS
 
 # eV: without a line search, LBFGS may climb to a saddle point, where forces vanish as well; the noise of a network in
 # float32 is well below this
@@ -43,7 +42,7 @@ class RelaxSettings:
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
         if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"unknown optimizer {self.optimizer!r}; choose one of {', '.join(OPTIMIZERS)}")
+            raise ValueError(f"unknown optimizer {self.optimizer!r}; there are {', '.join(OPTIMIZERS)}")
 
     def check(self, atoms: ase.Atoms) -> None:
         """Refuse atoms that cannot be relaxed in this way.
@@ -91,7 +90,7 @@ def iterate_relax(atoms: ase.Atoms, settings: RelaxSettings) -> Iterator[RelaxSt
     """
     settings.check(atoms)
     target = FrechetCellFilter(atoms) if settings.cell else atoms
-    dynamics = OPTIMIZERS[settings.optimizer](target, logfile=None)
+    dynamics = OPTIMIZERS[settings.optimizer].start(target)
     start = float(atoms.get_potential_energy())
     for converged in dynamics.irun(fmax=settings.fmax, steps=settings.steps):
         energy = float(atoms.get_potential_energy())

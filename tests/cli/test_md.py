@@ -10,9 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
+import ase.md.bussi
 import numpy as np
 import pytest
 from ase import units
+from ase.md.md import MolecularDynamics
+
+from atomsml.simulate.integrators import INTEGRATORS
+from atomsml.simulate.md import MDSettings
+from atomsml.simulate.optimizers import OPTIMIZERS
+from atomsml.simulate.thermostats import THERMOSTATS, Thermostat
 
 Run = Callable[..., Any]
 
@@ -69,6 +76,46 @@ def test_an_exploding_run_fails_and_keeps_what_it_had(run: Run, model: str) -> N
     assert summary["failed"][0]["finished"] is False
     assert len(ase.io.read("md.extxyz", ":")) == summary["failed"][0]["steps"] + 1
     assert not list(Path().glob(".*"))
+
+
+class Bussi(Thermostat):
+    """What somebody would write who misses it."""
+
+    about = "rescales all momenta alike"
+
+    def dynamics(self, atoms: ase.Atoms, settings: MDSettings, rng: np.random.Generator) -> MolecularDynamics:
+        time = settings.thermostat_time * units.fs
+        return ase.md.bussi.Bussi(atoms, settings.timestep * units.fs, settings.temperature, time, rng)
+
+
+def test_a_thermostat_is_one_class_and_one_line(run: Run, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("md", "CO", "-m", model, *SHORT, "--thermostat-time", 1, "--thermostat")
+    refused = run(*options, "bussi")
+    assert refused.status == 2
+    assert "unknown 'bussi'; there are langevin" in refused.err
+    monkeypatch.setitem(THERMOSTATS, "bussi", Bussi())
+    record = json.loads(run(*options, "Bussi", "--json").out)[0]
+    assert record["finished"]
+    assert record["drift_meV_per_atom"] is None  # the thermostat exchanges energy
+    assert json.loads(Path("md.summary.json").read_text())["options"]["thermostat"] == "bussi"
+    # momenta after a step of a global thermostat are one number times those of velocity Verlet: directions stay
+    frames = {}
+    for name, extra in (("nve", ("--ensemble", "nve")), ("bussi", ("--thermostat", "bussi"))):
+        run("md", "CO", "-m", model, "--steps", 1, "--interval", 1, "--timestep", 0.001, *extra, "-o", f"{name}.traj")
+        frames[name] = ase.io.read(f"{name}.traj", -1).get_momenta()
+    ratio = frames["bussi"] / frames["nve"]
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("command", "nouns"), [("md", INTEGRATORS | THERMOSTATS), ("relax", OPTIMIZERS)], ids=["md", "relax"]
+)
+def test_help_and_guide_list_what_there_is(run: Run, command: str, nouns: dict[str, Any]) -> None:
+    listed = " ".join(run(command, "--help").out.split())
+    guide = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text()
+    for name, noun in nouns.items():
+        assert f"{name}: {noun.about}" in listed
+        assert f"| `{name}` | {noun.about} |" in guide
 
 
 @pytest.mark.parametrize("command", ["md", "relax"])

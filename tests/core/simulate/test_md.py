@@ -146,6 +146,8 @@ def test_numbers_out_of_range_are_refused(name: str, value: float) -> None:
 def test_other_bad_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown ensemble 'npt'"):
         MDSettings(ensemble="npt")
+    with pytest.raises(ValueError, match="unknown thermostat 'oven'; there are langevin"):
+        MDSettings(thermostat="oven")
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
         MDSettings(steps=0)
     lonely = ase.Atoms("Cu")
