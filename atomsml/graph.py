@@ -21,7 +21,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two graphs are equal if they are the same object: tensors have no truth value
 class AtomicGraph:
-    """Atoms of one or many systems, with their neighbour list once `with_neighbors` was called."""
+    """Atoms of one or many systems; with their neighbour list once `with_neighbors` was called (NeighborGraph)."""
 
     positions: Tensor
     numbers: Tensor
@@ -106,33 +106,41 @@ class AtomicGraph:
         cell = self.cell[self.batch[receiver]]
         return vectors + torch.einsum("ei,eij->ej", cell_offsets.to(cell.dtype), cell)
 
-    def with_neighbors(self, cutoff: float) -> AtomicGraph:
+    def with_neighbors(self, cutoff: float) -> NeighborGraph:
         """The same graph with all pairs closer than `cutoff` (Angstrom) as edges."""
         from atomsml.neighbors import neighbor_list
 
         return self.with_edges(*neighbor_list(self.positions, self.cell, self.pbc, cutoff, self.batch))
 
-    def with_edges(self, edge_index: Tensor, cell_offsets: Tensor) -> AtomicGraph:
+    def with_edges(self, edge_index: Tensor, cell_offsets: Tensor) -> NeighborGraph:
         """The same graph with these edges; sooner than `replace`, as every step of molecular dynamics needs it."""
         geometry = self.positions, self.numbers, self.cell, self.pbc, self.batch
-        return AtomicGraph(*geometry, edge_index, cell_offsets, self.atom_data, self.system_data)
+        return NeighborGraph(*geometry, edge_index, cell_offsets, self.atom_data, self.system_data)
 
-    def closer_than(self, distance: float) -> AtomicGraph:
+    def closer_than(self, distance: float) -> NeighborGraph:
         """The same graph without the edges that are as long as `distance` (Angstrom) or longer."""
         edge_index, cell_offsets = self._edges()
         near = torch.linalg.vector_norm(self.edge_vectors().detach(), dim=1) < distance
-        return self.replace(edge_index=edge_index[:, near], cell_offsets=cell_offsets[near])
+        return self.with_edges(edge_index[:, near], cell_offsets[near])
 
-    def replace(self, **changes: Any) -> AtomicGraph:
+    def connected(self, cutoff: float) -> NeighborGraph:
+        """The same graph with the edges that it has, and with those of `with_neighbors` if it has none."""
+        if isinstance(self, NeighborGraph):
+            return self
+        if self.edge_index is None or self.cell_offsets is None:
+            return self.with_neighbors(cutoff)
+        return self.with_edges(self.edge_index, self.cell_offsets)
+
+    def replace(self, **changes: Any) -> Self:
         return dataclasses.replace(self, **changes)
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> AtomicGraph:
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """Move to a device; `dtype` changes floating-point tensors only."""
 
         def move(x: Tensor) -> Tensor:
             return x.to(device=device, dtype=dtype if x.is_floating_point() else None)
 
-        return AtomicGraph(
+        return type(self)(
             positions=move(self.positions),
             numbers=move(self.numbers),
             cell=move(self.cell),
@@ -145,8 +153,8 @@ class AtomicGraph:
         )
 
     @staticmethod
-    def from_list(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
-        """Join graphs into one disconnected graph, in order.
+    def from_list(graphs: Sequence[Graph]) -> Graph:
+        """Join graphs into one disconnected graph, in order; of graphs with neighbours, one with neighbours.
 
         Raises:
             ValueError: no graphs, graphs of which only some have edges, or that carry different data keys.
@@ -160,48 +168,50 @@ class AtomicGraph:
                 raise ValueError(
                     f"all graphs of a batch must carry the same {name} keys, got {[sorted(k) for k in keys]}"
                 )
-        with_edges = {g.edge_index is not None for g in graphs}
-        if len(with_edges) > 1:
+        edges = [g.edge_index for g in graphs if g.edge_index is not None]
+        offsets = [g.cell_offsets for g in graphs if g.cell_offsets is not None]
+        if len(edges) not in (0, len(graphs)):
             raise ValueError("all graphs of a batch must have neighbour lists, or none; call with_neighbors on each")
         atom_start = _starts([g.num_atoms for g in graphs])
         system_start = _starts([g.num_systems for g in graphs])
-        return AtomicGraph(
+        return type(first)(
             positions=torch.cat([g.positions for g in graphs]),
             numbers=torch.cat([g.numbers for g in graphs]),
             cell=torch.cat([g.cell for g in graphs]),
             pbc=torch.cat([g.pbc for g in graphs]),
             batch=torch.cat([g.batch + start for g, start in zip(graphs, system_start, strict=True)]),
-            edge_index=torch.cat([g._edges()[0] + s for g, s in zip(graphs, atom_start, strict=True)], dim=1)
-            if True in with_edges
-            else None,
-            cell_offsets=torch.cat([g._edges()[1] for g in graphs]) if True in with_edges else None,
+            edge_index=torch.cat([e + s for e, s in zip(edges, atom_start, strict=True)], dim=1) if edges else None,
+            cell_offsets=torch.cat(offsets) if edges else None,
             atom_data={k: torch.cat([g.atom_data[k] for g in graphs]) for k in first.atom_data},
             system_data={k: torch.cat([g.system_data[k] for g in graphs]) for k in first.system_data},
         )
 
-    def to_list(self) -> list[AtomicGraph]:
+    def to_list(self) -> list[Self]:
         """Split into one graph per system: the inverse of `from_list`."""
         atoms = self.atoms_per_system.tolist()
         starts = _starts(atoms)
-        edge_batch = None if self.edge_index is None else self.batch[self.edge_index[1]]
-        out = []
-        for i, (start, count) in enumerate(zip(starts, atoms, strict=True)):
-            mine = slice(start, start + count)
-            edges = None if edge_batch is None else edge_batch == i
-            out.append(
-                AtomicGraph(
-                    positions=self.positions[mine],
-                    numbers=self.numbers[mine],
-                    cell=self.cell[i : i + 1],
-                    pbc=self.pbc[i : i + 1],
-                    batch=torch.zeros_like(self.batch[mine]),
-                    edge_index=None if edges is None else self._edges()[0][:, edges] - start,
-                    cell_offsets=None if edges is None else self._edges()[1][edges],
-                    atom_data={k: v[mine] for k, v in self.atom_data.items()},
-                    system_data={k: v[i : i + 1] for k, v in self.system_data.items()},
-                )
+        edges: list[Tensor] | list[None] = [None] * len(atoms)
+        offsets: list[Tensor] | list[None] = [None] * len(atoms)
+        if self.edge_index is not None and self.cell_offsets is not None:  # sorted by receiver, hence by system
+            counts = torch.bincount(self.batch[self.edge_index[1]], minlength=len(atoms)).tolist()
+            edges = [e - start for e, start in zip(self.edge_index.split(counts, dim=1), starts, strict=True)]
+            offsets = list(self.cell_offsets.split(counts))
+        atom_data = {name: value.split(atoms) for name, value in self.atom_data.items()}
+        parts = zip(self.positions.split(atoms), self.numbers.split(atoms), self.batch.split(atoms), strict=True)
+        return [
+            type(self)(
+                positions=positions,
+                numbers=numbers,
+                cell=self.cell[i : i + 1],
+                pbc=self.pbc[i : i + 1],
+                batch=torch.zeros_like(batch),
+                edge_index=edges[i],
+                cell_offsets=offsets[i],
+                atom_data={name: rows[i] for name, rows in atom_data.items()},
+                system_data={name: value[i : i + 1] for name, value in self.system_data.items()},
             )
-        return out
+            for i, (positions, numbers, batch) in enumerate(parts)
+        ]
 
     @staticmethod
     def from_ase(atoms: ase.Atoms, dtype: torch.dtype = torch.float64) -> AtomicGraph:
@@ -238,6 +248,17 @@ class AtomicGraph:
         from atomsml.io import graph_from_smiles
 
         return graph_from_smiles(smiles, seed, dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class NeighborGraph(AtomicGraph):
+    """A graph that has its neighbours, for type checkers: what `with_neighbors` returns and a potential asks for."""
+
+    edge_index: Tensor
+    cell_offsets: Tensor
+
+
+Graph = TypeVar("Graph", bound=AtomicGraph)
 
 
 def _starts(counts: Sequence[int]) -> list[int]:

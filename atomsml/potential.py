@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from atomsml.device import capturing
 from atomsml.geometry import apply_strain, volume
-from atomsml.graph import AtomicGraph
+from atomsml.graph import AtomicGraph, NeighborGraph
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,20 @@ class Predictor(Protocol):
     def __call__(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction: ...
 
 
+class PotentialConfig(Protocol):
+    """What every config has."""
+
+    @property
+    def elements(self) -> tuple[int, ...]: ...  # atomic numbers, ascending
+    @property
+    def cutoff(self) -> float: ...  # A
+
+
 class Potential(nn.Module, ABC):
     """An interatomic potential: a graph goes in, one energy per atom comes out.
 
     A subclass has a frozen dataclass `Config` whose field `elements` lists the atomic numbers it knows and `cutoff` its
-    reach in A, is built by `Model(config)`, and keeps its isolated-atom energies in the float64 buffer `references`
+    reach in A, and is built by `Model(config)`. Its isolated-atom energies are in the float64 buffer `references`
     (elements,), eV. Config fields called `avg_num_neighbors`, `scale` and `shift` are measured on a training set.
     """
 
@@ -57,11 +66,17 @@ class Potential(nn.Module, ABC):
     direct_forces: bool = False  # forces are those of `forward_with_forces`, not minus the gradient of the energy
     references: Tensor
 
-    @abstractmethod
-    def forward(self, graph: AtomicGraph) -> Tensor:
-        """(atoms,) energies in eV, of the dtype of `graph.positions`, for a graph that has its neighbour list."""
+    def __init__(self, config: PotentialConfig) -> None:
+        """References are zero until they are set."""
+        super().__init__()
+        self.config, self.cutoff, self.elements = config, config.cutoff, config.elements
+        self.register_buffer("references", torch.zeros(len(config.elements), dtype=torch.float64))
 
-    def forward_with_forces(self, graph: AtomicGraph) -> tuple[Tensor, Tensor]:
+    @abstractmethod
+    def forward(self, graph: NeighborGraph) -> Tensor:
+        """(atoms,) energies in eV, of the dtype of `graph.positions`."""
+
+    def forward_with_forces(self, graph: NeighborGraph) -> tuple[Tensor, Tensor]:
         """What `forward` returns, and (atoms, 3) forces in eV/A, of an architecture with `direct_forces`."""
         raise NotImplementedError(f"{type(self).__name__} has no forces but the gradient of its energy")
 
@@ -111,12 +126,14 @@ class Potential(nn.Module, ABC):
         return torch.cat([species, torch.arange(len(self.elements), device=species.device)])
 
     def atom_energies(self, network: Tensor, nodes: Tensor, graph: AtomicGraph) -> Tensor:
-        """(atoms,) energies in eV from the outputs of a network for `nodes`: config.scale * (bound - isolated) + shift,
-        and the references.
-        """
+        """(atoms,) energies in eV from the outputs of a network for `nodes`: `scaled`, bound less isolated."""
         species = nodes[: graph.num_atoms]
         bound = network[: graph.num_atoms] - network[graph.num_atoms :][species]
-        energies = self.config.scale * bound + self.config.shift
+        return self.scaled(bound, species, graph)
+
+    def scaled(self, network: Tensor, species: Tensor, graph: AtomicGraph) -> Tensor:
+        """(atoms,) energies in eV: config.scale * network + shift, and the references."""
+        energies = self.config.scale * network + self.config.shift
         return energies.to(graph.dtype) + self.references.to(graph.dtype)[species]
 
     def species(self, numbers: Tensor) -> Tensor:
@@ -175,8 +192,7 @@ def evaluate(
     Returns:
         Prediction in eV, eV/A, eV/A^3, of the dtype of `graph.positions`.
     """
-    if graph.edge_index is None:
-        graph = graph.with_neighbors(potential.cutoff)
+    graph = graph.connected(potential.cutoff)
     by_gradient = forces and not potential.direct_forces
     with torch.set_grad_enabled(by_gradient or stress or create_graph):
         positions = graph.positions.detach().requires_grad_(by_gradient)

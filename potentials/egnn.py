@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from atomsml.config import check_hyperparameters
-from atomsml.graph import AtomicGraph
+from atomsml.graph import NeighborGraph
 from atomsml.nn.egnn import EGNNLayers
 from atomsml.nn.linear import MLP
-from atomsml.ops.convolution import Edges
+from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Potential
 from atomsml.radial.bases import bessel_basis, polynomial_envelope
 
@@ -67,11 +67,7 @@ class EGNN(Potential):
     }
 
     def __init__(self, config: EGNNConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.cutoff = config.cutoff
-        self.elements = config.elements
-        self.register_buffer("references", torch.zeros(len(config.elements), dtype=torch.float64))
+        super().__init__(config)
         self.embedding = nn.Parameter(torch.randn(len(config.elements), config.channels))
         self.layers = EGNNLayers(
             config.channels,
@@ -83,15 +79,14 @@ class EGNN(Potential):
         )
         self.readout = MLP((config.channels, config.readout_channels, 1))
 
-    def forward(self, graph: AtomicGraph) -> Tensor:
+    def forward(self, graph: NeighborGraph) -> Tensor:
         nodes = self.nodes(graph)
-        vectors = graph.edge_vectors().to(self.dtype)
-        lengths = torch.linalg.vector_norm(vectors, dim=1)
-        basis = bessel_basis(lengths, self.cutoff, self.config.num_bessel)
-        envelope = polynomial_envelope(lengths, self.cutoff, self.config.envelope_power)
-        assert graph.edge_index is not None  # edge_vectors() has raised otherwise
-        edges = Edges.from_index(graph.edge_index, len(nodes))
-        features, _ = self.layers(self.embedding[nodes], vectors / self.cutoff, basis, envelope, edges)
+        pairs = PairGeometry.from_graph(graph, self.dtype, len(nodes))
+        basis = bessel_basis(pairs.lengths, self.cutoff, self.config.num_bessel)
+        envelope = polynomial_envelope(pairs.lengths, self.cutoff, self.config.envelope_power)
+        attributes, weights = pairs.of_edges(basis), pairs.of_edges(envelope)
+        vectors = pairs.vectors / self.cutoff
+        features, _ = self.layers(self.embedding[nodes], vectors, attributes, weights, pairs.edges)
         return self.atom_energies(self.readout(features).squeeze(1), nodes, graph)
 
     def last_layer(self) -> list[nn.Parameter]:

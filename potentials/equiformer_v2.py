@@ -36,7 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from atomsml.config import check_hyperparameters
-from atomsml.graph import AtomicGraph
+from atomsml.graph import NeighborGraph
 from atomsml.nn.edge_frame import EdgeFrames
 from atomsml.nn.linear import MLP, IrrepLinear, irrep_blocks
 from atomsml.nn.norm import SeparableLayerNorm
@@ -45,8 +45,9 @@ from atomsml.nn.sphere import GridMLP
 from atomsml.o3 import spherical_harmonics
 from atomsml.o3.s2_grid import Components, all_components
 from atomsml.ops.activation import SILU_GAIN, silu
-from atomsml.ops.convolution import Edges, convolution_table, convolve, edge_pairs
+from atomsml.ops.convolution import Edges, convolution_table, convolve
 from atomsml.ops.grid_product import grid_product
+from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Potential
 from atomsml.radial.bases import bessel_basis, polynomial_envelope
 
@@ -105,35 +106,26 @@ class EquiformerV2(Potential):
     }  # fmt: skip
 
     def __init__(self, config: EquiformerV2Config) -> None:
-        super().__init__()
-        self.config = config
-        self.cutoff = config.cutoff
-        self.elements = config.elements
-        self.register_buffer("references", torch.zeros(len(config.elements), dtype=torch.float64))
+        super().__init__(config)
         self.embedding = nn.Parameter(torch.randn(len(config.elements), config.channels))
         self.neighbor_embedding = NeighborEmbedding(config)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.channels, EPSILON)
         self.readout = MLP((config.channels, config.readout_channels, 1))
 
-    def forward(self, graph: AtomicGraph) -> Tensor:
+    def forward(self, graph: NeighborGraph) -> Tensor:
         config, nodes = self.config, self.nodes(graph)
-        vectors = graph.edge_vectors()
-        assert graph.edge_index is not None  # edge_vectors() has raised otherwise
-        assert graph.cell_offsets is not None
-        pair, first = edge_pairs(graph.edge_index, graph.cell_offsets)
-        edges = Edges.from_index(graph.edge_index, len(nodes), pair)
-        lengths = torch.linalg.vector_norm(vectors[first], dim=1).to(self.dtype)
-        envelope = polynomial_envelope(lengths, config.cutoff, config.envelope_power)
-        basis = bessel_basis(lengths, config.cutoff, config.num_bessel)
-        directions = vectors.to(self.dtype)
+        pairs = PairGeometry.from_graph(graph, self.dtype, len(nodes))
+        edges, directions = pairs.edges, pairs.vectors
+        envelope = polynomial_envelope(pairs.lengths, config.cutoff, config.envelope_power)
+        basis = bessel_basis(pairs.lengths, config.cutoff, config.num_bessel)
         frames = EdgeFrames.from_vectors(directions, config.lmax, config.mmax)
         scalars = self.embedding[nodes][:, None]
         around = self.neighbor_embedding(
             scalars, spherical_harmonics(config.lmax, directions), basis * envelope[:, None], edges
         )
         features = torch.cat([scalars + around[:, :1], around[:, 1:]], dim=1)
-        envelope = envelope.index_select(0, edges.weight_row)  # of edges, from here on
+        envelope = pairs.of_edges(envelope)  # from here on
         for layer in self.layers:
             features = layer(features, frames, basis, envelope, edges)
         return self.atom_energies(self.readout(self.norm(features[:, 0])).squeeze(1), nodes, graph)

@@ -37,15 +37,16 @@ import torch
 from torch import Tensor, nn
 
 from atomsml.config import check_hyperparameters
-from atomsml.graph import AtomicGraph
+from atomsml.graph import AtomicGraph, NeighborGraph
 from atomsml.nn.edge_frame import EdgeFrames, edge_components
 from atomsml.nn.linear import MLP, IrrepLinear
 from atomsml.nn.so2 import SO2Linear
 from atomsml.nn.sphere import GridMLP
 from atomsml.o3 import spherical_harmonics
 from atomsml.o3.s2_grid import all_components
-from atomsml.ops.convolution import Edges, convolution_table, convolve, edge_pairs
+from atomsml.ops.convolution import Edges, convolution_table, convolve
 from atomsml.ops.edge_gate import gate
+from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Potential
 from atomsml.radial.bases import bessel_basis, polynomial_envelope
 
@@ -98,23 +99,19 @@ class ESCN(Potential):
     }
 
     def __init__(self, config: ESCNConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.cutoff = config.cutoff
-        self.elements = config.elements
+        super().__init__(config)
         self.direct_forces = config.direct_forces
-        self.register_buffer("references", torch.zeros(len(config.elements), dtype=torch.float64))
         self.start = NeighborhoodEmbedding(config)
         self.layers = nn.ModuleList(ESCNLayer(config) for _ in range(config.num_layers))
         self.readout = MLP((config.channels, config.readout_channels, 1))
         if config.direct_forces:
             self.force_head = ForceHead(config)
 
-    def forward(self, graph: AtomicGraph) -> Tensor:
+    def forward(self, graph: NeighborGraph) -> Tensor:
         nodes = self.nodes(graph)
         return self._energies(self.features(nodes, self.surroundings(nodes, graph)), nodes, graph)
 
-    def forward_with_forces(self, graph: AtomicGraph) -> tuple[Tensor, Tensor]:
+    def forward_with_forces(self, graph: NeighborGraph) -> tuple[Tensor, Tensor]:
         nodes = self.nodes(graph)
         surroundings = self.surroundings(nodes, graph)
         features = self.features(nodes, surroundings)
@@ -125,20 +122,16 @@ class ESCN(Potential):
         """The last matrix of the readout."""
         return [list(self.readout.parameters())[-1]]
 
-    def surroundings(self, nodes: Tensor, graph: AtomicGraph) -> Surroundings:
+    def surroundings(self, nodes: Tensor, graph: NeighborGraph) -> Surroundings:
         """What layers need of a graph; `nodes` are those of `Potential.nodes`."""
-        config, vectors = self.config, graph.edge_vectors()
-        assert graph.edge_index is not None  # edge_vectors() has raised otherwise
-        assert graph.cell_offsets is not None
-        pair, first = edge_pairs(graph.edge_index, graph.cell_offsets)
-        lengths = torch.linalg.vector_norm(vectors[first], dim=1).to(self.dtype)
-        envelope = polynomial_envelope(lengths, config.cutoff, config.envelope_power)
+        config, pairs = self.config, PairGeometry.from_graph(graph, self.dtype, len(nodes))
+        envelope = polynomial_envelope(pairs.lengths, config.cutoff, config.envelope_power)
         return Surroundings(
-            edges=Edges.from_index(graph.edge_index, len(nodes), pair),
-            species=nodes[graph.edge_index[:, first]],
-            vectors=vectors.to(self.dtype),
-            frames=EdgeFrames.from_vectors(vectors.to(self.dtype), config.lmax, config.mmax),
-            basis=bessel_basis(lengths, config.cutoff, config.num_bessel) * envelope[:, None],
+            edges=pairs.edges,
+            species=pairs.ends(nodes),
+            vectors=pairs.vectors,
+            frames=EdgeFrames.from_vectors(pairs.vectors, config.lmax, config.mmax),
+            basis=bessel_basis(pairs.lengths, config.cutoff, config.num_bessel) * envelope[:, None],
             envelope=envelope,
         )
 

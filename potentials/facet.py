@@ -33,13 +33,14 @@ import torch
 from torch import Tensor, nn
 
 from atomsml.config import check_hyperparameters
-from atomsml.graph import AtomicGraph
+from atomsml.graph import NeighborGraph
 from atomsml.nn.linear import MLP, IrrepLinear, irrep_blocks
 from atomsml.nn.sphere import GridMLP
 from atomsml.o3 import spherical_harmonics
 from atomsml.o3.s2_grid import all_components
-from atomsml.ops.convolution import Edges, edge_pairs
+from atomsml.ops.convolution import Edges
 from atomsml.ops.graded_convolution import graded_convolve, graded_table
+from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Potential
 from atomsml.radial.spline import spline_basis
 
@@ -87,11 +88,7 @@ class Facet(Potential):
     }
 
     def __init__(self, config: FacetConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.cutoff = config.cutoff
-        self.elements = config.elements
-        self.register_buffer("references", torch.zeros(len(config.elements), dtype=torch.float64))
+        super().__init__(config)
         scalars = config.channels[:1]
         self.embedding = nn.Parameter(torch.randn(len(config.elements), *scalars))
         last = config.num_layers - 1
@@ -105,19 +102,14 @@ class Facet(Potential):
         )
         self.readout = MLP((*scalars, config.readout_channels, 1))
 
-    def forward(self, graph: AtomicGraph) -> Tensor:
+    def forward(self, graph: NeighborGraph) -> Tensor:
         nodes = self.nodes(graph)
-        vectors = graph.edge_vectors()
-        harmonics = spherical_harmonics(self.config.lmax, vectors.to(self.dtype))
-        assert graph.edge_index is not None  # edge_vectors() has raised otherwise
-        assert graph.cell_offsets is not None
-        pair, first = edge_pairs(graph.edge_index, graph.cell_offsets)
-        edges = Edges.from_index(graph.edge_index, len(nodes), pair)
-        lengths = torch.linalg.vector_norm(vectors[first], dim=1).to(self.dtype)
-        basis = spline_basis(lengths, self.cutoff, self.config.num_splines, self.config.envelope_power)
+        pairs = PairGeometry.from_graph(graph, self.dtype, len(nodes))
+        harmonics = spherical_harmonics(self.config.lmax, pairs.vectors)
+        basis = spline_basis(pairs.lengths, self.cutoff, self.config.num_splines, self.config.envelope_power)
         blocks = [self.embedding[nodes][:, None, :]]
         for layer in self.layers:
-            blocks = layer(blocks, harmonics, basis, edges)
+            blocks = layer(blocks, harmonics, basis, pairs.edges)
         return self.atom_energies(self.readout(blocks[0][:, 0]).squeeze(1), nodes, graph)
 
     def last_layer(self) -> list[nn.Parameter]:

@@ -96,7 +96,7 @@ FLOORS = (
     "ops",
     "radial nn neighbors",
     "graph",
-    "potential",
+    "potential pair_geometry",
     "programs io modelfile",
     "dataset simulate uncertainty",
     "training properties interfaces testing",

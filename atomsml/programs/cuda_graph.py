@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from atomsml.geometry import volume
-from atomsml.graph import AtomicGraph
+from atomsml.graph import AtomicGraph, NeighborGraph
 from atomsml.potential import Potential, Prediction, evaluate
 
 MOST_ATOMS = 4096  # more fill a GPU, and what is captured takes a matrix of channels for each atom
@@ -42,12 +42,11 @@ class CUDAGraphPredictor:
         self._captures = True
 
     def __call__(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
-        if graph.edge_index is None:
-            graph = graph.with_neighbors(self._potential.cutoff)
+        graph = graph.connected(self._potential.cutoff)
         step = self._step(graph, forces, stress) if 0 < graph.num_atoms <= MOST_ATOMS else None
         return evaluate(self._potential, graph, forces, stress) if step is None else step(graph)
 
-    def _step(self, graph: AtomicGraph, forces: bool, stress: bool) -> _Step | None:
+    def _step(self, graph: NeighborGraph, forces: bool, stress: bool) -> _Step | None:
         """What was captured for graphs of this size, perhaps now; None where nothing can be."""
         size = bucket_size(graph.num_edges)
         key = (graph.num_atoms, graph.num_systems, size, graph.dtype, forces, stress)
@@ -64,7 +63,7 @@ class CUDAGraphPredictor:
 class _Step:
     """One captured step, and the memory that it reads and writes."""
 
-    def __init__(self, potential: Potential, graph: AtomicGraph, size: int, forces: bool, stress: bool) -> None:
+    def __init__(self, potential: Potential, graph: NeighborGraph, size: int, forces: bool, stress: bool) -> None:
         self._input = PaddedGraph(potential, graph, size)
         predict = partial(evaluate, potential, self._input.graph, forces, stress)
         with torch.cuda.device(graph.device):
@@ -78,7 +77,7 @@ class _Step:
             with torch.cuda.graph(self._captured):
                 self._output = predict()
 
-    def __call__(self, graph: AtomicGraph) -> Prediction:
+    def __call__(self, graph: NeighborGraph) -> Prediction:
         self._input.load(graph)
         self._captured.replay()
         out = self._output
@@ -93,13 +92,13 @@ class _Step:
 class PaddedGraph:
     """Memory that holds one graph after the other, all with the same numbers of atoms, systems and padded edges."""
 
-    def __init__(self, potential: Potential, graph: AtomicGraph, size: int) -> None:
+    def __init__(self, potential: Potential, graph: NeighborGraph, size: int) -> None:
         self._potential, self._size, self._last = potential, size, graph
         padded = pad_edges(graph, potential.cutoff, size)
         copies = {name: getattr(padded, name).clone() for name in ("positions", "cell", *IF_OTHER)}
         self.graph = padded.replace(**copies, atom_data={}, system_data={})
 
-    def load(self, graph: AtomicGraph) -> None:
+    def load(self, graph: NeighborGraph) -> None:
         """Copy a graph to the memory of `self.graph`.
 
         Raises:
@@ -122,14 +121,12 @@ def bucket_size(edges: int) -> int:
     return max(-(-edges // step), 1) * step
 
 
-def pad_edges(graph: AtomicGraph, cutoff: float, size: int) -> AtomicGraph:
+def pad_edges(graph: NeighborGraph, cutoff: float, size: int) -> NeighborGraph:
     """The same graph with edges added up to `size`, all beyond the cutoff (A), so that they do not count.
 
     They lead from atoms to their own images along the first axis, further away than twice the cutoff, which leaves
     cells room to shrink. All atoms get about as many, since a GPU works on the edges of one atom in turn.
     """
-    assert graph.edge_index is not None
-    assert graph.cell_offsets is not None
     missing = size - graph.num_edges
     cell, pbc = padded_cell(graph.cell, cutoff), graph.pbc.clone()
     pbc[:, 0] = True

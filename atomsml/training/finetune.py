@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from atomsml.dataset import Dataset, least_squares_references, plan_batches
-from atomsml.graph import AtomicGraph
+from atomsml.graph import NeighborGraph
 from atomsml.modelfile import load
 from atomsml.potential import Potential, check_elements, evaluate
 from atomsml.training.config import FinetuneConfig
@@ -79,7 +79,7 @@ class LowRankAdapted(Potential):
     """
 
     def __init__(self, base: Potential, rank: int, alpha: float, generator: torch.Generator) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # config and references are those of the base model
         self.base = base.requires_grad_(False)
         self.config, self.cutoff, self.elements = base.config, base.cutoff, base.elements
         self.direct_forces = base.direct_forces
@@ -106,11 +106,11 @@ class LowRankAdapted(Potential):
         self.up.to(dtype)
         return self
 
-    def forward(self, graph: AtomicGraph) -> Tensor:
+    def forward(self, graph: NeighborGraph) -> Tensor:
         energies: Tensor = torch.func.functional_call(self.base, self._weights(), (graph,))
         return energies
 
-    def forward_with_forces(self, graph: AtomicGraph) -> tuple[Tensor, Tensor]:
+    def forward_with_forces(self, graph: NeighborGraph) -> tuple[Tensor, Tensor]:
         weights = {f"potential.{name}": weight for name, weight in self._weights().items()}
         found: tuple[Tensor, Tensor] = torch.func.functional_call(_WithForces(self.base), weights, (graph,))
         return found
@@ -138,7 +138,7 @@ class _WithForces(nn.Module):
         super().__init__()
         self.potential = potential
 
-    def forward(self, graph: AtomicGraph) -> tuple[Tensor, Tensor]:
+    def forward(self, graph: NeighborGraph) -> tuple[Tensor, Tensor]:
         return self.potential.forward_with_forces(graph)
 
 

@@ -71,8 +71,7 @@ class Committee(nn.Module):
     def _mean(
         self, predictors: Sequence[Predictor], graph: AtomicGraph, forces: bool = True, stress: bool = False
     ) -> UncertainPrediction:
-        if graph.edge_index is None:
-            graph = graph.with_neighbors(self.cutoff)
+        graph = graph.connected(self.cutoff)
         found = []
         for member, predict in zip(self.members, predictors, strict=True):
             near = graph.closer_than(member.cutoff) if member.cutoff < self.cutoff else graph

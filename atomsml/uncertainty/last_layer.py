@@ -97,8 +97,7 @@ class LastLayerUncertainty(nn.Module):
 
     def forward(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> UncertainPrediction:
         """The potential's prediction with `energy_std`; costs one more forward pass than the prediction alone."""
-        if graph.edge_index is None:
-            graph = graph.with_neighbors(self.cutoff)
+        graph = graph.connected(self.cutoff)
         prediction = evaluate(self.potential, graph, forces, stress)
         features = last_layer_features(self.potential, graph).to(self.factor.dtype)
         return UncertainPrediction(
@@ -179,8 +178,7 @@ def last_layer_features(potential: Potential, graph: AtomicGraph) -> Tensor:
 
     A graph without a neighbour list gets one. The potential is left as it is, gradients and all.
     """
-    if graph.edge_index is None:
-        graph = graph.with_neighbors(potential.cutoff)
+    graph = graph.connected(potential.cutoff)
     last = {id(weight) for weight in potential.last_layer()}
     weights = {name: w.detach().requires_grad_(id(w) in last) for name, w in potential.named_parameters()}
     with torch.enable_grad():

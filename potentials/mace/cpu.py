@@ -13,7 +13,7 @@ import torch
 from ase.data import covalent_radii
 from torch import Tensor
 
-from atomsml.graph import AtomicGraph
+from atomsml.graph import AtomicGraph, NeighborGraph
 from atomsml.ops.convolution import Edges
 from atomsml.potential import Potential, Prediction, check_elements, evaluate, stress_of, sum_by_system
 from atomsml.potentials.mace.cpu_plan import MACEPlan, Sizes
@@ -48,8 +48,7 @@ class MACEOnCPU:
         return self._weights
 
     def __call__(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
-        if graph.edge_index is None:
-            graph = graph.with_neighbors(self._model.cutoff)
+        graph = graph.connected(self._model.cutoff)
         if graph.num_atoms == 0:  # nothing to plan
             return evaluate(self._model, graph, forces, stress)
         plan = self._plan(graph)
@@ -67,7 +66,7 @@ class MACEOnCPU:
         self._idle = [plan]
         return result if self._repulsion is None else self._with_repulsion(self._repulsion, result, graph)
 
-    def _with_repulsion(self, repulsion: Repulsion, result: Prediction, graph: AtomicGraph) -> Prediction:
+    def _with_repulsion(self, repulsion: Repulsion, result: Prediction, graph: NeighborGraph) -> Prediction:
         forces, stress = result.forces, result.stress
         more = evaluate(repulsion, graph.closer_than(repulsion.cutoff), forces is not None, stress is not None)
         return Prediction(
@@ -82,7 +81,7 @@ class MACEOnCPU:
         of_systems = of_atoms.new_zeros(graph.num_systems, 3, 3).index_add(0, graph.batch, of_atoms)
         return stress_of((0.5 * (of_systems + of_systems.mT)).to(graph.dtype), graph)
 
-    def _plan(self, graph: AtomicGraph) -> MACEPlan:
+    def _plan(self, graph: NeighborGraph) -> MACEPlan:
         """One that fits the graph, if there is one."""
         try:
             plan = self._idle.pop()
@@ -90,10 +89,9 @@ class MACEOnCPU:
             return self._new_plan(graph)
         return plan if plan.fits(graph, _threads(graph)) else self._new_plan(graph)
 
-    def _new_plan(self, graph: AtomicGraph) -> MACEPlan:
+    def _new_plan(self, graph: NeighborGraph) -> MACEPlan:
         numbers = graph.numbers.numpy()
         weights = self.weights(tuple(np.unique(numbers).tolist()))
-        assert graph.edge_index is not None
         neighbors = np.bincount(graph.edge_index[1].numpy(), minlength=1).max()
         sizes = Sizes(
             systems=graph.num_systems,
@@ -112,12 +110,11 @@ class Repulsion(Potential):
     """The Ziegler-Biersack-Littmark part of a MACE alone; it acts between very few atoms and needs no program."""
 
     def __init__(self, model: MACE) -> None:
-        super().__init__()
+        super().__init__(model.config)
         self.zbl = model.zbl
         self.cutoff = 2 * max(covalent_radii[z] for z in model.elements)
 
-    def forward(self, graph: AtomicGraph) -> Tensor:
-        assert graph.edge_index is not None
+    def forward(self, graph: NeighborGraph) -> Tensor:
         edges = Edges.from_index(graph.edge_index, graph.num_atoms)
         lengths = torch.linalg.vector_norm(graph.edge_vectors(), dim=1)
         energies: Tensor = self.zbl(lengths, graph.numbers, edges)

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atomsml.graph import AtomicGraph
+from atomsml.graph import NeighborGraph
 from atomsml.ops.contraction.cpu import contraction_kernel
 from atomsml.potentials.mace.cpu_weights import LayerWeights, MACEWeights
 from atomsml.potentials.mace.model import MACEConfig
@@ -70,9 +70,7 @@ class _List:
     versions: tuple[int | None, ...]
 
     @staticmethod
-    def of(graph: AtomicGraph) -> _List:
-        assert graph.edge_index is not None
-        assert graph.cell_offsets is not None
+    def of(graph: NeighborGraph) -> _List:
         tensors = (graph.edge_index, graph.cell_offsets, graph.batch)
         return _List(tensors, tuple(None if x.is_inference() else x._version for x in tensors))
 
@@ -178,9 +176,8 @@ class MACEPlan:
         self.up_gradient = [[torch.empty_like(x) for _ in self.parts] for x in self.features]
         self.density_scale = [new(atoms) for _ in self.weights.layers]
 
-    def fits(self, graph: AtomicGraph, threads: int) -> bool:
+    def fits(self, graph: NeighborGraph, threads: int) -> bool:
         """Whether a graph is of the same atoms, with no more edges than there is room for."""
-        assert graph.edge_index is not None
         return (
             threads == self.sizes.threads
             and graph.num_systems == self.sizes.systems
@@ -189,7 +186,7 @@ class MACEPlan:
             and np.bincount(graph.edge_index[1].numpy(), minlength=1).max() <= self.sizes.neighbors
         )
 
-    def load(self, graph: AtomicGraph) -> None:
+    def load(self, graph: NeighborGraph) -> None:
         """Take over positions and cell, and the neighbour list if it is a new one."""
         self.atoms.positions.copy_(graph.positions.detach())
         self.atoms.cell.copy_(graph.cell.detach())

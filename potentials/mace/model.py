@@ -26,10 +26,11 @@ import torch
 from torch import Tensor, nn
 
 from atomsml.config import check_hyperparameters
-from atomsml.graph import AtomicGraph
+from atomsml.graph import NeighborGraph
 from atomsml.nn.linear import MLP, ElementLinear, IrrepLinear, irrep_blocks
 from atomsml.o3 import spherical_harmonics
-from atomsml.ops.convolution import Edges, convolution_table, convolve, edge_pairs
+from atomsml.ops.convolution import Edges, convolution_table, convolve
+from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Potential, Predictor
 from atomsml.potentials.corrections.zbl import EXPONENT, PREFACTOR, zbl_energy
 from atomsml.potentials.mace.product import GauntProduct, SymmetricContraction
@@ -97,11 +98,7 @@ class MACE(Potential):
     }
 
     def __init__(self, config: MACEConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.cutoff = config.cutoff
-        self.elements = config.elements
-        self.register_buffer("references", torch.zeros(len(config.elements), dtype=torch.float64))
+        super().__init__(config)
         self.embedding = nn.Parameter(torch.randn(len(config.elements), config.channels))
         last = config.num_layers - 1
         self.layers = nn.ModuleList(
@@ -121,25 +118,20 @@ class MACE(Potential):
         if config.zbl:
             self.zbl = ZBL(config.envelope_power, config.scale if config.scale_zbl else 1.0)
 
-    def forward(self, graph: AtomicGraph) -> Tensor:
+    def forward(self, graph: NeighborGraph) -> Tensor:
         species = self.species(graph.numbers)
-        vectors = graph.edge_vectors()
-        harmonics = spherical_harmonics(self.config.lmax, vectors.to(self.dtype))
-        assert graph.edge_index is not None  # edge_vectors() has raised otherwise
-        assert graph.cell_offsets is not None
-        pair, first = edge_pairs(graph.edge_index, graph.cell_offsets)
-        edges = Edges.from_index(graph.edge_index, graph.num_atoms, pair)
-        lengths = torch.linalg.vector_norm(vectors[first], dim=1).to(self.dtype)
-        basis = self.radial_basis(lengths, *graph.numbers[graph.edge_index[:, first]])
+        pairs = PairGeometry.from_graph(graph, self.dtype)
+        harmonics = spherical_harmonics(self.config.lmax, pairs.vectors)
+        basis = self.radial_basis(pairs.lengths, *pairs.ends(graph.numbers))
         features = self.embedding[species][:, None, :]
         energies = features.new_zeros(len(species))
         for layer, readout in zip(self.layers, self.readouts, strict=True):
-            features = layer(features, species, harmonics, basis, edges)
+            features = layer(features, species, harmonics, basis, pairs.edges)
             energies = energies + readout(features[:, 0]).squeeze(1)
-        energies = self.config.scale * energies + self.config.shift
+        found = self.scaled(energies, species, graph)
         if self.config.zbl:
-            energies = energies + self.zbl(lengths[pair], graph.numbers, edges)
-        return energies.to(graph.dtype) + self.references.to(graph.dtype)[species]
+            found = found + self.zbl(pairs.of_edges(pairs.lengths), graph.numbers, pairs.edges).to(found.dtype)
+        return found
 
     @property
     def all_layers(self) -> list[MACELayer]:

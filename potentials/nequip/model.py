@@ -32,12 +32,13 @@ from torch import Tensor, nn
 
 from atomsml.config import check_hyperparameters
 from atomsml.device import capturing
-from atomsml.graph import AtomicGraph
+from atomsml.graph import NeighborGraph
 from atomsml.nn.linear import MLP
 from atomsml.o3 import spherical_harmonics
 from atomsml.ops.activation import silu
-from atomsml.ops.convolution import Edges, edge_pairs
+from atomsml.ops.convolution import Edges
 from atomsml.ops.graded_convolution import graded_convolve, graded_table
+from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Potential
 from atomsml.radial.bases import polynomial_envelope
 from atomsml.radial.spline import cubic_b_spline
@@ -92,11 +93,7 @@ class NequIP(Potential):
     }
 
     def __init__(self, config: NequIPConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.cutoff = config.cutoff
-        self.elements = config.elements
-        self.register_buffer("references", torch.zeros(len(config.elements), dtype=torch.float64))
+        super().__init__(config)
         self.radial_basis = RadialBasis(config)
         scalars = config.channels[:1]
         self.embedding = nn.Parameter(torch.randn(len(config.elements), *scalars))
@@ -113,26 +110,21 @@ class NequIP(Potential):
             GradedLinear(a, b) for a, b in ((scalars, (config.readout_channels,)), ((config.readout_channels,), (1,)))
         )
 
-    def forward(self, graph: AtomicGraph) -> Tensor:
+    def forward(self, graph: NeighborGraph) -> Tensor:
         species = self.species(graph.numbers)
         nodes = self.nodes(graph) if self.config.relative_to_isolated else species
-        vectors = graph.edge_vectors()
-        harmonics = spherical_harmonics(self.config.lmax, vectors.to(self.dtype))
-        assert graph.edge_index is not None  # edge_vectors() has raised otherwise
-        assert graph.cell_offsets is not None
-        pair, first = edge_pairs(graph.edge_index, graph.cell_offsets)
-        edges = Edges.from_index(graph.edge_index, len(nodes), pair)
-        basis = self.radial_basis(torch.linalg.vector_norm(vectors[first], dim=1).to(self.dtype))
+        pairs = PairGeometry.from_graph(graph, self.dtype, len(nodes))
+        harmonics = spherical_harmonics(self.config.lmax, pairs.vectors)
+        basis = self.radial_basis(pairs.lengths)
         blocks = [self.embedding[nodes][:, None, :]]
         for layer in self.layers:
-            blocks = layer(blocks, nodes, harmonics, basis, edges)
+            blocks = layer(blocks, nodes, harmonics, basis, pairs.edges)
         for linear in self.readout:
             blocks = linear(blocks)
         network = blocks[0].flatten()
         if self.config.relative_to_isolated:
             return self.atom_energies(network, nodes, graph)
-        energies = self.config.scale * network + self.config.shift
-        return energies.to(graph.dtype) + self.references.to(graph.dtype)[species]
+        return self.scaled(network, species, graph)
 
     @property
     def all_layers(self) -> list[NequIPLayer]:

@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
-from atomsml.graph import AtomicGraph
+from atomsml.graph import NeighborGraph
 from atomsml.potential import Potential
 
 
@@ -28,12 +28,11 @@ class SmoothLennardJones(Potential):
     Config = PairConfig
 
     def __init__(self, config: PairConfig) -> None:
-        super().__init__()
-        self.config, self.cutoff, self.elements = config, config.cutoff, config.elements
+        super().__init__(config)
         self.sigma = nn.Parameter(torch.linspace(1.6, 2.0, len(self.elements)))
-        self.register_buffer("references", torch.linspace(-13.6, -10.7, len(self.elements), dtype=torch.float64))
+        self.references = torch.linspace(-13.6, -10.7, len(self.elements), dtype=torch.float64)
 
-    def forward(self, graph: AtomicGraph) -> Tensor:
+    def forward(self, graph: NeighborGraph) -> Tensor:
         sender, receiver = graph.edge_index
         species = self.species(graph.numbers)
         sigma = (self.sigma[species[sender]] + self.sigma[species[receiver]]) / 2

@@ -10,7 +10,7 @@ import pytest
 import torch
 from ase.build import bulk, fcc111, molecule
 
-from atomsml.graph import AtomicGraph
+from atomsml.graph import AtomicGraph, NeighborGraph
 
 
 def make_graph(atoms: ase.Atoms, cutoff: float | None = None) -> AtomicGraph:
@@ -199,3 +199,26 @@ def test_with_neighbors_finds_the_pairs_of_ase():
     distances = found.edge_vectors().norm(dim=1).sort().values
     wanted = np.sort(np.concatenate([ase.neighborlist.neighbor_list("d", atoms, 4.0) for atoms in systems()]))
     np.testing.assert_allclose(distances.numpy(), wanted, atol=1e-12)
+
+
+def test_graphs_are_equal_if_they_are_the_same_object():
+    graph, twin = make_graph(molecule("H2O")), make_graph(molecule("H2O"))
+    assert graph == graph
+    assert graph != twin
+    assert len({graph, twin, graph}) == 2
+
+
+def test_a_graph_with_neighbours_stays_one():
+    graph = make_graph(bulk("Cu")).with_neighbors(3.0)
+    batch = AtomicGraph.from_list([graph, graph])
+    kept = [graph, batch, *batch.to_list(), graph.to(dtype=torch.float32), graph.replace(cell=graph.cell)]
+    assert all(isinstance(each, NeighborGraph) for each in [*kept, graph.closer_than(2.6)])
+    assert not isinstance(make_graph(bulk("Cu")), NeighborGraph)
+
+
+def test_connected_takes_the_edges_that_there_are():
+    graph = make_graph(bulk("Cu"))
+    assert graph.connected(3.0).num_edges == 12  # the nearest neighbours of a cubic close packing
+    given = AtomicGraph(*(getattr(graph.connected(3.0), field.name) for field in dataclasses.fields(AtomicGraph)))
+    assert given.connected(9.0).num_edges == 12
+    assert isinstance(given.connected(9.0), NeighborGraph)

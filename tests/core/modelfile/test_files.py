@@ -230,6 +230,7 @@ def test_headers_that_lie_about_sizes(path):
 class WideConfig:
     elements: tuple[int, ...] = (1,)
     width: int = 2
+    cutoff: float = 5.0
 
 
 class Wide(Potential):
@@ -238,10 +239,8 @@ class Wide(Potential):
     Config = WideConfig
 
     def __init__(self, config: WideConfig) -> None:
-        super().__init__()
-        self.config, self.cutoff, self.elements = config, 5.0, config.elements
+        super().__init__(config)
         self.linear = nn.Linear(config.width, config.width)
-        self.register_buffer("references", torch.zeros(1, dtype=torch.float64))
 
     def forward(self, graph):
         raise NotImplementedError

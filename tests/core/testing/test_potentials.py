@@ -148,10 +148,8 @@ def test_what_is_wrong_is_caught(pair_potential, test, wrong, message):
 
 class Spoilt(Potential):
     def __init__(self, right, wrong):
-        super().__init__()
-        self.right, self.wrong = right, wrong
-        self.cutoff, self.elements = right.cutoff, right.elements
-        self.register_buffer("references", right.references)
+        super().__init__(right.config)
+        self.right, self.wrong, self.references = right, wrong, right.references
 
     def forward(self, graph):
         return self.wrong(self.right, graph)

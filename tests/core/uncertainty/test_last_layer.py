@@ -33,13 +33,12 @@ class LinearPotential(Potential):
     Config = LinearConfig
 
     def __init__(self, config: LinearConfig) -> None:
-        super().__init__()
-        self.config, self.cutoff, self.elements = config, config.cutoff, config.elements
+        super().__init__(config)
         self.centres = nn.Parameter(
             torch.linspace(1.0, 3.5, 4)
         )  # not of the last layer: the energy is not linear in it
         self.hydrogen, self.argon = nn.Parameter(torch.randn(4, 1)), nn.Parameter(torch.randn(4, 1))
-        self.register_buffer("references", torch.tensor([-13.6, -10.7], dtype=torch.float64))
+        self.references = torch.tensor([-13.6, -10.7], dtype=torch.float64)
 
     def forward(self, graph: AtomicGraph) -> Tensor:
         r = graph.edge_vectors().norm(dim=1, keepdim=True)
