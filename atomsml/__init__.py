@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from atomsml.graph import AtomicGraph as AtomicGraph
     from atomsml.interfaces.ase import AtomsMLCalculator as AtomsMLCalculator
+    from atomsml.interfaces.predict import predict as predict
     from atomsml.modelfile import load as load
     from atomsml.potential import evaluate as evaluate
 
@@ -19,6 +20,7 @@ _HOME_OF = {
     "AtomsMLCalculator": "atomsml.interfaces.ase",
     "evaluate": "atomsml.potential",
     "load": "atomsml.modelfile",
+    "predict": "atomsml.interfaces.predict",
 }
 
 

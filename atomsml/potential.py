@@ -8,8 +8,8 @@ so that stress = (1/V) dE/dstrain comes out of the same backward pass as the for
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Protocol, Self
 
@@ -21,14 +21,67 @@ from atomsml.geometry import apply_strain, volume
 from atomsml.graph import AtomicGraph, NeighborGraph
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
-    """What a potential says about a batch of systems."""
+    """What a potential says about a batch of systems; `prediction["energy_std"]` finds a quantity by its name.
+
+    Further quantities have a name and a level, as the data of an AtomicGraph have: charges of atoms, dipoles of
+    systems, the standard deviations of a committee ("energy_std", "forces_std", "stress_std", in the units of what they
+    go with).
+    """
 
     energy: Tensor  # (systems,) eV
     atom_energies: Tensor  # (atoms,) eV; they sum to energy
     forces: Tensor | None = None  # (atoms, 3) eV/A
     stress: Tensor | None = None  # (systems, 3, 3) eV/A^3, tension positive; NaN for a system without a volume
+    atom_data: dict[str, Tensor] = field(default_factory=dict)  # first axis: atoms
+    system_data: dict[str, Tensor] = field(default_factory=dict)  # first axis: systems
+
+    @property
+    def of_atoms(self) -> dict[str, Tensor]:
+        """All quantities with a row for each atom."""
+        known = {"atom_energies": self.atom_energies, "forces": self.forces, **self.atom_data}
+        return {name: value for name, value in known.items() if value is not None}
+
+    @property
+    def of_systems(self) -> dict[str, Tensor]:
+        """All quantities with a row for each system."""
+        known = {"energy": self.energy, "stress": self.stress, **self.system_data}
+        return {name: value for name, value in known.items() if value is not None}
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Raises KeyError with the names that there are."""
+        known = {**self.of_atoms, **self.of_systems}
+        if name not in known:
+            raise KeyError(f"this prediction has no {name!r}; it has {', '.join(known)}")
+        return known[name]
+
+    def split(self, atoms: Sequence[int], systems: Sequence[int]) -> list[Prediction]:
+        """One prediction for each part of a batch, which has so many atoms and systems."""
+        by_atoms = {name: value.split(list(atoms)) for name, value in self.of_atoms.items()}
+        by_systems = {name: value.split(list(systems)) for name, value in self.of_systems.items()}
+        return [
+            Prediction(
+                energy=by_systems["energy"][i],
+                atom_energies=by_atoms["atom_energies"][i],
+                forces=by_atoms["forces"][i] if "forces" in by_atoms else None,
+                stress=by_systems["stress"][i] if "stress" in by_systems else None,
+                atom_data={name: by_atoms[name][i] for name in self.atom_data},
+                system_data={name: by_systems[name][i] for name in self.system_data},
+            )
+            for i in range(len(atoms))
+        ]
+
+    def __repr__(self) -> str:
+        systems, atoms = len(self.energy), len(self.atom_energies)
+        parts = [f"{systems} system{'s' * (systems != 1)}, {atoms} atom{'s' * (atoms != 1)}"]
+        if systems:
+            low, high = self.energy.min().item(), self.energy.max().item()
+            parts.append(f"energy {low:.6f} eV" if systems == 1 else f"energies {low:.3f} to {high:.3f} eV")
+        if self.forces is not None and atoms:
+            parts.append(f"largest force {torch.linalg.vector_norm(self.forces, dim=1).max().item():.4f} eV/A")
+        parts += ["stress"] * (self.stress is not None) + [*self.atom_data, *self.system_data]
+        return f"Prediction({', '.join(parts)})"
 
 
 Predict = Callable[[AtomicGraph], Prediction]
@@ -101,7 +154,12 @@ class Potential(nn.Module, ABC):
         A graph may hold edges longer than the cutoff, as a list with a skin does: they do not count. Unless `exact`, an
         architecture may tabulate its radial functions. Nothing can be differentiated further: training uses `evaluate`.
         """
-        return partial(_evaluate_within_cutoff, self)
+        program = None if exact else self.program()
+        return partial(_evaluate_within_cutoff, self) if program is None else program
+
+    def program(self) -> Predictor | None:
+        """A Predictor without autograd, if the architecture has one: of copies of the weights as they are now."""
+        return None
 
     def last_layer(self) -> list[nn.Parameter]:
         """Weights w in which the energy is linear: E = E0 + w . f, where neither E0 nor f depends on w.

@@ -27,13 +27,10 @@ from torch import Tensor
 
 from atomsml.device import PRECISIONS, select_device
 from atomsml.graph import AtomicGraph
-from atomsml.modelfile import embedded_models, find_model, load, read_metadata
+from atomsml.interfaces.models import Model, open_model
 from atomsml.neighbors.verlet import VerletList
 from atomsml.potential import Potential, Prediction, Predictor, check_elements
-from atomsml.uncertainty import Committee, UncertainPrediction, committee_files
-from atomsml.uncertainty.last_layer import LastLayerUncertainty, is_uncertainty, model_of
-
-Model = Potential | Committee | LastLayerUncertainty
+from atomsml.uncertainty.last_layer import LastLayerUncertainty
 
 SKIN = 0.5  # A: how much farther than the cutoff a neighbour list reaches, to serve several steps
 
@@ -75,7 +72,8 @@ class AtomsMLCalculator(Calculator):
         if precision not in PRECISIONS:
             raise ValueError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
         torch_device = select_device(device, precision)
-        source, potential = _open(model, head)
+        source, potential = open_model(model, head)
+        potential = copy.deepcopy(potential) if isinstance(model, Model | list | tuple) else potential
         self.parameters.update(model=source, device=device, precision=precision, head=head, exact=exact)
         self._start(_prepare(potential, torch_device, precision))
 
@@ -189,29 +187,6 @@ def _content(atoms: ase.Atoms) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in arrays.items()}
 
 
-def _open(model: Any, head: str | None) -> tuple[str | list[Any], Model]:
-    """Where a model comes from, as `AtomsMLCalculator.parameters` say it, and a copy for the calculator alone."""
-    if isinstance(model, list | tuple):
-        opened: list[tuple[Any, Any]] = [_open(member, head) for member in model]
-        return [source for source, _ in opened], Committee([member for _, member in opened])
-    source, known = str(model), "default"
-    potential: Model
-    if isinstance(model, Model):
-        source, potential = type(model).__name__, copy.deepcopy(model)
-    elif source in embedded_models():
-        known, potential = read_metadata(source).get("head", "default"), load(source)
-    elif Path(model).is_dir():
-        return str(Path(model).resolve()), _open(committee_files(model), head)[1]
-    else:
-        source = str(find_model(model).resolve())
-        last_layer = is_uncertainty(source)
-        known = read_metadata(model_of(source) if last_layer else source).get("head", "default")
-        potential = LastLayerUncertainty.load(source) if last_layer else load(source)
-    if head not in (None, known):
-        raise ValueError(f"unknown head {head!r}; {source} has one head: {known!r}")
-    return source, potential
-
-
 def _prepare(potential: Model, device: torch.device, precision: str) -> Model:
     """Make a potential that belongs to the calculator ready: precision, device, no gradients of weights."""
     _, dtype = PRECISIONS[precision]
@@ -237,12 +212,11 @@ def _results(prediction: Prediction) -> dict[str, Any]:
         results["forces"] = _array(prediction.forces)
     if prediction.stress is not None:
         results["stress"] = _array(prediction.stress[0])[_VOIGT]
-    if isinstance(prediction, UncertainPrediction):
-        results["energy_std"] = float(prediction.energy_std)
-        if prediction.forces_std is not None:
-            results["forces_std"] = _array(prediction.forces_std)
-        if prediction.stress_std is not None:
-            results["stress_std"] = _array(prediction.stress_std[0])[_VOIGT]
+    for name, value in prediction.atom_data.items():
+        results[name] = _array(value)
+    for name, value in prediction.system_data.items():
+        row = _array(value[0])
+        results[name] = float(row) if row.ndim == 0 else row[_VOIGT] if row.shape == (3, 3) else row
     return results
 
 

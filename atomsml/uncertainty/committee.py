@@ -1,4 +1,4 @@
-"""Standard deviations of predictions: what they look like, and the committee that predicts them.
+"""Standard deviations of predictions by a committee.
 
 A committee predicts the mean of its K members; the uncertainty of energies, forces and stress is their spread,
 s^2 = sum_k (x_k - mean)^2 / (K - 1).
@@ -8,7 +8,6 @@ The uncertainty of a single potential is in last_layer.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -18,15 +17,6 @@ from torch import Tensor, nn
 
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Potential, Prediction, Predictor, evaluate
-
-
-@dataclass(frozen=True, kw_only=True)
-class UncertainPrediction(Prediction):
-    """A prediction with the standard deviations of its numbers; None where they are not known."""
-
-    energy_std: Tensor  # (systems,) eV
-    forces_std: Tensor | None = None  # (atoms, 3) eV/A, of each Cartesian component
-    stress_std: Tensor | None = None  # (systems, 3, 3) eV/A^3
 
 
 class Committee(nn.Module):
@@ -57,20 +47,21 @@ class Committee(nn.Module):
             member.cast(dtype)
         return self
 
-    def forward(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> UncertainPrediction:
-        """Mean and sample standard deviation over the members.
+    def forward(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
+        """Mean, and as "energy_std", "forces_std" and "stress_std" the sample standard deviation, over the members.
 
         A graph without a neighbour list gets one at `self.cutoff`; each member sees the part within its own cutoff.
         """
-        return self._mean([partial(evaluate, member) for member in self.members], graph, forces, stress)
+        return self.mean([partial(evaluate, member) for member in self.members], graph, forces, stress)
 
     def predictor(self, exact: bool = False) -> Predictor:
         """The same by the predictors of the members, as they are now (`Potential.predictor`)."""
-        return partial(self._mean, [member.predictor(exact) for member in self.members])
+        return partial(self.mean, [member.predictor(exact) for member in self.members])
 
-    def _mean(
+    def mean(
         self, predictors: Sequence[Predictor], graph: AtomicGraph, forces: bool = True, stress: bool = False
-    ) -> UncertainPrediction:
+    ) -> Prediction:
+        """What `forward` says, from predictors of the members."""
         graph = graph.connected(self.cutoff)
         found = []
         for member, predict in zip(self.members, predictors, strict=True):
@@ -79,14 +70,13 @@ class Committee(nn.Module):
         energy = torch.stack([prediction.energy for prediction in found])
         mean_forces, forces_std = _mean_and_std([prediction.forces for prediction in found])
         mean_stress, stress_std = _mean_and_std([prediction.stress for prediction in found])
-        return UncertainPrediction(
+        return Prediction(
             energy=energy.mean(dim=0),
             atom_energies=torch.stack([prediction.atom_energies for prediction in found]).mean(dim=0),
             forces=mean_forces,
             stress=mean_stress,
-            energy_std=energy.std(dim=0),
-            forces_std=forces_std,
-            stress_std=stress_std,
+            atom_data={} if forces_std is None else {"forces_std": forces_std},
+            system_data={"energy_std": energy.std(dim=0)} | ({} if stress_std is None else {"stress_std": stress_std}),
         )
 
 

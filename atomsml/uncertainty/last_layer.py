@@ -15,6 +15,7 @@ the network as a linear model of its last layer, whose posterior covariance C gi
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -29,8 +30,7 @@ from torch import Tensor, nn
 
 from atomsml.graph import AtomicGraph
 from atomsml.modelfile import embedded_models, find_model, load, model_hash
-from atomsml.potential import Potential, evaluate
-from atomsml.uncertainty import UncertainPrediction
+from atomsml.potential import Potential, Prediction, evaluate
 
 if TYPE_CHECKING:
     from atomsml.dataset import Dataset
@@ -95,18 +95,13 @@ class LastLayerUncertainty(nn.Module):
         self.potential.cast(dtype)
         return self
 
-    def forward(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> UncertainPrediction:
+    def forward(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
         """The potential's prediction with `energy_std`; costs one more forward pass than the prediction alone."""
         graph = graph.connected(self.cutoff)
         prediction = evaluate(self.potential, graph, forces, stress)
         features = last_layer_features(self.potential, graph).to(self.factor.dtype)
-        return UncertainPrediction(
-            energy=prediction.energy,
-            atom_energies=prediction.atom_energies,
-            forces=prediction.forces,
-            stress=prediction.stress,
-            energy_std=torch.linalg.vector_norm(features @ self.factor, dim=1).to(prediction.energy.dtype),
-        )
+        deviation = torch.linalg.vector_norm(features @ self.factor, dim=1).to(prediction.energy.dtype)
+        return dataclasses.replace(prediction, system_data={**prediction.system_data, "energy_std": deviation})
 
     def save(self, path: str | Path, model: str | Path) -> None:
         """Write a file that goes with `model`, the file or the embedded name from which the potential was loaded.

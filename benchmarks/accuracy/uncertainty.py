@@ -30,7 +30,7 @@ from scipy.stats import spearmanr
 from atomsml.dataset import Dataset, plan_batches, read_dataset
 from atomsml.modelfile import load
 from atomsml.potential import Predict
-from atomsml.uncertainty import Committee, UncertainPrediction, committee_files
+from atomsml.uncertainty import Committee, committee_files
 from atomsml.uncertainty.last_layer import LastLayerUncertainty
 
 SETS = ("test_MD", "test_norm_mode_874", "test_norm_mode_3005", "methanol", "test_H_removal", "test_dimers")
@@ -94,15 +94,14 @@ def collect(predict: Predict, dataset: Dataset) -> dict[str, Collected]:
     for indices in plan_batches(np.arange(len(dataset)), dataset.num_atoms, max_atoms=1000):
         graph = dataset.batch(indices)
         found = predict(graph)
-        assert isinstance(found, UncertainPrediction)
         atoms = graph.atoms_per_system
-        std = 1000 * (found.energy_std / atoms).numpy()
+        std = 1000 * (found["energy_std"] / atoms).numpy()
         energy.append((1000 * ((found.energy - graph.system_data["energy"]) / atoms).numpy(), std, std))
-        if found.forces is not None and found.forces_std is not None and graph.atom_data["forces"].isfinite().all():
+        if found.forces is not None and "forces_std" in found.atom_data and graph.atom_data["forces"].isfinite().all():
             error = 1000 * (found.forces - graph.atom_data["forces"]).flatten().numpy()
-            variance = found.forces_std.square().mean(dim=1)
+            variance = found["forces_std"].square().mean(dim=1)
             of_structure = torch.zeros(len(atoms), dtype=variance.dtype).index_add(0, graph.batch, variance) / atoms
-            std = 1000 * found.forces_std.flatten().numpy()
+            std = 1000 * found["forces_std"].flatten().numpy()
             forces.append((error, std, 1000 * of_structure.sqrt().numpy()))
     return {
         name: Collected(*(np.concatenate(column) for column in zip(*parts, strict=True)))

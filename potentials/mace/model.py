@@ -143,17 +143,12 @@ class MACE(Potential):
         """`readouts` with their type."""
         return cast("list[MLP]", list(self.readouts))
 
-    def predictor(self, exact: bool = False) -> Predictor:
-        """On a CPU, unless `exact`, a program without autograd whose radial functions are tables.
-
-        There is none for products on the grid.
-        """
+    def program(self) -> Predictor | None:
+        """On a CPU; its radial functions are tables. There is none for products on the grid."""
         from atomsml.potentials.mace.cpu import MACEOnCPU
 
         on_cpu = self.embedding.device.type == "cpu" and self.dtype in (torch.float32, torch.float64)
-        if exact or not on_cpu or self.config.product != "clebsch_gordan":
-            return super().predictor(exact)
-        return MACEOnCPU(self)
+        return MACEOnCPU(self) if on_cpu and self.config.product == "clebsch_gordan" else None
 
     def last_layer(self) -> list[nn.Parameter]:
         """The last matrix of every readout."""

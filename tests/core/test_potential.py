@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from atomsml.graph import AtomicGraph
-from atomsml.potential import Potential, evaluate
+from atomsml.potential import Potential, Prediction, evaluate
 
 
 def make_graph(seed: int = 0, periodic: bool = True, atoms: int = 5) -> AtomicGraph:
@@ -172,3 +172,28 @@ def test_species_and_unknown_elements(pair_potential):
     assert pair_potential.species(torch.tensor([18, 1, 18])).tolist() == [1, 0, 1]
     with pytest.raises(ValueError, match="does not know Au, U; it was made for H Ar"):
         pair_potential.species(torch.tensor([92, 1, 79]))
+
+
+def test_a_prediction_prints_as_one_line_and_finds_quantities_by_name():
+    charges, dipoles = torch.tensor([0.1, -0.1, 0.0]), torch.zeros(2, 3)
+    prediction = Prediction(
+        energy=torch.tensor([-1.5, -2.25]),
+        atom_energies=torch.tensor([-1.0, -0.5, -2.25]),
+        forces=torch.tensor([[3.0, 4.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]),
+        atom_data={"charges": charges},
+        system_data={"dipole": dipoles},
+    )
+    assert str(prediction) == (
+        "Prediction(2 systems, 3 atoms, energies -2.250 to -1.500 eV, largest force 5.0000 eV/A, charges, dipole)"
+    )
+    assert prediction["charges"] is charges
+    assert prediction["energy"] is prediction.energy
+    with pytest.raises(KeyError, match=r"no 'stress'; it has atom_energies, forces, charges, energy, dipole"):
+        prediction["stress"]
+    first, second = prediction.split([2, 1], [1, 1])
+    assert (
+        str(second) == "Prediction(1 system, 1 atom, energy -2.250000 eV, largest force 1.0000 eV/A, charges, dipole)"
+    )
+    assert first["charges"].tolist() == charges[:2].tolist()
+    assert second["dipole"].shape == (1, 3)
+    assert second.stress is None

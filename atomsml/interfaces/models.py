@@ -1,0 +1,40 @@
+"""Whatever names a model, opened: an embedded name, a file, a folder of a committee, or the model itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from atomsml.modelfile import embedded_models, find_model, load, read_metadata
+from atomsml.potential import Potential
+from atomsml.uncertainty import Committee, committee_files
+from atomsml.uncertainty.last_layer import LastLayerUncertainty, is_uncertainty, model_of
+
+Model = Potential | Committee | LastLayerUncertainty
+
+
+def open_model(model: Any, head: str | None) -> tuple[str | list[Any], Model]:
+    """Where a model comes from, as `AtomsMLCalculator.parameters` say it, and the model; a list is a committee.
+
+    Raises:
+        ValueError: no such model, or no such head; says which there are.
+    """
+    if isinstance(model, list | tuple):
+        opened: list[tuple[Any, Any]] = [open_model(member, head) for member in model]
+        return [source for source, _ in opened], Committee([member for _, member in opened])
+    source, known = str(model), "default"
+    potential: Model
+    if isinstance(model, Model):
+        source, potential = type(model).__name__, model
+    elif source in embedded_models():
+        known, potential = read_metadata(source).get("head", "default"), load(source)
+    elif Path(model).is_dir():
+        return str(Path(model).resolve()), open_model(committee_files(model), head)[1]
+    else:
+        source = str(find_model(model).resolve())
+        last_layer = is_uncertainty(source)
+        known = read_metadata(model_of(source) if last_layer else source).get("head", "default")
+        potential = LastLayerUncertainty.load(source) if last_layer else load(source)
+    if head not in (None, known):
+        raise ValueError(f"unknown head {head!r}; {source} has one head: {known!r}")
+    return source, potential
