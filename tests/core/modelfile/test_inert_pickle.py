@@ -225,6 +225,45 @@ def test_allowed_names_with_hostile_contents(instructions: bytes, saved: Path, t
     assert torch.equal(read(saved).tensor("0.weight"), model()[0].weight)
 
 
+def tensor(offset: int, size: int, stride: int, count: int = 12) -> bytes:
+    """A Linear whose state is a view of the storage of 12 numbers."""
+    view = f"I{offset}\n(I{size}\nt(I{stride}\ntI00\nNtR"
+    storage = STORAGE.replace(b"I12", f"I{count}".encode())
+    state = b"(dS'weight'\n" + REBUILD + b"(" + storage + view.encode() + b"s"
+    return b"ctorch.nn.modules.linear\nLinear\n(tR" + state + b"b."
+
+
+# each stays inside of 12 numbers by one, and the next does not
+INSIDE = [(9, 3, 1), (1, 2, 10), (0, 12, 0), (0, 3, 1), (5, 3, 0), (12, 0, 1)]
+OUTSIDE = [(10, 3, 1), (1, 2, 11), (0, 13, 0), (-1, 3, 1), (5, 3, -1), (0, -1, 1)]
+
+
+@pytest.mark.parametrize(("offset", "size", "stride"), INSIDE)
+def test_a_view_within_its_storage_is_that_of_numpy(
+    offset: int, size: int, stride: int, saved: Path, tmp_path: Path
+) -> None:
+    tree = read(rewrite(saved, tmp_path / "view.model", "data.pkl", tensor(offset, size, stride)))
+    numbers = model()[0].weight.detach().numpy().ravel()
+    expected = np.lib.stride_tricks.as_strided(numbers[offset:], (size,), (8 * stride,))
+    np.testing.assert_array_equal(tree.tensor("weight").numpy(), expected)
+
+
+@pytest.mark.parametrize(("offset", "size", "stride"), OUTSIDE)
+def test_a_view_one_beyond_its_storage_is_refused(
+    offset: int, size: int, stride: int, saved: Path, tmp_path: Path
+) -> None:
+    evil = rewrite(saved, tmp_path / "evil.model", "data.pkl", tensor(offset, size, stride))
+    with pytest.raises(ValueError, match=r"lies outside its storage of 12 numbers"):
+        read(evil)
+
+
+@pytest.mark.parametrize("count", [11, 13])
+def test_a_storage_has_the_numbers_that_it_says(count: int, saved: Path, tmp_path: Path) -> None:
+    evil = rewrite(saved, tmp_path / "evil.model", "data.pkl", tensor(0, 3, 1, count))
+    with pytest.raises(ValueError, match=f"96 bytes for {count} numbers"):
+        read(evil)
+
+
 def test_a_record_keeps_a_hostile_state_without_acting_on_it(saved: Path, tmp_path: Path) -> None:
     state = SILU + b"(tR(dS'__class__'\nI0\nsS'__setstate__'\nI1\nsS'_modules'\nI2\nsb."
     tree = read(rewrite(saved, tmp_path / "evil.model", "data.pkl", state))

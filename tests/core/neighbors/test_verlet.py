@@ -173,6 +173,33 @@ def test_atoms_that_follow_their_cell_keep_the_list(change: Callable[[ase.Atoms]
     assert holds_all(now.replace(edge_index=made.edge_index, cell_offsets=made.cell_offsets))
 
 
+def unchanged(atoms: ase.Atoms) -> None:
+    pass
+
+
+# what is left of the reach beyond the cutoff; these changes stretch every vector alike
+MARGINS = {
+    unchanged: SKIN,
+    compressed: 0.87 * (CUTOFF + SKIN) - CUTOFF,
+    expanded: 1.3 * (CUTOFF + SKIN) - CUTOFF,
+    rotated: SKIN,
+}
+
+
+@pytest.mark.parametrize("change", MARGINS)
+@pytest.mark.parametrize("way", ["still_holds", "still_holds_anywhere"])
+def test_two_atoms_use_up_the_margin_and_no_more(change: Callable[[ase.Atoms], None], way: str) -> None:
+    """Beyond what they do with the cell, two atoms of a system may move by half of it each."""
+    atoms = triclinic()
+    snapshot = Snapshot(AtomicGraph.from_ase(atoms), CUTOFF, CUTOFF + SKIN)
+    change(atoms)
+    for share, holds in ((0.499, True), (0.501, False)):
+        shifted = atoms.copy()
+        for i, direction in ((2, [0.6, 0.0, 0.8]), (5, [0.0, -1.0, 0.0])):
+            shifted.positions[i] += share * MARGINS[change] * np.array(direction)
+        assert getattr(snapshot, way)(AtomicGraph.from_ase(shifted)) == holds
+
+
 def test_a_cell_compressed_too_far() -> None:
     atoms, neighbors = triclinic(), VerletList(CUTOFF, SKIN)
     neighbors.update(AtomicGraph.from_ase(atoms))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,6 +100,27 @@ def test_averages_are_those_of_torch(dataset: Dataset, small_model: Maker) -> No
         average.update_parameters(state.model)
     for ours, theirs in zip(state.averaged.parameters(), average.module.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_young_averages_forget_their_first_weights(dataset: Dataset, small_model: Maker) -> None:
+    """In step n the average keeps d_n = (1 + n) / (10 + n) of itself. After it, what it had in step k counts by
+
+        d_(k+1) ... d_n = (n + 1)! (k + 10)! / ((k + 1)! (n + 10)!)
+
+    which leaves 1 / 1144 of the random start after six steps, where a decay of 0.999 would leave 0.994.
+    """
+    config = TrainingConfig(max_steps=6, ema_decay=0.999, batch=BatchConfig(10))
+    state = TrainingState.start(small_model(0), config)
+    weights = [state.model.embedding.detach().clone()]
+    for _ in fit(state, Loader(dataset, 4.0, config.batch, 0), config, PotentialObjective(config)):
+        weights.append(state.model.embedding.detach().clone())
+
+    def kept(k: int, n: int = 6) -> float:
+        f = math.factorial
+        return f(n + 1) * f(k + 10) / (f(k + 1) * f(n + 10))
+
+    expected = kept(0) * weights[0] + sum((kept(k) - kept(k - 1)) * weights[k] for k in range(1, 7))
+    torch.testing.assert_close(state.averaged.embedding, expected)
 
 
 def test_the_second_stage_changes_the_weights_of_the_loss(dataset: Dataset, run: Run) -> None:

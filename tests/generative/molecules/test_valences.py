@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from ase.build import molecule
 from ase.collections import g2
+from rdkit.Chem import GetPeriodicTable
 
 from atomsml.generative.molecules.compositions import parse_formula
-from atomsml.generative.molecules.valences import check_formula, spare_places
+from atomsml.generative.molecules.valences import LARGEST_VALENCE, check_formula, spare_places
 
 
 def test_molecules_that_exist_are_taken() -> None:
@@ -47,6 +48,17 @@ def test_molecules_that_exist_are_taken() -> None:
 )
 def test_unusual_molecules_are_taken(formula: str) -> None:
     check_formula(parse_formula(formula))
+
+
+def test_valences_are_those_of_the_periodic_table_of_rdkit() -> None:
+    """Its largest, and what it does not count: hypervalent atoms of later periods bind with all outer electrons, and an
+    acceptor of a lone pair has a bond more, which counts on both sides.
+    """
+    table = GetPeriodicTable()
+    hypervalent, acceptors = {15, 16, 17, 33, 34, 35, 53}, {5, 13, 14}
+    for z, valence in LARGEST_VALENCE.items():
+        known = table.GetNOuterElecs(z) if z in hypervalent else max(table.GetValenceList(z))
+        assert valence == known + 2 * (z in acceptors), table.GetElementSymbol(z)
 
 
 @pytest.mark.parametrize("formula", ["CH6", "H4", "C2H8", "NH5", "NH5O", "H4O", "CF6", "C6H16", "HeH2"])
