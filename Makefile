@@ -3,6 +3,7 @@
 #   make demo     relax a molecule and a crystal, run 1 ps of MD, draw molecules, on the embedded models; in demo-output/
 #   make test     the default test suite, on two cores
 #   make lint     ruff and mypy
+#   make docs     the documentation with a reference of every public name, as pages in build/site
 #   make peers    .venv-peers with mace-torch, for benchmarks and the tests that compare with it live
 #   make sevenn   .venv-sevenn with sevenn, for the tests that compare SevenNet files with it live
 #   make cluster  torch-cluster built from its sources, some ten minutes and a C++ compiler; and the tests that use it
@@ -16,7 +17,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --no-compile -c constraints.txt
 
 .NOTPARALLEL:
-.PHONY: demo test lint peers sevenn cluster clean
+.PHONY: demo test lint docs peers sevenn cluster clean
 
 demo: .venv/.package
 	@mkdir -p demo-output
@@ -36,6 +37,10 @@ lint: .venv/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/.docs
+	$(BIN)/mkdocs build --strict
+	@echo "open build/site/index.html; its search needs a server: $(BIN)/python -m http.server -d build/site"
 
 peers: .venv-peers/.installed
 
@@ -60,7 +65,7 @@ clean:
 	$(INSTALL) -e .
 	touch $@
 
-.venv/.test .venv/.lint: .venv/.%: .venv/.torch pyproject.toml
+.venv/.test .venv/.lint .venv/.docs: .venv/.%: .venv/.torch pyproject.toml
 	$(INSTALL) -e ".[$*]"
 	touch $@
 
