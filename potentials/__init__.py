@@ -17,6 +17,7 @@ POTENTIALS: Architectures[Potential] = Architectures(
         "escn": "atomsml.potentials.escn:ESCN",
         "nequip": "atomsml.potentials.nequip:NequIP",
         "facet": "atomsml.potentials.facet:Facet",
+        "painn": "atomsml.potentials.painn:PaiNN",
         "egnn": "atomsml.potentials.egnn:EGNN",
         "equiformer_v2": "atomsml.potentials.equiformer_v2:EquiformerV2",
     },
