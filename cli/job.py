@@ -61,7 +61,7 @@ def choose_model(structures: Sequence[StructureRecord]) -> str:
     Raises:
         ValueError: molecules and crystals are mixed, or no or several models fit; lists those that know the elements.
     """
-    from atomsml.modelfile import GENERATOR, embedded_models, read_metadata
+    from atomsml.modelfile import embedded_models, generated_kind, read_metadata
 
     kinds = sorted({"crystals" if structure.atoms.pbc.any() else "molecules" for structure in structures})
     elements = {symbol for structure in structures for symbol in structure.atoms.symbols}
@@ -69,7 +69,7 @@ def choose_model(structures: Sequence[StructureRecord]) -> str:
     known = {
         name: about["kind"]
         for name, about in descriptions.items()
-        if elements <= set(about["elements"]) and about["kind"] != GENERATOR
+        if generated_kind(about) is None and elements <= set(about["elements"])
     }
     fitting = [name for name, kind in known.items() if [kind] == kinds]
     if len(fitting) == 1:

@@ -52,8 +52,11 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=1, allow_nan=False))
 
 
-def follow(states: Iterable[State], total: int, label: str, describe: Callable[[State], str]) -> Iterator[State]:
-    """Pass states on, showing a progress bar on a terminal, and about ten plain lines per run in a log."""
+def follow(states: Iterable[State], total: int | None, label: str, describe: Callable[[State], str]) -> Iterator[State]:
+    """Pass states on, showing a progress bar on a terminal, and about ten plain lines per run in a log.
+
+    Where `total` is not known, the bar runs to and fro, and a line comes every hundred states.
+    """
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -66,10 +69,10 @@ def follow(states: Iterable[State], total: int, label: str, describe: Callable[[
                 progress.update(task, completed=step, text=describe(state))
                 yield state
         return
-    every = max(1, total // 10)
+    every, end = (100, "") if total is None else (max(1, total // 10), f"/{total}")
     for step, state in enumerate(states):
         if step % every == 0:
-            typer.echo(f"{label}  step {step}/{total}  {describe(state)}", err=True)
+            typer.echo(f"{label}  step {step}{end}  {describe(state)}", err=True)
         yield state
 
 
@@ -210,14 +213,8 @@ def write_summary(
     path: Path, context: typer.Context, facts: Facts, outputs: Sequence[Path | str], failed: Sequence[dict[str, Any]]
 ) -> None:
     """Write `<stem>.summary.json` beside the output `path`: what is needed to repeat the run and to judge it."""
-    import platform
-
-    import ase
-    import numpy as np
-    import torch
-
-    from atomsml import __version__
     from atomsml.io import write_atomically
+    from atomsml.io.versions import library_versions
 
     options = {key: value for key, value in context.params.items() if key not in ("inputs", "config")}
     summary = {
@@ -227,13 +224,7 @@ def write_summary(
         "model": {"name": facts.model, "sha256": _model_hash(facts.model)},
         "device": facts.device,
         "seed": context.params.get("seed"),
-        "versions": {
-            "atomsml": __version__,
-            "torch": str(torch.__version__),
-            "ase": ase.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": library_versions(),
         "structures": facts.structures,
         "failed": list(failed),
         "outputs": [str(output) for output in outputs],

@@ -65,7 +65,8 @@ def uncertainty(
 def _sets_of_run(folder: Path) -> tuple[Dataset, Dataset]:
     """What a run was trained and chosen on, from its config."""
     from atomsml.dataset import Dataset
-    from atomsml.training.config import config_from_values, read_values
+    from atomsml.training.base_config import read_values
+    from atomsml.training.config import config_from_values
     from atomsml.training.splits import read_splits
 
     if not (folder / "config.yaml").is_file():

@@ -11,12 +11,13 @@ import argparse
 import ase.io
 
 from atomsml import AtomsMLCalculator
+from atomsml.generative.core.sampling import sample_seed
 from atomsml.generative.molecules.compositions import parse_formula
 from atomsml.generative.molecules.metrics.evaluate import evaluate_molecules
 from atomsml.generative.molecules.model import draw_requests
 from atomsml.generative.molecules.modelfile import load_generator
 from atomsml.generative.molecules.relaxation import relax_molecules
-from atomsml.generative.molecules.sampling import batches_of_like_size, sample_molecules, sample_seed
+from atomsml.generative.molecules.sampling import sample_molecules
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--count", type=int, default=16)
@@ -30,7 +31,7 @@ options = parser.parse_args()
 generator = load_generator(options.generator)
 seeds = [sample_seed(options.seed, i) for i in range(options.count)]  # molecule i depends on its seed alone
 requests = draw_requests(generator, seeds, formula=parse_formula(options.formula) if options.formula else None)
-batches = batches_of_like_size([request.num_atoms for request in requests], max_pairs=30_000)
+batches = generator.batches(requests)
 drawn = {}
 # yields after every step
 for progress in sample_molecules(generator, requests, batches, options.steps, generator.default_sampler):

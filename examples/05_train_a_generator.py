@@ -13,10 +13,10 @@ import ase.io
 import torch
 from rdkit.Chem import SDWriter
 
-from atomsml.generative.molecules.config import GeneratorConfig, MoleculeDataConfig
+from atomsml.generative.core.training.config import GeneratorConfig, SampleDataConfig
+from atomsml.generative.core.training.run import GeneratorRun
 from atomsml.generative.molecules.model import draw_requests
 from atomsml.generative.molecules.modelfile import load_generator
-from atomsml.generative.molecules.training import MoleculeRun
 from atomsml.io import mol_from_smiles
 
 SMILES = "CCO CCN CCC COC CC=O CC#N CNC OCCO CC(C)O CC(C)N CCCO NCCO C1CC1 C1CO1".split()  # noqa: SIM905
@@ -36,13 +36,13 @@ with SDWriter("molecules.sdf") as file:  # with bonds, which help; .xyz files do
 # quick networks; without model_options they are those of the size "small"
 tiny = {"channels": 32, "pair_channels": 16, "vectors": 8, "hidden": 64, "num_layers": 3}
 config = GeneratorConfig(
-    data=MoleculeDataConfig(train=("molecules.sdf",), valid=0.1),  # a tenth of the molecules is held out
+    data=SampleDataConfig(train=("molecules.sdf",), valid=0.1),  # a tenth of the molecules is held out
     model_options={"skeleton": tiny, "hydrogens": tiny},
     max_steps=options.steps,
     ema_decay=0.95,  # the average that is kept covers some 20 steps: of so few, more would reach back to the start
     seed=options.seed,
 )
-run = MoleculeRun(config, Path("generator"))
+run = GeneratorRun(config, Path("generator"))
 for progress in run.steps():  # yields after every step, some of which end in an evaluation
     if progress.metrics and progress.step.number % 25 == 0:
         print(f"step {progress.step.number}  loss {progress.metrics['valid_loss']:.3f}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from atomsml.architectures import Architectures
 
 if TYPE_CHECKING:
-    from atomsml.generative.molecules.model import MoleculeModel
+    from atomsml.generative.core.generator import Generator
 
-GENERATORS: Architectures[MoleculeModel] = Architectures(
-    "atomsml.generative.molecules.model:MoleculeModel",
+GENERATORS: Architectures[Generator[Any, Any, Any]] = Architectures(
+    "atomsml.generative.core.generator:Generator",
     "atomsml.generators",  # packages add theirs by an entry point of this group
     {
         "flow": "atomsml.generative.molecules.flow.model:MoleculeFlow",

@@ -90,6 +90,18 @@ def test_the_rule_allows_the_look_up_inside_a_function():
     assert forbidden_imports(code, "atomsml", "atomsml/modelfile/load.py") == []
 
 
+def test_the_core_of_the_generators_knows_no_kind_and_kinds_do_not_know_each_other():
+    wrong = []
+    for path in sources("generative"):
+        own = path.relative_to(ROOT / "generative").parts[0]
+        for name, _ in imports(ast.parse(path.read_text())):
+            room, _, rest = name.removeprefix("atomsml.").partition(".")
+            kind = rest.split(".")[0]
+            if room == "generative" and (ROOT / "generative" / kind).is_dir() and kind not in ("", "core", own):
+                wrong.append(f"{relative(path)} imports {name}")
+    assert wrong == []
+
+
 # what stands on one line may import itself and each other, and what stands above
 FLOORS = (
     "units geometry config device architectures o3 codegen",

@@ -7,9 +7,9 @@ from atomsml.modelfile.catalogue import model_hash as model_hash
 from atomsml.modelfile.checks import build_within_budget as build_within_budget
 from atomsml.modelfile.checks import check_tensors as check_tensors
 from atomsml.modelfile.description import FORMAT as FORMAT
-from atomsml.modelfile.description import GENERATOR as GENERATOR
 from atomsml.modelfile.description import architecture_of as architecture_of
 from atomsml.modelfile.description import checked_config as checked_config
+from atomsml.modelfile.description import generated_kind as generated_kind
 from atomsml.modelfile.description import known_architecture as known_architecture
 from atomsml.modelfile.description import read_metadata as read_metadata
 from atomsml.modelfile.load import load as load

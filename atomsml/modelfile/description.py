@@ -18,8 +18,8 @@ Nothing in a file is executed. A file is not trusted either: keys and types of t
 would need far more memory than its file holds numbers is not built, and names, types and shapes of the tensors must be
 those of the model.
 
-A generator is kept in the same way, by `atomsml.generative.molecules.modelfile`: its `kind` is GENERATOR, its
-architecture one of `atomsml.generative.GENERATORS`, and it has neither references nor a cutoff.
+A generator is kept in the same way, by `atomsml.generative.core.modelfile`: its key `generates` says what it draws, its
+architecture is one of `atomsml.generative.GENERATORS`, and it has neither references nor a cutoff.
 """
 
 from __future__ import annotations
@@ -39,11 +39,10 @@ from atomsml.modelfile.catalogue import find_model
 
 FORMAT = 1
 
-GENERATOR = "molecule generator"  # the kind of a model that draws molecules; any other is a potential
-
+_KIND = re.compile(r"[a-z0-9-]{1,40}")  # a word of the command line
 _PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")  # a file is not trusted with more than a name
-_REQUIRED_KEYS = ("format", "architecture", "config", "elements")
-_REQUIRED_OF_POTENTIALS = (*_REQUIRED_KEYS, "references", "cutoff")
+_REQUIRED_KEYS = ("format", "architecture", "config")
+_REQUIRED_OF_POTENTIALS = (*_REQUIRED_KEYS, "elements", "references", "cutoff")
 
 
 def read_metadata(name_or_path: str | Path) -> dict[str, Any]:
@@ -69,12 +68,20 @@ def read_metadata(name_or_path: str | Path) -> dict[str, Any]:
     version = description.get("format")
     if isinstance(version, int) and version > FORMAT:
         raise ValueError(f"model file {path} has format {version}, this atomsml reads up to {FORMAT}; update atomsml")
-    required = _REQUIRED_KEYS if description.get("kind") == GENERATOR else _REQUIRED_OF_POTENTIALS
+    required = _REQUIRED_OF_POTENTIALS if generated_kind(description) is None else _REQUIRED_KEYS
     missing = [key for key in required if key not in description]
     if missing or version != FORMAT:
         what = f"lacks {', '.join(missing)}" if missing else f"has an unknown format {reprlib.repr(version)}"
         raise ValueError(f"model file {path}: its metadata {what}")
     return description
+
+
+def generated_kind(description: dict[str, Any]) -> str | None:
+    """What a model draws, as "molecules"; None for a potential."""
+    if description.get("kind") == "molecule generator":  # as files of 0.1.0 have it
+        return "molecules"
+    kind = description.get("generates")
+    return kind if isinstance(kind, str) and _KIND.fullmatch(kind) else None
 
 
 def known_architecture(path: Path, description: dict[str, Any], known: Architectures[Any]) -> str:

@@ -11,7 +11,7 @@ from torch import nn
 
 from atomsml.modelfile.catalogue import find_model
 from atomsml.modelfile.checks import build_within_budget, check_tensors
-from atomsml.modelfile.description import GENERATOR, checked_config, known_architecture, read_metadata
+from atomsml.modelfile.description import checked_config, generated_kind, known_architecture, read_metadata
 from atomsml.potential import Potential
 
 
@@ -24,9 +24,10 @@ def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> Potent
     """
     path = find_model(name_or_path)
     description = read_metadata(path)
-    if description.get("kind") == GENERATOR:
+    kind = generated_kind(description)
+    if kind is not None:
         raise ValueError(
-            f"{name_or_path} is a {GENERATOR}, not a potential; draw molecules with `atomsml generate molecules "
+            f"{name_or_path} is a generator of {kind}, not a potential; draw {kind} with `atomsml generate {kind} "
             f"--model {name_or_path}`, or choose a potential (`atomsml models` lists both)"
         )
     model_class, config = _architecture(path, description)

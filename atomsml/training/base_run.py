@@ -6,7 +6,7 @@
 | model.safetensors | the averaged weights that are kept |
 | checkpoint.safetensors | where a stopped run goes on |
 | metrics.jsonl, metrics.csv | a line for every evaluation |
-| bad_batch.extxyz | the structures at which the loss stopped being finite, if it did |
+| bad_batch.* | the data at which the loss stopped being finite, if it did |
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol
+from typing import Any, ClassVar, Generic, Literal
 
-import ase
+import torch
 
 from atomsml.io import write_atomically
+from atomsml.training.base_config import RunConfig, plain_config, write_config
 from atomsml.training.checkpoint import load_checkpoint, save_checkpoint
-from atomsml.training.config import plain_config, write_config
 from atomsml.training.distributed import World
 from atomsml.training.loggers import Logger, MetricsFile, open_loggers
 from atomsml.training.loop import (
     Batch,
     Batches,
-    FitConfig,
     Model,
     NonFiniteLoss,
     Objective,
@@ -44,17 +43,6 @@ from atomsml.training.loop import (
 STEPS_BETWEEN_EVALUATIONS, LEAST_EVALUATIONS = 100, 20
 # what may differ between a run and its resumption
 FREE = ("max_minutes", "max_epochs", "max_steps", "evaluate_epochs", "checkpoint_minutes", "device", "loggers")
-
-
-class RunConfig(FitConfig, Protocol):
-    """What a run asks of its config, which is a frozen dataclass."""
-
-    @property
-    def evaluate_epochs(self) -> int | None: ...  # between evaluations; None: at least 100 steps
-    @property
-    def checkpoint_minutes(self) -> float: ...  # longest time between two checkpoints
-    @property
-    def loggers(self) -> Sequence[str]: ...  # beside metrics.jsonl and metrics.csv
 
 
 @dataclass(frozen=True)
@@ -78,10 +66,13 @@ class BaseRun(ABC, Generic[Model, Batch]):
     loader: Batches[Batch]
     objective: Objective[Model, Batch]
     state: TrainingState[Model]
+    config: RunConfig
+    device: torch.device
     identity: str  # hash of what the run is about
+    keeps: ClassVar[Literal["best", "last"]]  # which evaluated weights model.safetensors has
 
     def __init__(self, config: RunConfig, folder: Path, resume: bool) -> None:
-        self._config, self.folder, self.resume = config, folder, resume
+        self.config, self.folder, self.resume = config, folder, resume
         self.checkpoint = folder / "checkpoint.safetensors"
         if self.checkpoint.exists() and not resume:
             raise ValueError(f"{folder} holds a run already; add --resume to go on with it, or choose another folder")
@@ -89,12 +80,16 @@ class BaseRun(ABC, Generic[Model, Batch]):
         self.world = World()
 
     @abstractmethod
-    def evaluate(self, step: Step) -> dict[str, Any]:
-        """The line of metrics.jsonl; keeps the model if it is the one to keep."""
+    def validate(self, step: Step) -> tuple[float, dict[str, Any]]:
+        """The loss of the averaged weights on the validation set, and what else its line of metrics.jsonl says."""
 
     @abstractmethod
-    def structures(self, batch: object) -> list[ase.Atoms]:
-        """What a batch consists of, for bad_batch.extxyz."""
+    def save_model(self, metrics: dict[str, Any]) -> None:
+        """Write model.safetensors with the averaged weights, which an evaluation found to be so good."""
+
+    @abstractmethod
+    def save_batch(self, batch: object) -> Path | None:
+        """Write what a batch consists of to bad_batch.*; None where there is nothing to write."""
 
     @abstractmethod
     def memory_hint(self) -> str:
@@ -117,15 +112,15 @@ class BaseRun(ABC, Generic[Model, Batch]):
         saved = self.state.minutes
         before = self._done()
         try:
-            for step in fit(self.state, self.loader, self._config, self.objective, self.world):
+            for step in fit(self.state, self.loader, self.config, self.objective, self.world):
                 stop = self.world.same(float(self.stop_requested)) > 0
                 done, metrics = self._done(), None
                 if self._is_due(step, before, done):
-                    metrics = self.evaluate(step)
+                    metrics = self._evaluate(step)
                     self.state.loss_sum, self.state.loss_steps = 0.0, 0
                     for logger in loggers:
                         logger.log(metrics, step.number)
-                if metrics or stop or self.state.minutes - saved > self._config.checkpoint_minutes:
+                if metrics or stop or self.state.minutes - saved > self.config.checkpoint_minutes:
                     self._save_checkpoint()
                     saved = self.state.minutes
                 before = done
@@ -145,14 +140,35 @@ class BaseRun(ABC, Generic[Model, Batch]):
             for logger in loggers:
                 logger.close()
 
+    def _evaluate(self, step: Step) -> dict[str, Any]:
+        """The line of metrics.jsonl; keeps the model if it is the one to keep."""
+        valid_loss, more = self.validate(step)
+        best = valid_loss < self.state.best_loss
+        metrics = {
+            "step": step.number,
+            "epoch": step.epoch + 1,
+            "minutes": round(self.state.minutes, 4),
+            "learning_rate": step.learning_rate,
+            "train_loss": self.state.loss_sum / self.state.loss_steps,
+            "valid_loss": valid_loss,
+            "best": best,
+            **more,
+        }
+        self.state.plateau.update(valid_loss)
+        if best:
+            self.state.best_loss = valid_loss
+        if self.world.is_first and (best or self.keeps == "last"):
+            self.save_model(metrics)
+        return metrics
+
     def _done(self) -> float:
-        return progress(self.state, self._config, len(self.loader.plan(self.state.epoch)))
+        return progress(self.state, self.config, len(self.loader.plan(self.state.epoch)))
 
     def _is_due(self, step: Step, before: float, done: float) -> bool:
         """Whether to evaluate after a step: at the end, after enough epochs, and 20 times even if epochs take long."""
         if done >= 1 or math.floor(LEAST_EVALUATIONS * done) > math.floor(LEAST_EVALUATIONS * before):
             return True
-        epochs = self._config.evaluate_epochs
+        epochs = self.config.evaluate_epochs
         if epochs is None:
             epochs = math.ceil(STEPS_BETWEEN_EVALUATIONS / len(self.loader.plan(step.epoch)))
         return step.ends_epoch and (step.epoch + 1) % epochs == 0
@@ -163,23 +179,17 @@ class BaseRun(ABC, Generic[Model, Batch]):
 
     def _open_loggers(self) -> Sequence[Logger]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = write_config(self._config)
+        text = write_config(self.config)
         write_atomically(self.folder / "config.yaml", lambda beside: beside.write_text(text, encoding="utf-8"))
         files = MetricsFile(self.folder)
         files.truncate(self.state.step)
         resumed = self.state.step or None
-        return [files, *open_loggers(self._config.loggers, self.folder, plain_config(self._config), resumed)]
+        return [files, *open_loggers(self.config.loggers, self.folder, plain_config(self.config), resumed)]
 
     def _save_bad_batch(self, error: NonFiniteLoss) -> str:
-        import ase.io
-
-        remedy = "look for wrong labels or overlapping atoms there, or lower optimizer.learning_rate"
-        images = self.structures(error.batch)
-        if not images:
-            return f"{error}; {remedy}"
-        path = self.folder / "bad_batch.extxyz"
-        write_atomically(path, lambda beside: ase.io.write(beside, images, format="extxyz"))
-        return f"{error}; the {len(images)} structures of that step are in {path}: {remedy}"
+        remedy = "look for wrong data there, or lower optimizer.learning_rate"
+        path = self.save_batch(error.batch)
+        return f"{error}; {remedy}" if path is None else f"{error}; the batch of that step is in {path}: {remedy}"
 
 
 def run_identity(config: Any, *data: bytes) -> str:

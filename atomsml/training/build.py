@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from atomsml.config import config_from_json, did_you_mean
 from atomsml.dataset import Dataset, isolated_atom_references, least_squares_references
 from atomsml.modelfile import load, read_metadata
 from atomsml.potential import Potential, check_elements
+from atomsml.training.architecture import find_architecture, model_config, new_model_of
 from atomsml.training.config import TrainingConfig
 from atomsml.training.finetune import check_fits, prepare, refit_references
 from atomsml.training.loader import Graphs
@@ -86,14 +84,9 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> tuple[Potential, str]
     """
     from atomsml.potentials import POTENTIALS
 
-    if config.model not in POTENTIALS:
-        hint = did_you_mean(config.model, POTENTIALS)
-        raise ValueError(f"unknown model {config.model!r}; {hint}there are {', '.join(POTENTIALS)}")
-    model_class = POTENTIALS[config.model]
-    if config.size not in model_class.sizes:
-        raise ValueError(f"unknown size {config.size!r}; {config.model} has {', '.join(model_class.sizes)}")
+    model_class = find_architecture(POTENTIALS, config.model, config.size)
     options = {"elements": dataset.elements, **model_class.sizes[config.size], **config.model_options}
-    trial = _configure(model_class, options)  # because only the model knows its cutoff and elements
+    trial = model_config(model_class, options)  # because only the model knows its cutoff and elements
     check_elements(list(dataset.elements), trial.elements)
     kind: str = config.references
     if kind == "auto":
@@ -107,9 +100,7 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> tuple[Potential, str]
     measured = dataclasses.asdict(statistics(dataset, graphs, trial.elements, references))
     known = {field.name for field in dataclasses.fields(model_class.Config)}
     options = {**{name: value for name, value in measured.items() if name in known}, **options}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        potential = model_class(_configure(model_class, options))
+    potential = new_model_of(model_class, model_config(model_class, options), config.seed)
     potential.references = references
     return potential, kind
 
@@ -134,8 +125,3 @@ def references_of_kind(kind: str, dataset: Dataset, elements: Sequence[int], giv
     if missing:
         raise ValueError(f"references: given lacks {' '.join(missing)}; add them to reference_energies")
     return torch.tensor([given[chemical_symbols[z]] for z in elements], dtype=torch.float64)
-
-
-def _configure(model_class: type[Potential], options: dict[str, Any]) -> Any:
-    plain = json.loads(json.dumps(options))  # tuples become lists, as in a file
-    return config_from_json(model_class.Config, plain, by_hand=True, where="model_options")

@@ -1,26 +1,16 @@
-"""What a training run is told: frozen dataclasses that a YAML file fills; unknown keys are errors.
-
-The comment beside a field is its documentation: `starter_config` writes them into the file that a new user edits.
-"""
+"""What the training run of a potential is told, beside what every run is (`base_config.py`)."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import json
-import re
-import typing
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from atomsml.config import config_from_json
 from atomsml.dataset import LabelKeys
-from atomsml.training.loop import FitConfig
+from atomsml.training.base_config import RunConfig, commented_config
 from atomsml.training.losses import LossConfig
-from atomsml.training.optim.optimizers import OptimizerConfig
-from atomsml.training.optim.schedules import ScheduleConfig
 
 References = Literal["auto", "isolated atoms", "least squares", "model", "given", "zero"]
 Precision = Literal["float32", "float64", "bfloat16"]
@@ -100,8 +90,8 @@ class FinetuneConfig:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
-    """A whole run."""
+class TrainingConfig(RunConfig):
+    """A whole run of a potential."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: str = "mace"  # architecture; docs/architectures.md compares them
@@ -113,54 +103,9 @@ class TrainingConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     stage_two: StageTwoConfig = field(default_factory=StageTwoConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    precision: Precision = "float32"  # of the network; geometry and energies are float64
     clip: float = 10.0  # largest norm of the gradient
     ema_decay: float = 0.99  # of the averaged weights, which are evaluated and kept
-    max_minutes: float | None = None  # the run ends at the first limit; the learning rate follows what is used up
-    max_epochs: int | None = None  # passes over the training set
-    max_steps: int | None = None  # of the optimiser
-    evaluate_epochs: int | None = None  # between evaluations; null: at least 100 steps
-    checkpoint_minutes: float = 5.0  # longest time between two checkpoints
-    precision: Precision = "float32"  # of the network; geometry and energies are float64
-    device: str = "auto"  # cpu, cuda, cuda:1, ...
-    loggers: tuple[Literal["tensorboard", "wandb"], ...] = ()  # beside metrics.jsonl and metrics.csv
-    seed: int = 0  # of weights and batches
-
-    def __post_init__(self) -> None:
-        check_limits(self)
-
-
-def check_limits(config: FitConfig) -> None:
-    """What every run asks of the numbers of its config.
-
-    Raises:
-        ValueError: names the field, the rule and the value.
-    """
-    for name in ("max_minutes", "max_epochs", "max_steps", "clip"):
-        value = getattr(config, name)
-        if isinstance(value, int | float) and not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
-    if not 0 <= config.ema_decay < 1:
-        raise ValueError(f"ema_decay must lie in 0 .. 1, got {config.ema_decay}")
-
-
-def read_values(path: str | Path) -> dict[str, Any]:
-    """The keys and values of a YAML file, for `config_from_values`.
-
-    Raises:
-        ValueError: not a YAML file of keys and values.
-        OSError: the file cannot be read.
-    """
-    import yaml
-
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must consist of `key: value` lines; `atomsml train --init` prints an example")
-    return values
 
 
 def config_from_values(values: dict[str, Any], keys: LabelKeys = LabelKeys()) -> TrainingConfig:  # noqa: B008 (frozen)
@@ -191,20 +136,6 @@ def _sources(name: str, value: Any, keys: LabelKeys) -> Any:
     return [{"keys": dataclasses.asdict(keys), **source} if isinstance(source, dict) else source for source in sources]
 
 
-def write_config(config: Any) -> str:
-    """YAML of a config dataclass, which `read_values` reads back."""
-    import yaml
-
-    text: str = yaml.safe_dump(plain_config(config), sort_keys=False)
-    return text
-
-
-def plain_config(config: Any) -> dict[str, Any]:
-    """A config dataclass as JSON has it: tuples become lists."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
-    return plain
-
-
 def starter_config(architectures: Iterable[str]) -> str:
     """A YAML file with every key, its default and its comment, for a new user to edit; it names the architectures."""
     example = DataConfig(train=(SourceConfig("train.extxyz"),))
@@ -212,38 +143,3 @@ def starter_config(architectures: Iterable[str]) -> str:
     lines += [f"# Architectures, for the key model: {', '.join(architectures)}.", ""]
     lines += commented_config(TrainingConfig(data=example, max_minutes=60.0))
     return "\n".join(lines) + "\n"
-
-
-def commented_config(config: Any, indent: str = "") -> list[str]:
-    """YAML lines of a config dataclass, each key with the comment of its field."""
-    comments, hints = _field_comments(type(config)), typing.get_type_hints(type(config))
-    lines = []
-    for each in dataclasses.fields(config):
-        value = getattr(config, each.name)
-        notes = [comments[each.name]] if each.name in comments else []
-        if dataclasses.is_dataclass(value):
-            notes = notes or [(type(value).__doc__ or "").partition("\n")[0].rstrip(".")]
-            lines += [f"{indent}{each.name}:  # {notes[0]}", *commented_config(value, indent + "  ")]
-        elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
-            lines.append(f"{indent}{each.name}:  # {notes[0]}")
-            for item in value:
-                inner = commented_config(item, indent + "    ")
-                lines += [f"{indent}  - {inner[0].lstrip()}", *inner[1:]]
-        else:
-            notes = [", ".join(_choices(hints[each.name])), *notes]
-            note = "; ".join(filter(None, notes))
-            lines.append(f"{indent}{each.name}: {json.dumps(value)}{note and '  # '}{note}")
-    return lines
-
-
-def _choices(hint: Any) -> list[str]:
-    """The words that a Literal, or a union or tuple of such, allows."""
-    if typing.get_origin(hint) is Literal:
-        return list(typing.get_args(hint))
-    return [word for part in typing.get_args(hint) for word in _choices(part)]
-
-
-def _field_comments(config_class: type[Any]) -> dict[str, str]:
-    """The comment behind each field in the source of a dataclass."""
-    found = re.finditer(r"^    (\w+): .*?  # (.+)$", inspect.getsource(config_class), flags=re.MULTILINE)
-    return {match[1]: match[2] for match in found}

@@ -12,42 +12,23 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
+from atomsml.training.base_config import Clip, RunConfig
 from atomsml.training.distributed import World
-from atomsml.training.optim.optimizers import OptimizerConfig, build_optimizer
-from atomsml.training.optim.schedules import Plateau, ScheduleConfig, learning_rate_factor
+from atomsml.training.optim.optimizers import build_optimizer
+from atomsml.training.optim.schedules import Plateau, learning_rate_factor
 
-Clip = float | Literal["adaptive"]
 CLIP_HISTORY, CLIP_AFTER = 50, 20  # norms that adaptive clipping looks back on, and how many it waits for
 
 Model = TypeVar("Model", bound=nn.Module)
 Batch = TypeVar("Batch")
 Batch_co = TypeVar("Batch_co", covariant=True)
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
-
-
-class FitConfig(Protocol):
-    """What the loop asks of the config of a run; its limits are null where there is none."""
-
-    @property
-    def optimizer(self) -> OptimizerConfig: ...
-    @property
-    def schedule(self) -> ScheduleConfig: ...
-    @property
-    def clip(self) -> Clip: ...  # largest norm of the gradient; see `largest_norm`
-    @property
-    def ema_decay(self) -> float: ...  # of the averaged weights
-    @property
-    def max_minutes(self) -> float | None: ...
-    @property
-    def max_epochs(self) -> int | None: ...
-    @property
-    def max_steps(self) -> int | None: ...
 
 
 class Batches(Protocol[Batch_co]):
@@ -81,7 +62,7 @@ class TrainingState(Generic[Model]):
     norms: list[float] = field(default_factory=list)  # of the last gradients, clipped: the newest CLIP_HISTORY
 
     @staticmethod
-    def start(model: Model, config: FitConfig) -> TrainingState[Model]:
+    def start(model: Model, config: RunConfig) -> TrainingState[Model]:
         averaged = copy.deepcopy(model).requires_grad_(False)
         optimizer = build_optimizer(
             [(name, p) for name, p in model.named_parameters() if p.requires_grad], config.optimizer
@@ -112,7 +93,7 @@ class NonFiniteLoss(ValueError):
 def fit(
     state: TrainingState[Model],
     batches: Batches[Batch],
-    config: FitConfig,
+    config: RunConfig,
     objective: Objective[Model, Batch],
     world: World | None = None,
 ) -> Iterator[Step]:
@@ -148,7 +129,7 @@ def fit(
             yield Step(number, epoch, rate, value, done, ends)
 
 
-def progress(state: TrainingState[Model], config: FitConfig, batches: int) -> float:
+def progress(state: TrainingState[Model], config: RunConfig, batches: int) -> float:
     """How much of the run is used up, from 0 to 1, by the limit that is nearest.
 
     Raises:
@@ -169,7 +150,7 @@ def progress(state: TrainingState[Model], config: FitConfig, batches: int) -> fl
 
 
 def _step(
-    state: TrainingState[Model], batch: Batch, config: FitConfig, objective: Objective[Model, Batch], done: float
+    state: TrainingState[Model], batch: Batch, config: RunConfig, objective: Objective[Model, Batch], done: float
 ) -> float:
     """Gradients and one step of the optimiser; returns the loss of the batch."""
     state.optimizer.zero_grad()

@@ -9,16 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import ase
 import torch
 
 from atomsml.device import select_device
 from atomsml.graph import AtomicGraph
+from atomsml.io import write_atomically
 from atomsml.modelfile import save
 from atomsml.potential import Potential, check_elements
+from atomsml.training.base_config import plain_config
 from atomsml.training.base_run import BaseRun, run_identity
 from atomsml.training.build import start_model
-from atomsml.training.config import BatchConfig, TrainingConfig, plain_config
+from atomsml.training.config import BatchConfig, TrainingConfig
 from atomsml.training.distributed import join_world
 from atomsml.training.evaluation.metrics import ErrorTable
 from atomsml.training.finetune import merge, replay_for
@@ -40,9 +41,11 @@ class Run(BaseRun[Potential, AtomicGraph | None]):
         OSError: a file that cannot be read or written.
     """
 
+    keeps = "best"
+    config: TrainingConfig
+
     def __init__(self, config: TrainingConfig, folder: Path, resume: bool = False) -> None:
         super().__init__(config, folder, resume)
-        self.config = config
         self.world, self.device = join_world(select_device(config.device, "mixed"))
         self.splits: Splits = read_splits(config)
         potential, self.references_kind = start_model(config, self.splits.train)
@@ -61,8 +64,7 @@ class Run(BaseRun[Potential, AtomicGraph | None]):
         )  # fmt: skip
         self.valid = Loader(self.splits.valid, potential.cutoff, EVALUATION_BATCH, 0, config.data.workers, self.world)
 
-    def evaluate(self, step: Step) -> dict[str, Any]:
-        """The line of metrics.jsonl; keeps the model if it is the best so far."""
+    def validate(self, step: Step) -> tuple[float, dict[str, Any]]:
         # one measure for the whole run: that of its last stage
         loss = loss_at(2 if self.config.stage_two.start is not None else 1, self.config)
         dataset = self.splits.valid
@@ -77,27 +79,10 @@ class Run(BaseRun[Potential, AtomicGraph | None]):
         self.world.add(errors.sums())
         valid_loss = (sums / counts.clamp(min=1)).sum().item()
         table = errors.table()["all"]
-        best = valid_loss < self.state.best_loss
-        metrics = {
-            "step": step.number,
-            "epoch": step.epoch + 1,
-            "minutes": round(self.state.minutes, 4),
-            "stage": stage_at(step.done, self.config),
-            "learning_rate": step.learning_rate,
-            "train_loss": self.state.loss_sum / self.state.loss_steps,
-            "valid_loss": valid_loss,
-            "best": best,
-            **{name: value for name, value in table.items() if name.endswith(("mae", "rmse"))},
-        }
-        self.state.plateau.update(valid_loss)
-        if best:
-            self.state.best_loss = valid_loss
-            self._save_model(metrics)
-        return metrics
+        errors_of = {name: value for name, value in table.items() if name.endswith(("mae", "rmse"))}
+        return valid_loss, {"stage": stage_at(step.done, self.config), **errors_of}
 
-    def _save_model(self, metrics: dict[str, Any]) -> None:
-        if not self.world.is_first:
-            return
+    def save_model(self, metrics: dict[str, Any]) -> None:
         periodic = self.splits.train[0].pbc.any().item()
         about = {
             "name": self.folder.resolve().name,
@@ -112,13 +97,19 @@ class Run(BaseRun[Potential, AtomicGraph | None]):
         }
         save(merge(self.state.averaged), self.folder / "model.safetensors", about)
 
-    def structures(self, batch: object) -> list[ase.Atoms]:
-        """With their labels; none where this process had no share of the batch."""
-        images = [graph.to_ase() for graph in batch.to_list()] if isinstance(batch, AtomicGraph) else []
+    def save_batch(self, batch: object) -> Path | None:
+        """With its labels; none where this process had no share of the batch."""
+        import ase.io
+
+        if not isinstance(batch, AtomicGraph):
+            return None
+        images = [graph.to_ase() for graph in batch.to_list()]
         for atoms in images:  # ASE takes these names for results of a calculator and would not read them back
             atoms.info["REF_energy"], atoms.info["REF_stress"] = atoms.info.pop("energy"), atoms.info.pop("stress")
             atoms.arrays["REF_forces"] = atoms.arrays.pop("forces")
-        return images
+        path = self.folder / "bad_batch.extxyz"
+        write_atomically(path, lambda beside: ase.io.write(beside, images, format="extxyz"))
+        return path
 
     def memory_hint(self) -> str:
         return "lower batch.structures, or bound batch.atoms or batch.edges"

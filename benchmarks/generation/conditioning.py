@@ -15,10 +15,10 @@ import statistics
 import numpy as np
 from tblite.interface import TBLiteRuntimeError
 
+from atomsml.generative.core.sampling import sample_seed
 from atomsml.generative.molecules.metrics.evaluate import evaluate_molecules
 from atomsml.generative.molecules.model import MoleculeModel, draw_requests
 from atomsml.generative.molecules.modelfile import load_generator
-from atomsml.generative.molecules.sampling import sample_seed
 from benchmarks.recipes.train_generator import gap_and_dipole
 from benchmarks.shared.reporting import DOCS, replace_section, table
 

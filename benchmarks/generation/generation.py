@@ -21,10 +21,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 import torch
 
+from atomsml.generative.core.sampling import sample_seed
 from atomsml.generative.molecules.metrics.evaluate import evaluate_molecules
 from atomsml.generative.molecules.model import draw_requests
 from atomsml.generative.molecules.modelfile import load_generator
-from atomsml.generative.molecules.sampling import sample_seed
 from benchmarks.shared.reporting import DOCS, replace_section, table
 
 MODEL = "qm9-flow"

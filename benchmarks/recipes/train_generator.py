@@ -21,7 +21,7 @@ from ase.units import Bohr, Debye, Hartree
 from tblite.interface import Calculator
 
 from atomsml.cli.main import main as atomsml
-from atomsml.generative.molecules.modelfile import load_generator, save_generator
+from atomsml.generative.core.modelfile import load_generator, save_generator
 from atomsml.io import write_atomically
 from atomsml.modelfile import MODELS_FOLDER, read_metadata
 

@@ -147,10 +147,10 @@ def _open(model: str | None, device: str, precision: str) -> tuple[str, Molecule
 
     from atomsml.device import select_device
     from atomsml.generative.molecules.modelfile import load_generator
-    from atomsml.modelfile import GENERATOR, embedded_models, read_metadata
+    from atomsml.modelfile import embedded_models, generated_kind, read_metadata
 
     if model is None:
-        names = [name for name in embedded_models() if read_metadata(name).get("kind") == GENERATOR]
+        names = [name for name in embedded_models() if generated_kind(read_metadata(name)) == "molecules"]
         if len(names) != 1:
             raise ValueError(f"no single embedded generator; give --model: {', '.join([*names, 'or a file'])}")
         (model,) = names

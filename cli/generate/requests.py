@@ -35,8 +35,8 @@ class Wishes:
         Raises:
             ValueError: what the model cannot do.
         """
+        from atomsml.generative.core.sampling import sample_seed
         from atomsml.generative.molecules.model import draw_requests
-        from atomsml.generative.molecules.sampling import sample_seed
 
         rest = (self.scaffold, self.conditions)
         draw_requests(model, [], self.num_atoms, self.formula, *rest)  # refuses what it does not know

@@ -86,18 +86,17 @@ class Run:
     def _sample(self, requests: Sequence[Request]) -> dict[int, ase.Atoms]:
         """By the place of their request: all molecules, or those of finished batches."""
         from atomsml.cli.output import follow
-        from atomsml.generative.molecules.sampling import batches_of_like_size, default_max_pairs, sample_molecules
+        from atomsml.generative.molecules.sampling import sample_molecules
 
-        how, sizes = self.settings, [request.num_atoms for request in requests]
-        max_pairs = default_max_pairs(self.model.formulas.device) if how.batch is None else None
-        batches = batches_of_like_size(sizes, max_pairs, how.batch)
+        how = self.settings
+        batches = self.model.batches(requests, how.batch)
         states = sample_molecules(
             self.model, requests, batches, how.steps, how.sampler, self.wishes.scaffold, how.guidance
         )
-        stages = sum(1 for _ in self.model.children())  # a network each
-        total, drawn = how.steps * stages * len(batches), dict[int, "ase.Atoms"]()
+        states_each, drawn = self.model.num_states(how.steps, how.sampler), dict[int, "ase.Atoms"]()
+        total = None if states_each is None else states_each * len(batches)
         try:
-            for state in follow(states, total, "generate", lambda s: f"{s.finished} of {len(sizes)} molecules"):
+            for state in follow(states, total, "generate", lambda s: f"{s.finished} of {len(requests)} molecules"):
                 drawn |= state.drawn
                 for network, calls in state.evaluations.items():
                     self.evaluations[network] += calls * len(state.drawn)

@@ -1,8 +1,7 @@
-"""`atomsml train`: a potential from labelled structures, new or fine-tuned, or a generator from molecules."""
+"""`atomsml train`: a potential from labelled structures, new or fine-tuned, or a generator from samples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,10 +19,7 @@ from atomsml.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from atomsml.dataset import LabelKeys
-    from atomsml.generative.molecules.config import GeneratorConfig
-    from atomsml.training.config import TrainingConfig
-    from atomsml.training.run import Run
+    from atomsml.cli.train.trainers import Trainer
 
 DEFAULT_MINUTES, DEFAULT_MODEL = 60.0, "mace"
 
@@ -72,20 +68,21 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.")] = Path("run"),
     as_json: JsonOption = False,
 ) -> None:
-    """Train a potential on labelled structures, or a generator on molecules.
+    """Train a potential on labelled structures, or a generator on molecules or what else it generates.
 
     What the command line says wins over the config file. The best potential lands in DIR/model.safetensors, its errors
-    and curves in DIR/report.html; of a generator the last one, with molecules that it drew. Without a limit a run takes
+    and curves in DIR/report.html; of a generator the last one, with samples that it drew. Without a limit a run takes
     60 minutes.
     """
     from dataclasses import replace
 
     from atomsml.cli.output import print_json
     from atomsml.dataset import LabelKeys
-    from atomsml.training.config import read_values
+    from atomsml.training.base_config import read_values
 
     if init:
-        typer.echo(_starter(model), nl=False)
+        name = model or DEFAULT_MODEL
+        typer.echo(_trainer(name).starter(name), nl=False)
         return
     if config is None and resume:
         config = (output if committee == 1 else output / "member-0") / "config.yaml"
@@ -111,62 +108,33 @@ def train(
         values["max_minutes"] = DEFAULT_MINUTES
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group_key)
     try:
-        parsed = _parsed(values, keys, committee)
+        trainer = _trainer(values.get("model", DEFAULT_MODEL))
+        parsed = trainer.parse(values, keys, committee)
     except ValueError as error:
         raise ValueError(f"{config}: {error}" if config else str(error)) from None
     folders = [output] if committee == 1 else [output / f"member-{i}" for i in range(committee)]
-    results = [_train_one(replace(parsed, seed=parsed.seed + i), f, resume, as_json) for i, f in enumerate(folders)]
+    results = [trainer.train(replace(parsed, seed=parsed.seed + i), f, resume, as_json) for i, f in enumerate(folders)]
     if as_json:
         print_json(results[0] if committee == 1 else results)
     elif committee > 1:
         typer.echo(f"the {committee} models act as one: --model {output}")
 
 
-def _starter(model: str | None) -> str:
-    """The config to start from, of a potential or of a generator."""
-    from atomsml.generative import GENERATORS
-    from atomsml.generative.molecules.config import starter_generator_config
-    from atomsml.potentials import POTENTIALS
-    from atomsml.training.config import starter_config
-
-    name = model or DEFAULT_MODEL
-    _check_model(name)
-    return starter_generator_config(name, GENERATORS) if name in GENERATORS else starter_config(POTENTIALS)
-
-
-def _parsed(values: dict[str, Any], keys: LabelKeys, committee: int) -> TrainingConfig | GeneratorConfig:
-    """The config of a potential or of a generator, whichever its model is.
+def _trainer(model: Any) -> Trainer:
+    """Who trains a model of this name.
 
     Raises:
-        ValueError: unknown keys or impossible values, or options that a generator does not have.
+        ValueError: nobody; lists the known names.
     """
-    from atomsml.dataset import LabelKeys
-    from atomsml.generative import GENERATORS
-    from atomsml.generative.molecules.config import generator_config
-    from atomsml.training.config import config_from_values
-
-    model = values.get("model", DEFAULT_MODEL)
-    _check_model(model)
-    if model not in GENERATORS:
-        return config_from_values(values, keys)
-    if keys != LabelKeys():
-        raise ValueError(f"{model} is a generator, which learns from no labels; leave out the options that name keys")
-    if committee > 1:
-        raise ValueError(f"{model} is a generator, and a committee is one of potentials; leave out --committee")
-    return generator_config(values)
-
-
-def _check_model(model: Any) -> None:
+    from atomsml.cli.train.trainers import TRAINERS
     from atomsml.config import did_you_mean
-    from atomsml.generative import GENERATORS
-    from atomsml.potentials import POTENTIALS
 
-    known = [*POTENTIALS, *GENERATORS]
-    if model not in known:
-        raise ValueError(
-            f"unknown model {model!r}; {did_you_mean(str(model), known)}there are the potentials "
-            f"{', '.join(POTENTIALS)} and the generators {', '.join(GENERATORS)}"
-        )
+    for trainer in TRAINERS:
+        if isinstance(model, str) and model in trainer.architectures:
+            return trainer
+    known = [name for trainer in TRAINERS for name in trainer.architectures]
+    listed = " and ".join(f"the {trainer.what} {', '.join(trainer.architectures)}" for trainer in TRAINERS)
+    raise ValueError(f"unknown model {model!r}; {did_you_mean(str(model), known)}there are {listed}")
 
 
 def _put(values: dict[str, Any], path: str, value: Any) -> None:
@@ -198,56 +166,3 @@ def _parse(setting: str) -> tuple[str, Any]:
         return key.strip(), yaml.safe_load(text)
     except yaml.YAMLError:
         raise ValueError(f"--set {key}: {text!r} is no YAML value; quote it") from None
-
-
-def _train_one(config: TrainingConfig | GeneratorConfig, folder: Path, resume: bool, quiet: bool) -> dict[str, Any]:
-    """Train one model in its folder; processes other than the first say and return nothing."""
-    from atomsml.cli.train.generator import train_generator
-    from atomsml.cli.train.run import train_to_the_end
-    from atomsml.training.config import TrainingConfig
-    from atomsml.training.evaluation.judge import judge
-    from atomsml.training.run import Run
-
-    if not isinstance(config, TrainingConfig):
-        return train_generator(config, folder, resume, quiet)
-    run = Run(config, folder, resume)
-    train_to_the_end(run, _describe(run), _errors)
-    run.world.close()
-    if not run.world.is_first:
-        return {}
-    result = judge(run)
-    if not quiet:
-        _print_result(result, folder)
-    return result
-
-
-def _describe(run: Run) -> Iterator[str]:
-    """What the run found before its first step."""
-    for found in run.splits.found():
-        yield from found.lines()
-    for row in run.splits.counts():
-        labels = ", ".join(f"{row[name]} {name}" for name in ("energy", "forces", "stress"))
-        yield f"{row['set']}: {row['structures']} structures with labels: {labels}"
-    for warning in run.splits.warnings:
-        yield f"warning: {warning}"
-    potential = run.state.model
-    parameters = sum(p.numel() for p in potential.parameters() if p.requires_grad)
-    yield (
-        f"{run.config.model}: {parameters:,} weights to train, cutoff {potential.cutoff:g} A, references by "
-        f"{run.references_kind}, {run.config.precision} on {run.device}"
-    )
-
-
-def _errors(metrics: dict[str, Any]) -> Iterator[str]:
-    for name, title, unit in (("energy", "E", "meV/atom"), ("forces", "F", "meV/A"), ("stress", "S", "meV/A^3")):
-        if f"{name}_mae" in metrics:
-            yield f"{title} {metrics[f'{name}_mae']:.2f} MAE {metrics[f'{name}_rmse']:.2f} RMSE {unit}"
-
-
-def _print_result(result: dict[str, Any], folder: Path) -> None:
-    from atomsml.cli.output import print_table
-    from atomsml.training.evaluation.metrics import format_table
-
-    typer.echo(f"errors on the {result['set']} set of {folder / 'model.safetensors'}")
-    print_table(*format_table(result["errors"]))
-    typer.echo(f"report: {folder / 'report.html'}")

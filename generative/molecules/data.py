@@ -21,7 +21,7 @@ import numpy as np
 from atomsml.dataset.formats.frames import OPENERS, extxyz_frames
 from atomsml.dataset.formats.hdf5 import GEOMETRY, open_hdf5, plain_fields
 from atomsml.dataset.read import HDF5, format_suffix
-from atomsml.generative.molecules.sampling import batches_of_like_size
+from atomsml.generative.core.sampling import batches_of_like_size
 from atomsml.generative.molecules.set import MoleculeSet
 
 if TYPE_CHECKING:

@@ -5,19 +5,26 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
+import ase
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from atomsml.generative.molecules.compositions import Formula, atoms_of, count_formulas, draw_formula
+from atomsml.generative.core.generator import Generator
+from atomsml.generative.core.sampling import batches_of_like_size
+from atomsml.generative.molecules.compositions import MOST_ATOMS, Formula, atoms_of, count_formulas, draw_formula
 from atomsml.generative.molecules.molecules import Molecules, Request, Scaffold
 from atomsml.generative.molecules.set import MoleculeSet
 
+# of atoms in a batch, by the type of device: they keep it busy, and more would only need more memory
+PAIRS = {"cpu": 30_000, "cuda": 2_000_000, "mps": 500_000}
 
-class MoleculeModel(nn.Module, ABC):
-    """A network, its loss, and how molecules are drawn from it.
+
+class MoleculeModel(Generator[MoleculeSet, Request, Molecules], ABC):
+    """A generator of molecules.
 
     A subclass has a frozen dataclass `Config` with the fields `elements` (atomic numbers, ascending), `conditions`
     (names of the properties it may be asked for) and `num_formulas`, and is built by `Model(config)`.
@@ -29,12 +36,9 @@ class MoleculeModel(nn.Module, ABC):
     | condition_mean, condition_scale | (conditions,) | normalisers: mean and mean absolute deviation |
     """
 
-    Config: ClassVar[type[Any]]
-    sizes: ClassVar[dict[str, dict[str, Any]]]  # name -> config fields, from quick to accurate
-    default_sampler: ClassVar[str]  # what its molecules are drawn with unless asked otherwise
-    default_steps: ClassVar[int]
+    kind = "molecules"
+    suffixes = (".extxyz",)
     draws_elements: ClassVar[bool]  # whether elements are generated; otherwise they are given by the composition
-    config: Any
     formulas: Tensor
     formula_counts: Tensor
     condition_mean: Tensor
@@ -49,10 +53,6 @@ class MoleculeModel(nn.Module, ABC):
         self.register_buffer("condition_scale", torch.ones(len(config.conditions)))
 
     @abstractmethod
-    def loss(self, batch: Molecules, generator: torch.Generator) -> Tensor:
-        """(samples,) what training minimises the mean of, at random times with random noise."""
-
-    @abstractmethod
     def sample(
         self,
         requests: Sequence[Request],
@@ -61,39 +61,95 @@ class MoleculeModel(nn.Module, ABC):
         scaffold: Scaffold | None = None,
         guidance: float = 1.0,
     ) -> Iterator[Molecules]:
-        """Molecules as they form, one batch after every step; the last is the result.
+        """As `Generator.sample`.
 
         The first atoms of a request that has a scaffold are those of the scaffold. `guidance` is the weight of the
         conditional prediction (Ho & Salimans, arXiv:2207.12598, as 1 + w): 1 follows the conditions as trained.
-
-        Raises:
-            ValueError: an unknown sampler, or one that the process of this model does not allow.
         """
 
-    @classmethod
-    def measure(cls, molecules: MoleculeSet) -> dict[str, Any]:
-        """Config fields that follow from a training set, such as the sizes of tables."""
-        formulas, _ = count_formulas(iter(molecules.rows()), molecules.elements)
-        return {"num_formulas": len(formulas)}
+    def requests(self, seeds: Sequence[int]) -> list[Request]:
+        return draw_requests(self, seeds)
+
+    def batches(self, requests: Sequence[Request], at_once: int | None = None) -> list[list[int]]:
+        """Of like sizes, small molecules first."""
+        pairs = PAIRS.get(self.formulas.device.type, PAIRS["cpu"]) if at_once is None else None
+        return batches_of_like_size([request.num_atoms for request in requests], pairs, at_once)
 
     @classmethod
-    def check(cls, molecules: MoleculeSet) -> None:
-        """Refuse molecules that this kind of generator cannot be trained on.
+    def read(cls, files: Sequence[str | Path]) -> MoleculeSet:
+        from atomsml.generative.molecules.data import read_molecules
 
-        Raises:
-            ValueError: names the molecule.
-        """
+        return read_molecules(files)
 
-    def fit(self, molecules: MoleculeSet) -> None:
-        """Take the compositions and the normalisers from the training set that was measured."""
-        formulas, counts = count_formulas(iter(molecules.rows()), self.config.elements)
+    @classmethod
+    def check(cls, train: MoleculeSet, valid: MoleculeSet) -> list[str]:
+        strange = sorted(set(valid.elements) - set(train.elements))
+        if strange:
+            raise ValueError(
+                f"the validation set has elements that the training set lacks: {', '.join(_symbols(strange))}; "
+                "leave those molecules out"
+            )
+        return []
+
+    @classmethod
+    def measure(cls, samples: MoleculeSet) -> dict[str, Any]:
+        formulas, _ = count_formulas(iter(samples.rows()), samples.elements)
+        return {"elements": samples.elements, "num_formulas": len(formulas)}
+
+    def fit(self, samples: MoleculeSet) -> None:
+        """Take the compositions and the normalisers."""
+        formulas, counts = count_formulas(iter(samples.rows()), self.config.elements)
         self.formulas.copy_(torch.from_numpy(formulas))
         self.formula_counts.copy_(torch.from_numpy(counts))
         for i, name in enumerate(self.config.conditions):
-            values = molecules.properties[name]
+            values = samples.properties[name]
             known = values[np.isfinite(values)]
             self.condition_mean[i] = float(known.mean())
             self.condition_scale[i] = max(float(np.abs(known - known.mean()).mean()), 1e-6)
+
+    @staticmethod
+    def unpack(batch: Molecules) -> list[ase.Atoms]:
+        return batch.to_ase()
+
+    @classmethod
+    def write(cls, path: Path, samples: Sequence[ase.Atoms]) -> None:
+        import ase.io
+
+        ase.io.write(path, samples, format="extxyz")
+
+    @classmethod
+    def judge(cls, samples: Sequence[ase.Atoms]) -> dict[str, Any]:
+        """The fractions of stable atoms and molecules by the rule of EDM."""
+        from atomsml.generative.molecules.metrics.edm import VERSION, stability
+
+        found = stability(samples)
+        return {
+            "suite": VERSION,
+            "stable_atoms": found.atom_fraction,
+            "stable_molecules": found.molecule_fraction,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Elements, conditions, and of the training set how many molecules it has and the sizes they span."""
+        sizes = self.formulas.sum(dim=1)
+        return {
+            "elements": _symbols(self.config.elements),
+            "conditions": list(self.config.conditions),
+            "molecules": int(self.formula_counts.sum()),
+            "smallest": int(sizes.min()) if len(sizes) else 0,
+            "largest": int(sizes.max()) if len(sizes) else 0,
+        }
+
+    def check_tables(self) -> None:
+        """Refuse a histogram from which nothing that can be made is drawn."""
+        for name, table in self.named_buffers():
+            # how often a composition was seen; how many atoms of each kind it has
+            wrong = table < 1 if name.endswith("_counts") else (table < 0) | (table > MOST_ATOMS)
+            if not table.is_floating_point() and wrong.any():
+                raise ValueError(f"its compositions are no counts from 0 to {MOST_ATOMS}")
+        sizes = self.formulas.sum(dim=1)
+        if (sizes < 1).any() or (sizes > MOST_ATOMS).any():
+            raise ValueError(f"a composition has not 1 to {MOST_ATOMS} atoms")
 
     def normalised_conditions(self, conditions: Mapping[str, Tensor], samples: int) -> Tensor:
         """(samples, conditions) of order 1; NaN where a property is not given."""
@@ -118,16 +174,13 @@ def draw_requests(
     Raises:
         ValueError: elements or conditions that the model does not know, or constraints that contradict each other.
     """
-    from ase.data import chemical_symbols
-
     conditions = dict(conditions or {})
     elements = model.config.elements
     first = scaffold.numbers if scaffold is not None else ()
     strange = sorted((set(first) | set(formula or ())) - set(elements))
     if strange:
-        names = ", ".join(chemical_symbols[z] for z in strange)
         raise ValueError(
-            f"the model does not know {names}; its elements are {', '.join(chemical_symbols[z] for z in elements)}"
+            f"the model does not know {', '.join(_symbols(strange))}; its elements are {', '.join(_symbols(elements))}"
         )
     unknown = sorted(set(conditions) - set(model.config.conditions))
     if unknown:
@@ -144,3 +197,9 @@ def draw_requests(
         numbers = None if free and not first else atoms_of(drawn, first)
         requests.append(Request(seed, sum(drawn.values()), numbers, conditions))
     return requests
+
+
+def _symbols(numbers: Sequence[int]) -> list[str]:
+    from ase.data import chemical_symbols
+
+    return [chemical_symbols[z] for z in numbers]

@@ -20,12 +20,13 @@ import numpy as np
 import torch
 
 from atomsml.dataset.columns import atomic_numbers, atoms_of
-from atomsml.dataset.content import geometry_hashes, hash_bytes
+from atomsml.dataset.content import geometry_hashes
+from atomsml.generative.core.set import SampleSet
 from atomsml.generative.molecules.molecules import Molecules
 
 
 @dataclass(frozen=True)
-class MoleculeSet:
+class MoleculeSet(SampleSet[Molecules]):
     """Open systems, some of them with bonds and properties; `warnings` says what is odd about them."""
 
     offsets: np.ndarray
@@ -79,9 +80,6 @@ class MoleculeSet:
             warnings=tuple(warning for part in parts for warning in part.warnings),
         )
 
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
     @property
     def sizes(self) -> np.ndarray:
         """(molecules,) number of atoms."""
@@ -91,6 +89,18 @@ class MoleculeSet:
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers, ascending."""
         return tuple(np.unique(self.numbers).tolist())
+
+    def hashes(self) -> np.ndarray:
+        """(molecules,) uint64 of each geometry, to 1e-4 A."""
+        cells = np.zeros((len(self), 3, 3))
+        periodic = np.zeros((len(self), 3), bool)
+        return geometry_hashes(self.offsets, self.numbers, self.positions.astype(np.float64), cells, periodic)
+
+    def describe(self) -> str:
+        return (
+            f"{len(self):,} molecules of {self.sizes.min()} to {self.sizes.max()} atoms, "
+            f"{int(self.bonds_known.sum()):,} with bonds; properties: {', '.join(self.properties) or 'none'}"
+        )
 
     def rows(self) -> list[list[int]]:
         """Atomic numbers of every molecule."""
@@ -127,45 +137,6 @@ class MoleculeSet:
             bonds=torch.from_numpy(_dense_bonds(part, nodes)) if part.bonds_known.any() else None,
             conditions={name: torch.from_numpy(part.properties[name].astype(np.float32)) for name in conditions},
         )
-
-
-def split_molecules(molecules: MoleculeSet, amount: float, seed: int) -> tuple[MoleculeSet, MoleculeSet]:
-    """The training set and what is held out of it: `amount` is a fraction, or from 1 on a number of molecules.
-
-    A fraction makes one molecule at least. Where a molecule belongs follows from its geometry and the seed alone, never
-    from its place in a file; identical ones are together.
-
-    Raises:
-        ValueError: an amount that leaves one of the two without molecules.
-    """
-    count = len(molecules)
-    if count < 2:
-        raise ValueError(f"nothing can be held out of {count} molecule; give more, or a file of others")
-    hashes = np.array(
-        [hash_bytes(b"%d %d" % (seed, content)) for content in molecule_hashes(molecules).tolist()], np.uint64
-    )
-    wanted = max(round(amount * count), 1) if 0 < amount < 1 else amount
-    if not 1 <= wanted < count or wanted != round(wanted):
-        raise ValueError(
-            f"the held-out part must be a fraction between 0 and 1 or a number of molecules below {count}, "
-            f"got {amount:g}"
-        )
-    held = hashes < np.sort(hashes)[round(wanted)]
-    if not held.any():
-        raise ValueError(f"the {count} molecules are too alike to hold out {amount:g} of them; give more")
-    return molecules.subset(np.flatnonzero(~held)), molecules.subset(np.flatnonzero(held))
-
-
-def molecule_hashes(molecules: MoleculeSet) -> np.ndarray:
-    """(molecules,) uint64 hash of each geometry, to 1e-4 A."""
-    count = len(molecules)
-    return geometry_hashes(
-        molecules.offsets,
-        molecules.numbers,
-        molecules.positions.astype(np.float64),
-        np.zeros((count, 3, 3)),
-        np.zeros((count, 3), bool),
-    )
 
 
 def _dense_bonds(molecules: MoleculeSet, nodes: int) -> np.ndarray:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-import platform
 from typing import Any
 
-import ase
 import numpy as np
-import torch
 
-from atomsml import __version__
-from atomsml.io import write_atomically
-from atomsml.modelfile import load, model_hash, read_metadata
+from atomsml.modelfile import load, read_metadata
 from atomsml.potential import evaluate
-from atomsml.training.config import write_config
+from atomsml.training.base_config import write_config
 from atomsml.training.evaluation.metrics import Collected, ErrorTable, Table
 from atomsml.training.evaluation.report import ReportFacts, write_report
+from atomsml.training.evaluation.summary import run_facts, write_summary
 from atomsml.training.loader import Loader
 from atomsml.training.loggers import read_metrics
 from atomsml.training.run import EVALUATION_BATCH, Run
@@ -33,44 +28,22 @@ def judge(run: Run) -> dict[str, Any]:
         ValueError: the run ended before its first evaluation, so that there is no model.
         OSError: a file cannot be written.
     """
-    model = run.folder / "model.safetensors"
-    if not model.exists():
-        raise ValueError(f"{run.folder}: no validation loss was finite, so that there is no model; see metrics.jsonl")
+    facts = run_facts(run)
     name = "test" if run.splits.test is not None else "valid"
     errors, collected = _predict_all(run, name)
-    about = read_metadata(model)
-    facts = {
-        "model": str(model),
-        "sha256": model_hash(model),
-        "architecture": about["architecture"],
-        "parameters": about["parameters"],
-        "steps": run.state.step,
-        "epochs": run.state.epoch,
-        "minutes": round(run.state.minutes, 2),
-        "seed": run.config.seed,
-        "device": str(run.device),
-        "processes": run.world.size,
-        "threads": torch.get_num_threads(),
-    }
-    result = {
-        **facts,
-        "set": name,
-        "errors": _plain(errors.table()),
-        "errors_by_element": _plain(errors.by_element()),
-        "references": about["references"],
-        "references_kind": run.references_kind,
-        "data": run.splits.counts(),
-        "warnings": list(run.splits.warnings),
-        "versions": {
-            "atomsml": __version__,
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-            "ase": ase.__version__,
-            "python": platform.python_version(),
+    result = write_summary(
+        run,
+        {
+            **facts,
+            "set": name,
+            "errors": _plain(errors.table()),
+            "errors_by_element": _plain(errors.by_element()),
+            "references": read_metadata(facts["model"])["references"],
+            "references_kind": run.references_kind,
+            "data": run.splits.counts(),
+            "warnings": list(run.splits.warnings),
         },
-    }
-    text = json.dumps(result, indent=1, allow_nan=False) + "\n"
-    write_atomically(run.folder / "summary.json", lambda beside: beside.write_text(text, encoding="utf-8"))
+    )
     write_report(
         run.folder,
         ReportFacts(

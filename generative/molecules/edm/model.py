@@ -106,10 +106,10 @@ class EDM(MoleculeModel):
         )
 
     @classmethod
-    def measure(cls, molecules: MoleculeSet) -> dict[str, Any]:
-        sizes = molecules.sizes
+    def measure(cls, samples: MoleculeSet) -> dict[str, Any]:
+        sizes = samples.sizes
         neighbors = float((sizes * (sizes - 1)).sum() / sizes.sum())
-        return {**super().measure(molecules), "avg_num_neighbors": max(neighbors, 1.0)}  # lone atoms have none
+        return {**super().measure(samples), "avg_num_neighbors": max(neighbors, 1.0)}  # lone atoms have none
 
     def encode(self, molecules: Molecules) -> State:
         """Molecules as data of the process, in the precision of the model."""

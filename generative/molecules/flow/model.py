@@ -185,18 +185,30 @@ class MoleculeFlow(MoleculeModel):
         for x in _place(self.hydrogens, hydrogen_task(united), seeds, steps, algorithm, 1.0):
             yield Molecules(numbers, x * UNIT, None, conditions)
 
-    @classmethod
-    def measure(cls, molecules: MoleculeSet) -> dict[str, Any]:
-        sets, _ = _sets(molecules)
-        return {**super().measure(molecules), "num_sets": len(sets)}
+    def num_states(self, steps: int, sampler: str) -> int | None:
+        states = super().num_states(steps, sampler)
+        return None if states is None else states + min(states, HYDROGEN_STEPS)
 
     @classmethod
-    def check(cls, molecules: MoleculeSet) -> None:
-        _sets(molecules)
+    def measure(cls, samples: MoleculeSet) -> dict[str, Any]:
+        sets, _ = _sets(samples)
+        return {**super().measure(samples), "num_sets": len(sets)}
 
-    def fit(self, molecules: MoleculeSet) -> None:
-        super().fit(molecules)
-        sets, counts = _sets(molecules)
+    @classmethod
+    def check(cls, train: MoleculeSet, valid: MoleculeSet) -> list[str]:
+        for name, molecules in (("training", train), ("validation", valid)):
+            try:
+                _sets(molecules)
+            except ValueError as error:
+                raise ValueError(f"the {name} set: {error}") from None
+        warnings = super().check(train, valid)
+        if not train.bonds_known.any():
+            warnings.append("without bonds a flow does not learn to grow scaffolds; an SDF file has them")
+        return warnings
+
+    def fit(self, samples: MoleculeSet) -> None:
+        super().fit(samples)
+        sets, counts = _sets(samples)
         self.sets.copy_(torch.from_numpy(sets))
         self.set_counts.copy_(torch.from_numpy(counts))
 

@@ -25,9 +25,10 @@ from atomsml import AtomsMLCalculator
 from atomsml.cli.generate.records import Generated
 from atomsml.cli.generate.relax import relax_and_rank
 from atomsml.generative import GENERATORS
+from atomsml.generative.core.modelfile import save_generator
 from atomsml.generative.molecules.flow.model import NetworkConfig
 from atomsml.generative.molecules.metrics.perception import perceive
-from atomsml.generative.molecules.modelfile import save_generator
+from atomsml.generative.molecules.modelfile import load_generator
 from atomsml.generative.molecules.set import MoleculeSet
 
 Run = Callable[..., Any]
@@ -58,9 +59,7 @@ def generators(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     )
     folder, paths = tmp_path_factory.mktemp("generators"), {}
     for name, generator in GENERATORS.items():
-        config = generator.Config(
-            elements=(1, 6, 7, 8), conditions=("gap",), **generator.measure(seen), **OPTIONS[name]
-        )
+        config = generator.Config(conditions=("gap",), **generator.measure(seen), **OPTIONS[name])
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = generator(config)
@@ -224,6 +223,24 @@ class TestWrites:
         assert "\r" not in err
         assert "\x1b" not in err
 
+    @both
+    @pytest.mark.parametrize("steps", [4, 70])  # the hydrogens of a flow take 50 at most
+    def test_progress_counts_the_states_that_come(self, generator: str, steps: int) -> None:
+        model = load_generator(generator)
+        for sampler in ("ddpm", "heun"):
+            states = sum(1 for _ in model.sample(model.requests([1, 2, 3]), steps, sampler))
+            assert model.num_states(steps, sampler) == states
+        assert model.num_states(steps, "adaptive") is None
+
+    def test_progress_ends_at_the_end(self, run: Run, generator: str) -> None:
+        result = run("generate", "molecules", "-m", generator, "-n", 2, "--steps", 200, "--batch", 2, "-o", "out.xyz")
+        lines = [line for line in result.err.splitlines() if line.startswith("generate  step ")]
+        assert [line.split()[2] for line in lines] == [f"{step}/250" for step in range(0, 250, 25)]
+
+    def test_progress_of_a_sampler_that_chooses_its_steps(self, run: Run, generators: dict[str, str]) -> None:
+        words = ("-m", generators["edm"], "-n", 2, "--sampler", "adaptive", "-o", "out.xyz")
+        assert "generate  step 0  0 of 2 molecules" in run("generate", "molecules", *words).err
+
 
 class TestRelaxes:
     def test_ranked_by_strain_and_only_what_keeps_its_bonds(self) -> None:
@@ -290,7 +307,7 @@ class TestRefuses:
             (("-o", "water.xyz/out.sdf"), "cannot write water.xyz/out.sdf"),
             (("--picture", "out.pdf"), "cannot draw out.pdf; use the suffix .png or .svg"),
             (("--relax", "refractory-pbe"), "--relax refractory-pbe: the model does not know H, C, N, O"),
-            (("-m", "organic-xtb"), "organic-xtb is a potential, not a molecule generator"),
+            (("-m", "organic-xtb"), "organic-xtb is a potential, not a generator"),
         ],
     )
     def test_in_one_line_without_writing(self, generate: Run, words: tuple[object, ...], message: str) -> None:

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from atomsml.potentials import POTENTIALS
-from atomsml.training.config import TrainingConfig, config_from_values, read_values
+from atomsml.training.base_config import read_values
+from atomsml.training.config import TrainingConfig, config_from_values
 
 TINY = ["--set", "model_options={channels: 4, lmax: 1, hidden_lmax: 0, correlation: 2, radial_mlp: [4], cutoff: 3.0}"]
 

@@ -15,14 +15,14 @@ from ase.build import molecule
 
 from atomsml.cli.main import main
 from atomsml.generative import GENERATORS
-from atomsml.generative.molecules.config import generator_config
+from atomsml.generative.core.training.config import generator_config
 from atomsml.generative.molecules.modelfile import load_generator
-from atomsml.training.config import read_values
+from atomsml.training.base_config import read_values
 
 Run = Callable[..., Any]
 TINY = [
-    *("-m", "edm", "--set", "model_options={channels: 4, num_layers: 1}", "--set", "batch.molecules=4"),
-    *("--set", "judge.molecules=3", "--set", "judge.steps=2"),
+    *("-m", "edm", "--set", "model_options={channels: 4, num_layers: 1}", "--set", "batch.samples=4"),
+    *("--set", "judge.samples=3", "--set", "judge.steps=2"),
 ]
 
 
@@ -52,7 +52,7 @@ def test_from_a_config_to_a_generator_and_its_molecules(run: Run, molecules: Pat
     assert json.loads(Path("out/summary.json").read_text()) == result
     assert (result["architecture"], result["steps"], result["seed"]) == ("edm", 3, 5)
     assert result["data"] == {"train": 4, "valid": 2}
-    assert result["samples"]["molecules"] == len(ase.io.read("out/samples.extxyz", ":")) == 3
+    assert result["samples"]["drawn"] == len(ase.io.read("out/samples.extxyz", ":")) == 3
     written = generator_config(read_values("out/config.yaml"))
     assert (written.model, written.max_steps, written.data.valid) == ("edm", 3, 2.0)
     generator = load_generator("out/model.safetensors")
@@ -87,19 +87,19 @@ def test_init_prints_a_config_of_the_generator(run: Run, model: str) -> None:
 
 def test_other_commands_know_a_generator(run: Run, trained: str) -> None:
     about = json.loads(run("info", trained, "--json").out)
-    assert (about["kind"], about["architecture"]) == ("molecule generator", "edm")
+    assert (about["kind"], about["architecture"]) == ("generator of molecules", "edm")
     assert about["elements"] == ["H", "C", "O"]
     Path("o.xyz").write_text("1\n\nO 0 0 0\n")
     done = run("relax", "o.xyz", "-m", trained)
     assert done.status == 1
-    assert "is a molecule generator, not a potential; draw molecules with `atomsml generate molecules" in done.err
+    assert "is a generator of molecules, not a potential; draw molecules with `atomsml generate molecules" in done.err
     assert done.err.count("\n") == 1
 
 
 def test_a_potential_generates_nothing(run: Run) -> None:
     done = run("generate", "molecules", "-n", 1, "-m", "organic-xtb")
     assert done.status == 1
-    assert "organic-xtb is a potential, not a molecule generator" in done.err
+    assert "organic-xtb is a potential, not a generator" in done.err
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_potential_generates_nothing(run: Run) -> None:
         (["-m", "edm", "--train", "DATA", "--committee", "2"], "a committee is one of potentials"),
         (["-m", "edm", "--train", "DATA", "--finetune", "organic-xtb"], "unknown config keys ['finetune']"),
         (["-m", "edm", "--train", "DATA", "--test", "0.1"], "unknown config keys ['data.test']"),
-        (["-m", "edm", "--train", "DATA", "--valid", "9"], "a number of molecules below 6"),
+        (["-m", "edm", "--train", "DATA", "--valid", "9"], "a number of samples below 6"),
         (["-m", "edm", "--train", "DATA", "--set", "conditions=[gap]"], "has no property 'gap'"),
     ],
 )

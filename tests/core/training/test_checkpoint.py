@@ -18,8 +18,9 @@ import torch
 
 from atomsml.modelfile import load
 from atomsml.potentials.mace import MACE
+from atomsml.training.base_config import read_values
 from atomsml.training.checkpoint import load_checkpoint, save_checkpoint
-from atomsml.training.config import TrainingConfig, config_from_values, read_values
+from atomsml.training.config import TrainingConfig, config_from_values
 from atomsml.training.loop import TrainingState
 from atomsml.training.optim.optimizers import OptimizerConfig
 from atomsml.training.run import Run
@@ -30,7 +31,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import torch
-from atomsml.training.config import config_from_values, read_values
+from atomsml.training.base_config import read_values
+from atomsml.training.config import config_from_values
 from atomsml.training.run import Run
 torch.set_num_threads(1)
 for _ in Run(config_from_values(read_values(sys.argv[1])), Path(sys.argv[2]), resume=True).steps():

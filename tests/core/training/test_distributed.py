@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from atomsml.training.config import config_from_values, read_values
+from atomsml.training.base_config import read_values
+from atomsml.training.config import config_from_values
 from atomsml.training.run import Run
 
 PROGRAM = """
 import json, sys
 from pathlib import Path
 import torch
-from atomsml.training.config import config_from_values, read_values
+from atomsml.training.base_config import read_values
+from atomsml.training.config import config_from_values
 from atomsml.training.run import Run
 torch.set_num_threads(1)
 run = Run(config_from_values(read_values(sys.argv[1])), Path(sys.argv[2]))

@@ -17,10 +17,11 @@ from ase.build import bulk, molecule
 from rdkit import Chem
 from rdkit.Chem import rdDepictor, rdDistGeom
 
+from atomsml.generative.core.set import hold_out
+from atomsml.generative.core.training.loader import POOL, SampleBatchConfig, SampleLoader
 from atomsml.generative.molecules.data import bonds_from_smiles, read_molecules
-from atomsml.generative.molecules.loader import POOL, MoleculeBatchConfig, MoleculeLoader
 from atomsml.generative.molecules.metrics.reading import read_generated
-from atomsml.generative.molecules.set import MoleculeSet, split_molecules
+from atomsml.generative.molecules.set import MoleculeSet
 
 SMILES = ("CCO", "c1ccccc1O", "C#N", "CC(=O)N", "FC(F)F", "C1CC1", "O")
 CODES = {"SINGLE": 1, "DOUBLE": 2, "TRIPLE": 3, "AROMATIC": 4}
@@ -229,28 +230,28 @@ def random_set(count: int, seed: int = 0) -> MoleculeSet:
 
 def test_splits_follow_the_content_and_the_seed() -> None:
     molecules = random_set(400)
-    train, valid = split_molecules(molecules, 0.1, seed=0)
+    train, valid = hold_out(molecules, 0.1, seed=0)
     assert (len(train), len(valid)) == (360, 40)
     held = set(valid.properties["row"])
     assert held.isdisjoint(train.properties["row"])
     turned = molecules.subset(np.random.default_rng(1).permutation(400))
-    assert set(split_molecules(turned, 0.1, seed=0)[1].properties["row"]) == held
-    other = set(split_molecules(molecules, 40, seed=1)[1].properties["row"])
+    assert set(hold_out(turned, 0.1, seed=0)[1].properties["row"]) == held
+    other = set(hold_out(molecules, 40, seed=1)[1].properties["row"])
     assert len(other) == 40
     # of 40 drawn from 400 about 4 are expected in common, 15 hardly ever
     assert len(other & held) < 15
     for amount in (0, 400, 1.5, -1):
         with pytest.raises(ValueError, match="the held-out part must be"):
-            split_molecules(molecules, amount, seed=0)
-    assert len(split_molecules(molecules, 0.001, seed=0)[1]) == 1
+            hold_out(molecules, amount, seed=0)
+    assert len(hold_out(molecules, 0.001, seed=0)[1]) == 1
     same = molecules.subset(np.zeros(4, int))
     with pytest.raises(ValueError, match="too alike"):
-        split_molecules(same, 0.5, seed=0)
+        hold_out(same, 0.5, seed=0)
 
 
 def test_batches_hold_every_molecule_once_with_little_padding() -> None:
     molecules = random_set(5000)
-    loader = MoleculeLoader(molecules, MoleculeBatchConfig(molecules=16), seed=3)
+    loader = SampleLoader(molecules, SampleBatchConfig(samples=16), seed=3)
     for epoch in (0, 1):
         plan = loader.plan(epoch)
         assert sorted(np.concatenate(plan).tolist()) == list(range(5000))
@@ -268,7 +269,7 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     molecules = random_set(300)
 
     def rows(seed: int, epoch: int, start: int = 0) -> list[list[float]]:
-        loader = MoleculeLoader(molecules, MoleculeBatchConfig(molecules=8), seed, ["row"])
+        loader = SampleLoader(molecules, SampleBatchConfig(samples=8), seed, ["row"])
         return [batch.conditions["row"].tolist() for batch in loader.epoch(epoch, start)]
 
     assert rows(0, 4) == rows(0, 4)
@@ -279,19 +280,19 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
 
 def test_a_budget_of_pairs_bounds_the_dense_size() -> None:
     molecules = random_set(1000)
-    loader = MoleculeLoader(molecules, MoleculeBatchConfig(molecules=None, pairs=5000), seed=0)
+    loader = SampleLoader(molecules, SampleBatchConfig(samples=None, pairs=5000), seed=0)
     shapes = [batch.numbers.shape for batch in loader.epoch(0)]
     assert all(samples * nodes**2 <= 5000 for samples, nodes in shapes)
     assert max(samples for samples, _ in shapes) > 50
     assert sum(samples for samples, _ in shapes) == 1000
-    tight = MoleculeLoader(molecules, MoleculeBatchConfig(molecules=None, pairs=100), seed=0)
+    tight = SampleLoader(molecules, SampleBatchConfig(samples=None, pairs=100), seed=0)
     assert all(
         samples == 1 or samples * nodes**2 <= 100 for samples, nodes in (b.numbers.shape for b in tight.epoch(0))
     )
     in_order = [nodes for _, nodes in (batch.numbers.shape for batch in loader.in_order())]
     assert in_order == sorted(in_order)
     with pytest.raises(ValueError, match="at least one positive bound"):
-        MoleculeBatchConfig(molecules=None)
+        SampleBatchConfig(samples=None)
 
 
 @pytest.mark.parametrize(

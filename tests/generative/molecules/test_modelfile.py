@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from atomsml import modelfile
+from atomsml.generative.core.modelfile import save_generator
 from atomsml.generative.molecules.edm.model import EDM, EDMConfig
 from atomsml.generative.molecules.model import draw_requests
-from atomsml.generative.molecules.modelfile import load_generator, save_generator
+from atomsml.generative.molecules.modelfile import load_generator
 from atomsml.generative.molecules.set import MoleculeSet
 
 WATER, METHANE, ETHANOL = [8, 1, 1], [6, 1, 1, 1, 1], [6, 6, 8, 1, 1, 1, 1, 1, 1]
@@ -78,7 +79,8 @@ def test_round_trip(tmp_path: Path, generator: EDM, dtype: torch.dtype) -> None:
 def test_metadata(path: Path, generator: EDM) -> None:
     assert modelfile.read_metadata(path) == {
         "format": 1,
-        "kind": "molecule generator",
+        "kind": "generator of molecules",
+        "generates": "molecules",
         "architecture": "edm",
         "config": json.loads(json.dumps(dataclasses.asdict(generator.config))),
         "elements": ["H", "C", "O"],
@@ -100,11 +102,9 @@ def test_what_the_generator_says_wins(tmp_path: Path, path: Path, generator: EDM
 
 
 def test_a_generator_is_no_potential_and_the_other_way_round(path: Path) -> None:
-    with pytest.raises(ValueError, match=r"tiny.safetensors is a molecule generator, not a potential; draw molecules"):
+    with pytest.raises(ValueError, match=r"tiny.safetensors is a generator of molecules, not a potential; draw"):
         modelfile.load(path)
-    assert message_of("organic-xtb").startswith(
-        "organic-xtb is a potential, not a molecule generator; `atomsml models`"
-    )
+    assert message_of("organic-xtb").startswith("organic-xtb is a potential, not a generator; `atomsml models`")
     assert "unknown model 'absent'" in message_of("absent")
 
 

@@ -376,8 +376,8 @@ def test_what_follows_from_a_training_set() -> None:
     numbers, places = [atoms.numbers for atoms in images], [atoms.positions for atoms in images]
     training = MoleculeSet.from_rows(numbers, places, [None, None], {"gap": np.array([3.0, 7.0])})
     measured = EDM.measure(training)
-    assert measured == {"num_formulas": 2, "avg_num_neighbors": (5 * 4 + 3 * 2) / 8}
-    model = EDM(EDMConfig(training.elements, ("gap",), channels=8, num_layers=1, **measured))
+    assert measured == {"elements": (1, 6, 8), "num_formulas": 2, "avg_num_neighbors": (5 * 4 + 3 * 2) / 8}
+    model = EDM(EDMConfig(conditions=("gap",), channels=8, num_layers=1, **measured))
     model.fit(training)
     torch.testing.assert_close(model.log_probability_of_size(torch.tensor([3, 5])).exp(), torch.tensor([0.5, 0.5]))
     asked = model.normalised_conditions({"gap": torch.tensor([3.0, 9.0])}, 2)

@@ -12,10 +12,11 @@ import torch
 from ase.build import molecule
 from scipy.stats import special_ortho_group
 
+from atomsml.generative.core.modelfile import save_generator
 from atomsml.generative.molecules.compositions import parse_formula
 from atomsml.generative.molecules.flow.model import MoleculeFlow, MoleculeFlowConfig, NetworkConfig
 from atomsml.generative.molecules.model import draw_requests
-from atomsml.generative.molecules.modelfile import load_generator, save_generator
+from atomsml.generative.molecules.modelfile import load_generator
 from atomsml.generative.molecules.molecules import Molecules, Scaffold
 from atomsml.generative.molecules.set import MoleculeSet
 
@@ -40,7 +41,7 @@ def model() -> MoleculeFlow:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = MoleculeFlowConfig(
-            ELEMENTS, ("dipole",), **MoleculeFlow.measure(molecules), skeleton=TINY, hydrogens=TINY
+            conditions=("dipole",), **MoleculeFlow.measure(molecules), skeleton=TINY, hydrogens=TINY
         )
         model = MoleculeFlow(config)
     model.fit(molecules)
@@ -128,7 +129,7 @@ def test_the_loss_falls_and_is_reproducible() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         measured = MoleculeFlow.measure(molecules)
-        model = MoleculeFlow(MoleculeFlowConfig(ELEMENTS, **measured, skeleton=TINY, hydrogens=TINY))
+        model = MoleculeFlow(MoleculeFlowConfig(**measured, skeleton=TINY, hydrogens=TINY))
     model.fit(molecules)
     batch = molecules.batch(np.arange(len(molecules)).repeat(8))
 
@@ -173,8 +174,10 @@ def test_molecules_without_a_skeleton_are_refused_by_name(model: MoleculeFlow) -
     pair = MoleculeSet.from_rows(
         [molecule("CH4").numbers, hydrogen.numbers], [molecule("CH4").positions, hydrogen.positions], [None] * 2, {}
     )
-    with pytest.raises(ValueError, match=r"molecule 1 \(counted from 0\) is a molecule without heavy atoms"):
-        MoleculeFlow.check(pair)
+    with pytest.raises(
+        ValueError, match=r"the training set: molecule 1 \(counted from 0\) is a molecule without heavy"
+    ):
+        MoleculeFlow.check(pair, pair)
 
 
 def test_impossible_configs_are_refused() -> None:

@@ -17,23 +17,23 @@ from ase.build import molecule
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
-from atomsml.generative.molecules.config import GeneratorConfig, generator_config, starter_generator_config
+from atomsml.generative.core.training.config import GeneratorConfig, generator_config, starter_generator_config
+from atomsml.generative.core.training.judge import judge
+from atomsml.generative.core.training.run import GeneratorRun
 from atomsml.generative.molecules.data import read_molecules
-from atomsml.generative.molecules.judge import judge
 from atomsml.generative.molecules.metrics.edm import stability
 from atomsml.generative.molecules.modelfile import load_generator
-from atomsml.generative.molecules.training import MoleculeRun
 from atomsml.modelfile import read_metadata
-from atomsml.training.config import read_values, write_config
+from atomsml.training.base_config import read_values
 from atomsml.training.loop import CLIP_AFTER, CLIP_HISTORY, largest_norm
 
 NAMES = ("H2O", "CH4", "CH3OH", "H2CO")
 TINY = {
     "model": "edm",
     "model_options": {"channels": 8, "num_layers": 1},
-    "batch": {"molecules": 8},
+    "batch": {"samples": 8},
     "evaluate_epochs": 1,
-    "judge": {"molecules": 4, "steps": 3},
+    "judge": {"samples": 4, "steps": 3},
 }
 
 Config = Callable[..., GeneratorConfig]
@@ -59,8 +59,8 @@ def config(data: Path) -> Config:
     return make
 
 
-def train(config: GeneratorConfig, folder: Path, resume: bool = False, stop_after: int | None = None) -> MoleculeRun:
-    run = MoleculeRun(config, folder, resume)
+def train(config: GeneratorConfig, folder: Path, resume: bool = False, stop_after: int | None = None) -> GeneratorRun:
+    run = GeneratorRun(config, folder, resume)
     for progress in run.steps():
         run.stop_requested = progress.step.number == stop_after
     return run
@@ -98,7 +98,7 @@ def test_the_kept_model_is_the_last_average_with_the_tables_of_the_data(
     assert kept.condition_mean.item() == pytest.approx(gaps.mean())
     assert kept.condition_scale.item() == pytest.approx(np.abs(gaps - gaps.mean()).mean())
     about = read_metadata(tmp_path / "run" / "model.safetensors")
-    assert about["kind"] == "molecule generator"
+    assert (about["kind"], about["generates"]) == ("generator of molecules", "molecules")
     assert about["conditions"] == ["gap"]
     assert about["training"]["data"] == {"train": 32, "valid": 8}
     assert about["metrics"]["valid"]["step"] == 12
@@ -119,9 +119,9 @@ def test_a_stopped_run_ends_as_one_that_was_not(config: Config, tmp_path: Path) 
         r["train_loss"] for r in rows(tmp_path / "whole")
     ]
     with pytest.raises(ValueError, match="holds a run already; add --resume"):
-        MoleculeRun(config(), tmp_path / "whole")
+        GeneratorRun(config(), tmp_path / "whole")
     with pytest.raises(ValueError, match="belongs to a run with other data, model or loss"):
-        MoleculeRun(config(clip=1.0), tmp_path / "whole", resume=True)
+        GeneratorRun(config(clip=1.0), tmp_path / "whole", resume=True)
 
 
 def test_the_validation_loss_has_the_same_noise_at_every_evaluation(config: Config, tmp_path: Path) -> None:
@@ -152,13 +152,13 @@ def test_every_generator_goes_on_bit_for_bit_on_molecules_with_bonds(
     parts = train(config, tmp_path / "parts", resume=True)
     for name, tensor in whole.state.averaged.state_dict().items():
         assert torch.equal(tensor, parts.state.averaged.state_dict()[name]), name
-    assert judge(parts)["samples"]["molecules"] == 4
+    assert judge(parts)["samples"]["drawn"] == 4
 
 
 def test_torchrun_is_refused(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="trained by one process; start `atomsml train` without torchrun"):
-        MoleculeRun(config(), tmp_path / "run")
+        GeneratorRun(config(), tmp_path / "run")
 
 
 def test_judgement(config: Config, tmp_path: Path) -> None:
@@ -172,21 +172,21 @@ def test_judgement(config: Config, tmp_path: Path) -> None:
     assert result["samples"]["stable_atoms"] == found.atom_fraction
     assert result["samples"]["stable_molecules"] == found.molecule_fraction
     assert (result["steps"], result["data"]) == (12, {"train": 32, "valid": 8})
-    quiet = train(config(judge={"molecules": 0}), tmp_path / "quiet")
+    quiet = train(config(judge={"samples": 0}), tmp_path / "quiet")
     assert "samples" not in judge(quiet)
 
 
 def test_a_loss_that_is_not_finite_saves_its_batch(config: Config, tmp_path: Path) -> None:
-    run = MoleculeRun(config(), tmp_path / "run")
+    run = GeneratorRun(config(), tmp_path / "run")
     with torch.no_grad():
         next(run.state.model.parameters()).fill_(float("nan"))
-    with pytest.raises(ValueError, match=r"the loss became nan .* at step 1; the 8 structures of that step are in"):
+    with pytest.raises(ValueError, match=r"the loss became nan .* at step 1; the batch of that step is in"):
         list(run.steps())
     images: list[ase.Atoms] = ase.io.read(tmp_path / "run" / "bad_batch.extxyz", ":")
     assert sorted(len(atoms) for atoms in images) == sorted(len(row) for row in _first_batch(run))
 
 
-def _first_batch(run: MoleculeRun) -> list[list[int]]:
+def _first_batch(run: GeneratorRun) -> list[list[int]]:
     return [run.train.rows()[i] for i in run.loader.plan(0)[0].tolist()]
 
 
@@ -198,7 +198,7 @@ def test_adaptive_clipping() -> None:
 
 
 def test_the_last_norms_are_remembered_as_they_were_clipped(config: Config, tmp_path: Path) -> None:
-    run = MoleculeRun(config(max_steps=55, evaluate_epochs=50), tmp_path / "run")
+    run = GeneratorRun(config(max_steps=55, evaluate_epochs=50), tmp_path / "run")
     seen: list[list[float]] = []
     for _ in run.steps():
         seen.append(run.state.norms)
@@ -213,7 +213,7 @@ def test_the_last_norms_are_remembered_as_they_were_clipped(config: Config, tmp_
     ("changes", "message"),
     [
         ({"data": {}}, "no training data; give data.train"),
-        ({"model": "edn"}, "unknown generator 'edn'; did you mean 'edm'? there are"),
+        ({"model": "edn"}, "unknown model 'edn'; did you mean 'edm'? there are"),
         ({"size": "huge"}, "unknown size 'huge'; edm has small"),
         ({"model_options": {"chanels": 4}}, "did you mean 'channels'?"),
         (
@@ -230,14 +230,14 @@ def test_the_last_norms_are_remembered_as_they_were_clipped(config: Config, tmp_
 )
 def test_bad_configs_get_one_line(config: Config, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
-        MoleculeRun(config(**changes), tmp_path / "run")
+        GeneratorRun(config(**changes), tmp_path / "run")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("gap", "message"),
     [
-        (np.nan, "'gap' is NaN or infinite for every molecule of the training set"),
+        (np.nan, "'gap' is NaN or infinite for every sample of the training set"),
         (1e300, "more than single precision"),
     ],
 )
@@ -247,30 +247,30 @@ def test_properties_that_say_nothing_are_refused(config: Config, data: Path, gap
         atoms.info["gap"] = gap
     ase.io.write(data, images)
     with pytest.raises(ValueError, match=message):
-        MoleculeRun(config(conditions=["gap"]), data.parent / "run")
+        GeneratorRun(config(conditions=["gap"]), data.parent / "run")
 
 
 def test_one_molecule_cannot_be_split(config: Config, data: Path) -> None:
     ase.io.write(data, molecule("H2O"))
-    with pytest.raises(ValueError, match="nothing can be held out of 1 molecule; give more"):
-        MoleculeRun(config(), data.parent / "run")
+    with pytest.raises(ValueError, match="nothing can be held out of 1 sample; give more"):
+        GeneratorRun(config(), data.parent / "run")
 
 
 def test_validation_files_must_be_of_the_same_elements(config: Config, data: Path, tmp_path: Path) -> None:
     ase.io.write(tmp_path / "valid.extxyz", [molecule("H2O"), molecule("NH3")])
     sets = {"train": str(data), "valid": str(tmp_path / "valid.extxyz")}
     with pytest.raises(ValueError, match="the validation set has elements that the training set lacks: N;"):
-        MoleculeRun(config(data=sets), tmp_path / "run")
+        GeneratorRun(config(data=sets), tmp_path / "run")
     ase.io.write(tmp_path / "valid.extxyz", [molecule("H2O")] * 3)
-    run = MoleculeRun(config(data=sets), tmp_path / "run")
+    run = GeneratorRun(config(data=sets), tmp_path / "run")
     assert run.counts() == {"train": len(read_molecules([data])), "valid": 3}
 
 
 def test_the_starter_config_is_a_config(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text(starter_generator_config("edm", ["flow", "edm"]))
+    path.write_text(starter_generator_config("edm", "molecules.sdf", ["flow", "edm"]))
     config = generator_config(read_values(path))
     assert config == generator_config({"model": "edm", "data": {"train": ["molecules.sdf"]}, "max_minutes": 60})
-    path.write_text(write_config(config))
-    assert generator_config(read_values(path)) == config
-    assert "# Generators, for the key model: flow, edm." in starter_generator_config("edm", ["flow", "edm"])
+    assert "# Generators, for the key model: flow, edm." in starter_generator_config(
+        "edm", "molecules.sdf", ["flow", "edm"]
+    )

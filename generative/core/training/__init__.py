@@ -1,0 +1,1 @@
+"""A training run of a generator, whatever it generates."""

@@ -1,0 +1,157 @@
+"""A training run of a generator: read samples, build, train, follow the loss, keep the last average.
+
+The files of its folder are those of `atomsml/training/base_run.py`. model.safetensors has the averaged weights of the
+last evaluation, not those with the lowest loss: the loss of a generator is dominated by noise levels at which nothing
+is decided, and its samples go on improving where it is flat. `judge.py` draws some once the run has ended.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from atomsml.config import did_you_mean
+from atomsml.device import select_device
+from atomsml.generative import GENERATORS
+from atomsml.generative.core.generator import Generator
+from atomsml.generative.core.modelfile import save_generator
+from atomsml.generative.core.sampling import sample_seed
+from atomsml.generative.core.set import SampleSet, hold_out
+from atomsml.generative.core.training.config import GeneratorConfig
+from atomsml.generative.core.training.loader import SampleLoader
+from atomsml.io import write_atomically
+from atomsml.training.architecture import find_architecture, model_config, new_model_of
+from atomsml.training.base_config import plain_config
+from atomsml.training.base_run import BaseRun, run_identity
+from atomsml.training.loop import Step, TrainingState
+
+VALIDATION_SEED = 0  # of times and noise: the same at every evaluation of every run
+LARGEST_PROPERTY = 1e30  # float32 ends at 3e38
+
+AnyGenerator = Generator[Any, Any, Any]
+
+
+class GeneratorRun(BaseRun[AnyGenerator, Any]):
+    """A run that has read its samples and built its generator; `steps` trains it.
+
+    Raises:
+        ValueError: data, config and folder that do not fit together.
+        OSError: a file that cannot be read or written.
+    """
+
+    keeps = "last"
+    config: GeneratorConfig
+
+    def __init__(self, config: GeneratorConfig, folder: Path, resume: bool = False) -> None:
+        super().__init__(config, folder, resume)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError("a generator is trained by one process; start `atomsml train` without torchrun")
+        self.device = select_device(config.device, "float32")
+        model_class = find_architecture(GENERATORS, config.model, config.size)
+        self.train, self.valid = read_sets(config, model_class)
+        self.warnings = [*self.train.warnings, *model_class.check(self.train, self.valid)]
+        model = new_generator(config, model_class, self.train).to(self.device)
+        self.state = TrainingState.start(model, config)
+        self.identity = run_identity(config, self.train.hashes().tobytes())
+        self.restore()
+        self.loader = SampleLoader(self.train, config.batch, config.seed, config.conditions)
+        self._evaluation = SampleLoader(self.valid, config.batch, 0, config.conditions)
+
+    def objective(self, state: TrainingState[AnyGenerator], batch: Any, done: float) -> float:
+        """Mean loss of a batch, at times and with noise that the seed and the number of the step decide."""
+        generator = torch.Generator().manual_seed(sample_seed(self.config.seed, state.step))
+        loss = state.model.loss(batch.to(self.device), generator).mean()
+        loss.backward()
+        return loss.item()
+
+    def validate(self, step: Step) -> tuple[float, dict[str, Any]]:
+        return self.validation_loss(), {}
+
+    def validation_loss(self) -> float:
+        """Mean loss of the averaged weights; times and noise are the same whenever it is asked for."""
+        generator = torch.Generator().manual_seed(VALIDATION_SEED)
+        total = torch.zeros((), dtype=torch.float64)
+        with torch.no_grad():
+            for batch in self._evaluation.in_order():
+                total += self.state.averaged.loss(batch.to(self.device), generator).sum().cpu()
+        return total.item() / len(self.valid)
+
+    def counts(self) -> dict[str, int]:
+        """How many samples there are of each set."""
+        return {"train": len(self.train), "valid": len(self.valid)}
+
+    def save_model(self, metrics: dict[str, Any]) -> None:
+        about = {
+            "name": self.folder.resolve().name,
+            "training": {"config": plain_config(self.config), "data": self.counts(), "run": self.identity},
+            "metrics": {"valid": metrics},
+        }
+        save_generator(self.state.averaged, self.folder / "model.safetensors", about)
+
+    def save_batch(self, batch: object) -> Path | None:
+        model = self.state.model
+        path = self.folder / f"bad_batch{model.suffixes[0]}"
+        write_atomically(path, lambda beside: model.write(beside, model.unpack(batch)))
+        return path
+
+    def memory_hint(self) -> str:
+        return "lower batch.samples, or bound batch.pairs"
+
+
+def read_sets(config: GeneratorConfig, model_class: type[AnyGenerator]) -> tuple[SampleSet[Any], SampleSet[Any]]:
+    """The training and the validation set.
+
+    Raises:
+        ValueError: no training file, or a property that a set lacks or that is too large.
+        OSError: a file that cannot be read.
+    """
+    data = config.data
+    if not data.train:
+        raise ValueError("no training data; give data.train in the config, or --train FILE")
+    train: SampleSet[Any] = model_class.read(data.train)
+    if isinstance(data.valid, tuple):
+        if not data.valid:
+            raise ValueError("a run needs validation data, on which the loss is followed; give a file or a fraction")
+        valid: SampleSet[Any] = model_class.read(data.valid)
+    else:
+        train, valid = hold_out(train, data.valid, config.seed)
+    for name, samples in (("training", train), ("validation", valid)):
+        for condition in config.conditions:
+            _check_condition(condition, samples, name)
+    return train, valid
+
+
+def _check_condition(condition: str, samples: SampleSet[Any], name: str) -> None:
+    if condition not in samples.properties:
+        known = ", ".join(samples.properties) or "none"
+        raise ValueError(
+            f"conditions: the {name} set has no property {condition!r}; "
+            f"{did_you_mean(condition, samples.properties)}its properties are: {known}"
+        )
+    values = samples.properties[condition]
+    known_values = values[np.isfinite(values)]
+    if len(known_values) == 0:
+        raise ValueError(f"conditions: {condition!r} is NaN or infinite for every sample of the {name} set")
+    if np.abs(known_values).max() > LARGEST_PROPERTY:
+        raise ValueError(
+            f"conditions: {condition!r} reaches {np.abs(known_values).max():.1e} in the {name} set, more than single "
+            "precision holds; take another unit"
+        )
+
+
+def new_generator(config: GeneratorConfig, model_class: type[AnyGenerator], samples: SampleSet[Any]) -> AnyGenerator:
+    """A generator with random weights by the config's seed, and the tables of its training set.
+
+    Raises:
+        ValueError: an unknown option; lists the known ones.
+    """
+    options = {**model_class.measure(samples), **model_class.sizes[config.size], **config.model_options}
+    if config.conditions:
+        options["conditions"] = config.conditions
+    model = new_model_of(model_class, model_config(model_class, options), config.seed)
+    model.fit(samples)
+    return model
