@@ -28,10 +28,8 @@ class Spring(Potential):
     Config = SpringConfig
 
     def __init__(self, config):
-        super().__init__()
-        self.config, self.cutoff, self.elements = config, config.cutoff, config.elements
+        super().__init__(config)
         self.stiffness = torch.nn.Parameter(torch.ones(()))
-        self.register_buffer("references", torch.zeros(len(config.elements), dtype=torch.float64))
 
     def forward(self, graph):
         return self.stiffness * graph.positions.square().sum(dim=1)
