@@ -2,3 +2,4 @@
 
 from atomsml.testing.ase_contract import assert_ase_contract as assert_ase_contract
 from atomsml.testing.potentials import PotentialTests as PotentialTests
+from atomsml.testing.potentials import seeded as seeded

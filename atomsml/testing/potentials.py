@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,18 @@ from atomsml.testing.ase_contract import assert_ase_contract as assert_ase_contr
 _EXACT = 1e-9  # the same sum in another order or frame, float64, relative to the largest term
 
 
+P = TypeVar("P", bound=Potential)
+
+
+def seeded(architecture: type[P], config: Any, seed: int = 0) -> P:
+    """A potential in float64 with random weights and references, which the seed decides."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        potential = architecture(config)
+    potential.references += torch.linspace(-13.6, -432.1, len(potential.elements), dtype=torch.float64)
+    return potential.cast(torch.float64)
+
+
 class PotentialTests:
     """The physics that every potential must obey, as pytest tests.
 
@@ -28,7 +41,7 @@ class PotentialTests:
         class TestMine(PotentialTests):
             @pytest.fixture
             def potential(self):
-                return Mine(Mine.Config(elements=(1, 8))).cast(torch.float64)
+                return seeded(Mine, Mine.Config(elements=(1, 8)))
 
     Small hyperparameters keep it quick. The structures are jittered lattices, 0.4 cutoff from site to site, of all
     elements in turn: a triclinic crystal smaller than the cutoff, a slab and a cluster.
@@ -162,6 +175,24 @@ class PotentialTests:
             before, after = evaluate(potential, graph), evaluate(again.to(graph.device), graph)
             _close(after.atom_energies, before.atom_energies, f"atom energies of a {name} after save and load", 0, 0)
             _close(after.forces, before.forces, f"forces of a {name} after save and load", 0, 0)
+
+    def test_energy_is_linear_in_the_last_layer(self, potential: Potential) -> None:
+        """If the potential says which weights those are: an energy for each of 0, 1 and 2 times them is on one line."""
+        try:
+            potential.last_layer()
+        except ValueError:
+            return
+        graph, energies = _systems(potential)["cluster"], []
+        for factor in (0.0, 1.0, 2.0):
+            scaled = copy.deepcopy(potential)
+            for weight in scaled.last_layer():
+                weight.data *= factor
+            energies.append(evaluate(scaled, graph, forces=False))
+        scale = max(_energy_scale(each) for each in energies)
+        zero, one, two = (each.energy for each in energies)
+        _close(two - one, one - zero, "energy for twice the last layer, less that for once", scale)
+        if not float((one - zero).abs().max()) > 1e-9 * scale:
+            raise AssertionError("the weights of last_layer() do not change the energy")
 
     def test_derivatives_of_forces(self, potential: Potential) -> None:
         """Training on forces differentiates them again, by positions and by weights."""

@@ -18,7 +18,7 @@ from atomsml.nn.so2 import SO2Linear
 from atomsml.o3 import clebsch_gordan, spherical_harmonics
 from atomsml.potential import Prediction, evaluate
 from atomsml.potentials.escn import ESCN, ESCNConfig
-from atomsml.testing import PotentialTests, assert_ase_contract
+from atomsml.testing import PotentialTests, assert_ase_contract, seeded
 
 TINY = {
     "elements": (1, 8),
@@ -35,12 +35,7 @@ TINY = {
 
 @functools.cache
 def make(**options: object) -> ESCN:
-    """Random weights and references from a fixed seed, float64."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        potential = ESCN(ESCNConfig(**{**TINY, **options}))
-    potential.references += torch.linspace(-13.6, -432.1, len(potential.elements), dtype=torch.float64)
-    return potential.cast(torch.float64)
+    return seeded(ESCN, ESCNConfig(**{**TINY, **options}))
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -10,19 +10,14 @@ from ase.build import bulk, molecule
 
 from atomsml.graph import AtomicGraph
 from atomsml.potentials.painn import PaiNN, PaiNNConfig
-from atomsml.testing import PotentialTests
+from atomsml.testing import PotentialTests, seeded
 
 TINY = PaiNNConfig(elements=(1, 8), channels=8, num_layers=2, num_bessel=4, readout_channels=4)
 
 
 @pytest.fixture
 def potential() -> PaiNN:
-    """Random weights and references from a fixed seed, float64."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        made = PaiNN(TINY)
-    made.references += torch.tensor([-13.6, -432.1], dtype=torch.float64)
-    return made.cast(torch.float64)
+    return seeded(PaiNN, TINY)
 
 
 class TestPaiNN(PotentialTests):

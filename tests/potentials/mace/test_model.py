@@ -13,7 +13,7 @@ from atomsml import AtomsMLCalculator, modelfile
 from atomsml.graph import AtomicGraph
 from atomsml.potential import evaluate
 from atomsml.potentials.mace import MACE, MACEConfig
-from atomsml.testing import PotentialTests, assert_ase_contract
+from atomsml.testing import PotentialTests, assert_ase_contract, seeded
 
 # no residual in the first layer: an isolated atom has no energy of interaction
 TINY = MACEConfig(
@@ -32,12 +32,7 @@ TINY = MACEConfig(
 
 @functools.cache
 def make(config: MACEConfig) -> MACE:
-    """Random weights and references from a fixed seed, float64."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        potential = MACE(config)
-    potential.references += torch.linspace(-13.6, -432.1, len(config.elements), dtype=torch.float64)
-    return potential.cast(torch.float64)
+    return seeded(MACE, config)
 
 
 class TestMACE(PotentialTests):

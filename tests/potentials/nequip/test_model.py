@@ -19,7 +19,7 @@ from atomsml.graph import AtomicGraph
 from atomsml.ops.activation import SILU_GAIN
 from atomsml.potential import evaluate
 from atomsml.potentials.nequip.model import NequIP, NequIPConfig, gate, xplor_envelope
-from atomsml.testing import PotentialTests, assert_ase_contract
+from atomsml.testing import PotentialTests, assert_ase_contract, seeded
 
 TINY = NequIPConfig(
     elements=(1, 8),
@@ -36,12 +36,7 @@ TINY = NequIPConfig(
 
 @functools.cache
 def make(config: NequIPConfig) -> NequIP:
-    """Random weights and references from a fixed seed, float64."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        potential = NequIP(config)
-    potential.references += torch.linspace(-13.6, -432.1, len(config.elements), dtype=torch.float64)
-    return potential.cast(torch.float64)
+    return seeded(NequIP, config)
 
 
 class TestNequIP(PotentialTests):
