@@ -13,7 +13,7 @@ from atomsml import __version__
 from atomsml.cli import convert, data, energy, info, md, models, relax, uncertainty
 from atomsml.cli.evaluate import molecules as evaluate_molecules
 from atomsml.cli.evaluate import potential as evaluate
-from atomsml.cli.generate import molecules as generate
+from atomsml.cli.generate import command as generate
 from atomsml.cli.train import command as train
 
 

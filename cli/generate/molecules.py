@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atomsml.cli.generate.samples import INTERRUPTED, default_generator
 from atomsml.cli.options import (
     ConfigOption,
     Device,
@@ -27,17 +28,7 @@ if TYPE_CHECKING:
     from atomsml.generative.molecules.model import MoleculeModel
     from atomsml.interfaces.ase import AtomsMLCalculator
 
-app = typer.Typer(help="Draw new structures from a generator.", no_args_is_help=True, rich_markup_mode=None)
 
-INTERRUPTED = 130  # exit status, as shells have it for Ctrl-C
-
-
-@app.callback()
-def _several() -> None:
-    """There will be more to generate than molecules."""
-
-
-@app.command("molecules")
 def molecules(
     context: typer.Context,
     number: Annotated[int, typer.Option("--number", "-n", help="How many molecules.")] = 10,
@@ -147,13 +138,8 @@ def _open(model: str | None, device: str, precision: str) -> tuple[str, Molecule
 
     from atomsml.device import select_device
     from atomsml.generative.molecules.modelfile import load_generator
-    from atomsml.modelfile import embedded_models, generated_kind, read_metadata
 
-    if model is None:
-        names = [name for name in embedded_models() if generated_kind(read_metadata(name)) == "molecules"]
-        if len(names) != 1:
-            raise ValueError(f"no single embedded generator; give --model: {', '.join([*names, 'or a file'])}")
-        (model,) = names
+    model = model or default_generator("molecules")
     generator = load_generator(model, select_device(device, precision))
     generator.to(torch.float64 if precision == "float64" else torch.float32)
     return model, generator

@@ -1,0 +1,24 @@
+"""`atomsml generate KIND`: molecules with all that can be asked of them, and whatever else there are generators of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from atomsml.cli.generate import molecules, samples
+
+ANY_KIND = "KIND"
+
+
+class Kinds(TyperGroup):
+    """A word that is no command of its own is a kind: which there are, only the models say."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, cmd_name) or super().get_command(ctx, ANY_KIND)
+
+
+app = typer.Typer(cls=Kinds, help="Draw samples from a generator.", no_args_is_help=True, rich_markup_mode=None)
+app.command("molecules")(molecules.molecules)
+app.command(ANY_KIND)(samples.samples)

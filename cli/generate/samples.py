@@ -1,0 +1,129 @@
+"""`atomsml generate KIND`: draw what a generator of any kind makes, and write it in the format of that kind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from atomsml.cli.options import ConfigOption, Device, DeviceOption, JsonOption, SeedOption
+
+if TYPE_CHECKING:
+    from atomsml.generative.core.generator import Generator
+
+INTERRUPTED = 130  # exit status, as shells have it for Ctrl-C
+
+
+def samples(
+    context: typer.Context,
+    number: Annotated[int, typer.Option("--number", "-n", help="How many samples.")] = 10,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where they go. [default: KIND, in the usual format]")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Name of an embedded generator, or a file. [default: the embedded one]"),
+    ] = None,
+    seed: SeedOption = 0,
+    steps: Annotated[int | None, typer.Option(help="Steps from noise. [default: what suits the model]")] = None,
+    sampler: Annotated[str | None, typer.Option(help="How to step. [default: what suits the model]")] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Samples at once; changes none of them. [default: what the model likes]")
+    ] = None,
+    device: DeviceOption = Device.auto,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw samples of any other KIND that there is a generator of.
+
+    Sample i depends on --seed and i alone. Ctrl-C keeps what is finished and exits with status 130.
+    """
+    from atomsml.cli.output import Facts, check_writable, print_json, write_summary
+    from atomsml.device import select_device
+    from atomsml.generative.core.samplers import find_sampler
+    from atomsml.io import write_atomically
+
+    started, kind = time.perf_counter(), str(context.info_name)
+    for option, value in {"-n": number, "--steps": steps, "--batch": batch}.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{option} must be at least 1, got {value}")
+    if sampler is not None:
+        find_sampler(sampler)
+    name = model or default_generator(kind)
+    generator = _open(name, kind, select_device(device.value, "float32"))
+    output = output or Path(f"{kind}{generator.suffixes[0]}")
+    check_writable(output)
+    if output.suffix not in generator.suffixes:
+        raise ValueError(f"cannot write {kind} to {output}; use the suffix {', '.join(generator.suffixes)}")
+    steps, sampler = steps or generator.default_steps, sampler or generator.default_sampler
+    drawn, interrupted = _draw(generator, number, seed, steps, sampler, batch)
+    if drawn:
+        write_atomically(output, lambda beside: generator.write(beside, drawn))
+        report = {"command": f"generate {kind}", "drawn": len(drawn), "steps": steps, "sampler": sampler}
+        report |= generator.judge(drawn)
+        where = str(next(generator.parameters()).device)
+        write_summary(output, context, Facts(name, where, len(drawn), started, report), [output], [])
+        if as_json:
+            print_json(report)
+        else:
+            typer.echo(f"{len(drawn)} {kind} are in {output}")
+    if interrupted:
+        where = f"{len(drawn)} {kind} are in {output}" if drawn else "nothing is written"
+        typer.echo(f"interrupted: {where}, of the {number} asked for", err=True)
+        raise typer.Exit(INTERRUPTED)
+
+
+def default_generator(kind: str) -> str:
+    """The embedded generator of a kind.
+
+    Raises:
+        ValueError: there is none or there are several, or nothing that draws such a kind.
+    """
+    from atomsml.config import did_you_mean
+    from atomsml.generative import GENERATORS
+    from atomsml.modelfile import embedded_models, generated_kind, read_metadata
+
+    names = [name for name in embedded_models() if generated_kind(read_metadata(name)) == kind]
+    if len(names) == 1:
+        return names[0]
+    kinds = list(dict.fromkeys(model_class.kind for model_class in GENERATORS.values()))
+    if kind not in kinds:
+        raise ValueError(
+            f"nothing draws {kind!r}; {did_you_mean(kind, kinds)}there are generators of {', '.join(kinds)}"
+        )
+    raise ValueError(f"no single embedded generator of {kind}; give --model: {', '.join([*names, 'or a file'])}")
+
+
+def _open(name: str, kind: str, device: Any) -> Generator[Any, Any, Any]:
+    from atomsml.generative.core.modelfile import load_generator
+
+    generator = load_generator(name, device)
+    if generator.kind != kind:
+        raise ValueError(f"{name} draws {generator.kind}, not {kind}; use `atomsml generate {generator.kind}`")
+    return generator
+
+
+def _draw(
+    generator: Generator[Any, Any, Any], number: int, seed: int, steps: int, sampler: str, batch: int | None
+) -> tuple[Sequence[Any], bool]:
+    """The samples in their order, and whether Ctrl-C came before all were finished."""
+    from atomsml.cli.output import follow
+    from atomsml.generative.core.sampling import draw, sample_seed
+
+    requests = generator.requests([sample_seed(seed, index) for index in range(number)])
+    batches = generator.batches(requests, batch)
+    states_each = generator.num_states(steps, sampler)
+    total = None if states_each is None else states_each * len(batches)
+    states = draw(generator, requests, batches, partial(generator.sample, steps=steps, sampler=sampler))
+    drawn: dict[int, Any] = {}
+    interrupted = False
+    try:
+        for state in follow(states, total, "generate", lambda state: f"{state.finished} of {number} {generator.kind}"):
+            drawn |= state.drawn
+    except KeyboardInterrupt:
+        interrupted = True
+    return [drawn[place] for place in sorted(drawn)], interrupted
