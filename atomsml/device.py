@@ -16,26 +16,37 @@ PRECISIONS = {
 
 
 def select_device(device: str, precision: str) -> torch.device:
-    """The torch device that `device` ("auto", "cpu", "cuda", "cuda:1", "mps") means on this machine.
+    """The torch device that "auto", "cpu", "cuda", "cuda:N" or "mps", in any case, means on this machine.
+
+    "auto" takes a GPU that can hold the precision, if there is one.
 
     Raises:
         ValueError: no such device, here or at all, or one that cannot hold the precision; says which there are.
     """
-    available = ["cpu"]
-    if torch.backends.mps.is_available():
-        available.insert(0, "mps")
-    if torch.cuda.is_available():
-        available.insert(0, "cuda")
-    if device == "auto":
-        return torch.device(next(d for d in available if d != "mps" or precision == "float32"))
-    if not isinstance(device, str) or not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
-        raise ValueError(f"unknown device {device!r}; choose auto, cpu, cuda or mps")
-    kind, _, index = device.partition(":")
-    if kind not in available or (index and int(index) >= torch.cuda.device_count()):
-        raise ValueError(f"device {device!r} is not available here; available: {', '.join(available)}")
-    if kind == "mps" and precision != "float32":
-        raise ValueError(f"device 'mps' has no float64, which precision {precision!r} needs; use precision 'float32'")
-    return torch.device(device)
+    name = str(device).lower()
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise ValueError(f"unknown device {device!r}; choose auto, cpu, cuda, cuda:N or mps")
+    available = _available()
+    if name == "auto":
+        return torch.device(next(d.type for d in available if precision == "float32" or has_float64(d)))
+    found = torch.device(name)
+    if not any(found.type == d.type and found.index in (None, d.index) for d in available):
+        raise ValueError(f"device {device!r} is not available here; available: {', '.join(map(str, available))}")
+    if precision != "float32" and not has_float64(found):
+        raise ValueError(f"device {device!r} has no float64, which precision {precision!r} needs; take 'float32'")
+    return found
+
+
+def _available() -> list[torch.device]:
+    """The devices of this machine, the fastest first."""
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    mps = [torch.device("mps")] if torch.backends.mps.is_available() else []
+    return [*(torch.device("cuda", i) for i in gpus), *mps, torch.device("cpu")]
+
+
+def has_float64(device: torch.device) -> bool:
+    """Whether a device computes in float64; Apple's MPS does not."""
+    return device.type != "mps"
 
 
 def capturing(device: torch.device) -> bool:

@@ -9,7 +9,6 @@ import typer
 
 from atomsml.cli.options import (
     ConfigOption,
-    Device,
     DeviceOption,
     ExactOption,
     Inputs,
@@ -27,7 +26,7 @@ def energy(
     context: typer.Context,
     inputs: Inputs,
     model: ModelOption = None,
-    device: DeviceOption = Device.auto,
+    device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.mixed,
     exact: ExactOption = False,
     output: Annotated[
@@ -42,7 +41,7 @@ def energy(
 
     if output is not None:
         check_output(output, images=1)
-    job = prepare(inputs, model, device.value, precision.value, exact)
+    job = prepare(inputs, model, device, precision.value, exact)
     if output is not None:
         check_output(output, len(job.structures))
     records, images = [], []

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atomsml.cli.options import Device, DeviceOption, JsonOption
+from atomsml.cli.options import DeviceOption, JsonOption
 
 if TYPE_CHECKING:
     from atomsml.interfaces.precision import PolicyReport
@@ -22,7 +22,7 @@ def info(
             help="Compare precisions on a structure (a file, or SMILES): deviations, NVE drift, speed.",
         ),
     ] = None,
-    device: DeviceOption = Device.auto,
+    device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Describe a model: elements, training, errors, licence."""
@@ -33,7 +33,7 @@ def info(
 
     about = {**read_metadata(model), "file": str(find_model(model)), "sha256": model_hash(model)}
     if precision_report is not None:
-        _report_precision(model, precision_report, device.value, as_json)
+        _report_precision(model, precision_report, device, as_json)
     elif as_json:
         print_json(about)
     else:

@@ -9,7 +9,6 @@ import typer
 
 from atomsml.cli.options import (
     ConfigOption,
-    Device,
     DeviceOption,
     ExactOption,
     Inputs,
@@ -45,7 +44,7 @@ def md(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Trajectory, .extxyz or .traj; .csv and .png stand beside it.")
     ] = Path("md.extxyz"),
-    device: DeviceOption = Device.auto,
+    device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.mixed,
     exact: ExactOption = False,
     config: ConfigOption = None,
@@ -63,7 +62,7 @@ def md(
 
     settings = MDSettings(ensemble, temperature, timestep, steps, thermostat_time, thermostat)
     check_trajectory(output)
-    job = prepare(inputs, model, device.value, precision.value, exact)
+    job = prepare(inputs, model, device, precision.value, exact)
     warn_of_direct_forces(job, "nve does not conserve the total energy, and nvt samples no Boltzmann distribution")
     outputs = _numbered(output, len(job.structures))
     records = []

@@ -12,13 +12,6 @@ import typer
 from atomsml.cli.config import load_config
 
 
-class Device(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
-
-
 class Precision(StrEnum):
     mixed = "mixed"
     float32 = "float32"
@@ -55,7 +48,9 @@ ModelOption = Annotated[
         help="Name of an embedded model, a file, or the folder of a committee. [default: what such structures need]",
     ),
 ]
-DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU if there is one.")]
+DeviceOption = Annotated[
+    str, typer.Option(help="Where to compute: cpu, cuda, cuda:N or mps; auto takes a GPU if there is one.")
+]
 PrecisionOption = Annotated[
     Precision, typer.Option(help="mixed: geometry and sums in float64, the network in float32.")
 ]

@@ -9,7 +9,6 @@ import typer
 
 from atomsml.cli.options import (
     ConfigOption,
-    Device,
     DeviceOption,
     ExactOption,
     Inputs,
@@ -41,7 +40,7 @@ def relax(
         Path, typer.Option("--output", "-o", help="Relaxed structures; the suffix chooses the format.")
     ] = Path("relaxed.extxyz"),
     trajectory: Annotated[Path | None, typer.Option(help="Write every step as well, .extxyz or .traj.")] = None,
-    device: DeviceOption = Device.auto,
+    device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.mixed,
     exact: ExactOption = False,
     config: ConfigOption = None,
@@ -59,7 +58,7 @@ def relax(
     check_output(output, images=1)
     if trajectory is not None:
         check_trajectory(trajectory)
-    job = prepare(inputs, model, device.value, precision.value, exact)
+    job = prepare(inputs, model, device, precision.value, exact)
     check_output(output, len(job.structures))
     for structure in job.structures:
         with naming(structure):

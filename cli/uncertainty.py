@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atomsml.cli.options import Device, DeviceOption, EnergyKeyOption, JsonOption
+from atomsml.cli.options import DeviceOption, EnergyKeyOption, JsonOption
 
 if TYPE_CHECKING:
     from atomsml.dataset import Dataset
@@ -20,7 +20,7 @@ def uncertainty(
     train: Annotated[list[str], typer.Option(metavar="FILE", help="What a MODEL was trained on; repeatable.")] = [],  # noqa: B006
     valid: Annotated[list[str], typer.Option(metavar="FILE", help="Other structures with energies; repeatable.")] = [],  # noqa: B006
     energy_key: EnergyKeyOption = None,
-    device: DeviceOption = Device.auto,
+    device: DeviceOption = "auto",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="[default: MODEL.uncertainty.safetensors beside the model]")
     ] = None,
@@ -47,7 +47,7 @@ def uncertainty(
     if output is None:
         output = Path(name) if model in embedded_models() else Path(model).with_name(name)
     check_writable(output)
-    fitted = LastLayerUncertainty.fit(load(model, select_device(device.value, "mixed")), training, validation)
+    fitted = LastLayerUncertainty.fit(load(model, select_device(device, "mixed")), training, validation)
     fitted.save(output, model)
     facts = fitted.facts
     if as_json:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from atomsml.device import has_float64
 from atomsml.geometry import periodic_lattice, volume, wrap
 from atomsml.neighbors.cell_list import find_pairs
 from atomsml.neighbors.host import find_edges
@@ -54,8 +55,8 @@ def neighbor_list(
         cutoff: A.
         batch: (atoms,) system of each atom, ascending; a system may be empty.
         backend: "cpu" and "torch" search the whole batch at once, in compiled loops on the host and on the device of
-            `positions`; "vesin" searches system by system on the host; "torch-cluster" serves open systems only;
-            "auto" takes "torch" on GPUs, otherwise "cpu".
+            `positions`; "vesin" searches system by system on the host; "torch-cluster" serves open systems only; "auto"
+            takes "torch" on GPUs, otherwise "cpu". Where a device has no float64, the host searches.
 
     Returns:
         edge_index (2, edges) int64, row 0 sender (neighbour), row 1 receiver (centre), and cell_offsets (edges, 3)
@@ -68,7 +69,7 @@ def neighbor_list(
     """
     _check_shapes(positions, cell, pbc, cutoff, batch)
     if backend == "auto":
-        backend = "torch" if positions.is_cuda or positions.is_xpu else "cpu"
+        backend = "torch" if searches(positions.device) else "cpu"
     if backend == "cpu":
         double = on_host(positions, torch.float64), on_host(cell, torch.float64)
         edges = find_edges(*double, on_host(pbc, torch.bool), cutoff * (1 - TIE), on_host(batch, torch.int64))
@@ -78,8 +79,8 @@ def neighbor_list(
     if backend not in _SEARCHES:
         raise ValueError(f"unknown neighbour-list backend {backend!r}; choose one of auto, cpu, {', '.join(_SEARCHES)}")
     _check_numbers(positions, cell, batch)
-    device = torch.device("cpu") if backend == "vesin" else positions.device
-    positions64, cell64 = (x.detach().to(device, torch.float64) for x in (positions, cell))
+    device = positions.device if backend != "vesin" and has_float64(positions.device) else torch.device("cpu")
+    positions64, cell64 = (x.detach().to(device).double() for x in (positions, cell))
     pbc, batch = pbc.to(device), batch.to(device, torch.int64)
 
     lattice = periodic_lattice(cell64, pbc)
@@ -92,9 +93,17 @@ def neighbor_list(
     return torch.stack([sender, receiver]).to(positions.device), offsets.to(positions.device)
 
 
+def searches(device: torch.device) -> bool:
+    """Whether a device searches its neighbours itself; for the others the host does."""
+    return device.type in ("cuda", "xpu")
+
+
 def on_host(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Contiguous, on the CPU; asking costs less than doing it again, which a molecule would notice."""
-    return x if x.is_cpu and x.dtype == dtype and x.is_contiguous() else x.detach().to("cpu", dtype).contiguous()
+    """Contiguous, on the CPU; asking costs less than doing it again, which a molecule would notice.
+
+    First the copy, then the type: in one step a device would convert, and MPS has no float64.
+    """
+    return x if x.is_cpu and x.dtype == dtype and x.is_contiguous() else x.detach().cpu().to(dtype).contiguous()
 
 
 def _mirror_and_sort(pairs: Pairs, num_atoms: int) -> Pairs:

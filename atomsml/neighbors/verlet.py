@@ -6,6 +6,7 @@ closer than the cutoff unseen.
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import inf, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from atomsml.codegen.loops import Bools, Floats, Ints, compiled
 from atomsml.geometry import periodic_lattice, to_cartesian
 from atomsml.neighbors.lattice import complete_lattice, invert
-from atomsml.neighbors.lists import neighbor_list, on_host
+from atomsml.neighbors.lists import neighbor_list, on_host, searches
 
 if TYPE_CHECKING:
     from atomsml.graph import AtomicGraph
@@ -70,21 +71,25 @@ class Snapshot:
     """The geometry for which a list was made that holds every pair closer than `reach`."""
 
     def __init__(self, graph: AtomicGraph, cutoff: float, reach: float) -> None:
-        self.cutoff, self.reach = cutoff, reach
-        self.positions = _copy(graph.positions, torch.float64)
-        self.cell = _copy(graph.cell, torch.float64)
-        self.pbc, self.batch = _copy(graph.pbc, torch.bool), _copy(graph.batch, torch.int64)
-        self.memory = torch.empty(4, *graph.cell.shape, dtype=torch.float64)
+        self.cutoff, self.reach, self.device = cutoff, reach, graph.device
+        where = graph.device if searches(graph.device) else torch.device("cpu")
+        self.positions, self.cell = (_copy(x, where, torch.float64) for x in (graph.positions, graph.cell))
+        self.pbc, self.batch = _copy(graph.pbc, where, torch.bool), _copy(graph.batch, where, torch.int64)
+
+    @cached_property
+    def arguments(self) -> tuple[float, ...]:
+        """What `holds` asks for besides the geometry now."""
+        self.memory = torch.empty(4, *self.cell.shape, dtype=torch.float64)
         tensors = self.positions, self.cell, self.pbc, self.batch, *self.memory
-        self.arguments = [*(x.data_ptr() for x in tensors), len(graph.positions), len(graph.cell), cutoff, reach]
+        return *(x.data_ptr() for x in tensors), len(self.positions), len(self.cell), self.cutoff, self.reach
 
     def still_holds(self, graph: AtomicGraph) -> bool:
         """Whether the list holds all pairs of this graph that are closer than the cutoff; see VerletList."""
         if graph.positions.shape != self.positions.shape or graph.cell.shape != self.cell.shape:
             return False
-        if graph.positions.device != self.positions.device:
+        if graph.device != self.device:
             return False
-        return self.still_holds_on_host(graph) if graph.positions.is_cpu else self.still_holds_anywhere(graph)
+        return self.still_holds_anywhere(graph) if searches(self.device) else self.still_holds_on_host(graph)
 
     def still_holds_on_host(self, graph: AtomicGraph) -> bool:
         positions, cell = on_host(graph.positions, torch.float64), on_host(graph.cell, torch.float64)
@@ -104,8 +109,8 @@ class Snapshot:
         return bool(near.all() & (graph.pbc == self.pbc).all() & (graph.batch == self.batch).all())
 
 
-def _copy(x: Tensor, dtype: torch.dtype) -> Tensor:
-    return x.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
+def _copy(x: Tensor, where: torch.device, dtype: torch.dtype) -> Tensor:
+    return x.detach().to(where).to(dtype, copy=True, memory_format=torch.contiguous_format)
 
 
 class Comparison(NamedTuple):

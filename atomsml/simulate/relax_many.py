@@ -63,7 +63,7 @@ def relax_many(
         prediction = predict(_graph([run.atoms for run in running]))
         assert prediction.forces is not None
         ends = np.cumsum([len(run.atoms) for run in running])[:-1]
-        free = np.split(prediction.forces.double().cpu().numpy(), ends)
+        free = np.split(prediction.forces.cpu().double().numpy(), ends)
         forces = [run.constrained(force) for run, force in zip(running, free, strict=True)]
         states = [
             run.judge(energy, force, settings)

@@ -16,6 +16,7 @@ from atomsml import modelfile
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Potential, Prediction, evaluate
 from atomsml.testing.ase_contract import assert_ase_contract as assert_ase_contract
+from atomsml.testing.devices import pretended_device
 
 _EXACT = 1e-9  # the same sum in another order or frame, float64, relative to the largest term
 
@@ -193,6 +194,20 @@ class PotentialTests:
         _close(two - one, one - zero, "energy for twice the last layer, less that for once", scale)
         if not float((one - zero).abs().max()) > 1e-9 * scale:
             raise AssertionError("the weights of last_layer() do not change the energy")
+
+    def test_another_device(self, potential: Potential) -> None:
+        """On a GPU, or on what is held to the rules of one, such as that no tensor stays behind on the CPU."""
+        expected = {name: _predict(potential, graph) for name, graph in _systems(potential).items()}
+        with pretended_device("cuda") as device:
+            elsewhere = copy.deepcopy(potential).to(device)
+            for name, graph in _systems(potential).items():
+                try:
+                    found = _predict(elsewhere, graph.to(device))
+                except (RuntimeError, TypeError) as error:
+                    raise AssertionError(f"a {name} cannot be computed on {device}: {error}") from error
+                before, energy, forces = expected[name], found.energy.to(graph.device), _forces(found).to(graph.device)
+                _close(energy, before.energy, f"energy of a {name} on {device}", _energy_scale(before))
+                _close(forces, _forces(before), f"forces of a {name} on {device}")
 
     def test_derivatives_of_forces(self, potential: Potential) -> None:
         """Training on forces differentiates them again, by positions and by weights."""

@@ -33,7 +33,7 @@ class RunConfig:
     max_steps: int | None = None  # of the optimiser
     evaluate_epochs: int | None = None  # between evaluations; null: at least 100 steps
     checkpoint_minutes: float = 5.0  # longest time between two checkpoints
-    device: str = "auto"  # cpu, cuda, cuda:1, ...
+    device: str = "auto"  # cpu, cuda, cuda:N or mps; auto takes a GPU if there is one
     loggers: tuple[Literal["tensorboard", "wandb"], ...] = ()  # beside metrics.jsonl and metrics.csv
     seed: int = 0  # of weights, batches, and whatever else is random
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from atomsml.cli.options import ConfigOption, Device, DeviceOption, JsonOption, Precision, PrecisionOption
+from atomsml.cli.options import ConfigOption, DeviceOption, JsonOption, Precision, PrecisionOption
 
 if TYPE_CHECKING:
     import ase
@@ -37,7 +37,7 @@ def evaluate_molecules(
         str | None, typer.Option(metavar="MODEL", help="Relax with this potential, and say how strained they were.")
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write a row for each molecule: SMILES, and why it failed.")] = None,
-    device: DeviceOption = Device.auto,
+    device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.mixed,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -60,7 +60,7 @@ def evaluate_molecules(
     chosen = suites.replace(" ", "").split(",") if suites else _usual(compared, relax)
     if relax is not None and "geometry" not in chosen:
         raise ValueError("--relax measures strain, which is of the suite geometry; add it to --suites")
-    predict = None if relax is None else _predict(relax, device.value, precision.value)
+    predict = None if relax is None else _predict(relax, device, precision.value)
     molecules = [atoms for part in images for atoms in part]
     found = metrics.evaluate_molecules(molecules, chosen, compared, predict, _follow)
     if csv is not None:

@@ -13,7 +13,6 @@ import typer
 from atomsml.cli.options import (
     ConfigOption,
     ConfigTypeKeyOption,
-    Device,
     DeviceOption,
     EnergyKeyOption,
     ExactOption,
@@ -50,7 +49,7 @@ def evaluate(
     virial_key: VirialKeyOption = None,
     config_type_key: ConfigTypeKeyOption = None,
     batch_atoms: Annotated[int, typer.Option(min=1, help="How many atoms are computed at once.")] = 2000,
-    device: DeviceOption = Device.auto,
+    device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.mixed,
     exact: ExactOption = False,
     output: Annotated[
@@ -75,7 +74,7 @@ def evaluate(
         check_trajectory(output)
     if plot is not None:
         check_picture(plot)
-    calculator = AtomsMLCalculator(model, device.value, precision.value, exact=exact)
+    calculator = AtomsMLCalculator(model, device, precision.value, exact=exact)
     data = _read(inputs, LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group=""))
     _check_elements(data, calculator.potential.elements)
     for line in (line for labels in data.dataset.found for line in labels.lines()):

@@ -58,7 +58,7 @@ def train(
     config_type_key: ConfigTypeKeyOption = None,
     group_key: GroupKeyOption = None,
     precision: Annotated[TrainingPrecision | None, typer.Option(help="Of the network. [float32]")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ... [auto]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps. [auto]")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [0]")] = None,
     settings: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Any key of the config, as in loss.forces=10.")

@@ -151,14 +151,22 @@ class MoleculeModel(Generator[MoleculeSet, Request, Molecules], ABC):
         if (sizes < 1).any() or (sizes > MOST_ATOMS).any():
             raise ValueError(f"a composition has not 1 to {MOST_ATOMS} atoms")
 
+    def conditions_of(self, requests: Sequence[Request]) -> dict[str, Tensor]:
+        """(samples,) values by name, on the device of the model; NaN where a property is not asked for."""
+        values = {n: [request.conditions.get(n, torch.nan) for request in requests] for n in self.config.conditions}
+        return {name: self.condition_mean.new_tensor(column) for name, column in values.items()}
+
     def normalised_conditions(self, conditions: Mapping[str, Tensor], samples: int) -> Tensor:
         """(samples, conditions) of order 1; NaN where a property is not given."""
         columns = [
-            conditions.get(name, self.condition_mean.new_full((samples,), torch.nan)) for name in self.config.conditions
+            conditions[name].to(self.condition_mean)
+            if name in conditions
+            else self.condition_mean.new_full((samples,), torch.nan)
+            for name in self.config.conditions
         ]
         if not columns:
             return self.condition_mean.new_zeros(samples, 0)
-        return (torch.stack(columns, dim=1).to(self.condition_mean) - self.condition_mean) / self.condition_scale
+        return (torch.stack(columns, dim=1) - self.condition_mean) / self.condition_scale
 
 
 def draw_requests(

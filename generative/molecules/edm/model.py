@@ -240,11 +240,7 @@ class EDM(MoleculeModel):
         yield self.decode(restore(last, self.fields, known, masks, noise.mask), noise.mask)
 
     def _guided(self, requests: Sequence[Request], mask: Tensor, guidance: float) -> Predict:
-        asked = {
-            name: torch.tensor([request.conditions.get(name, torch.nan) for request in requests])
-            for name in self.config.conditions
-        }
-        conditions = self.normalised_conditions(asked, len(requests))
+        conditions = self.normalised_conditions(self.conditions_of(requests), len(requests))
         unknown = torch.full_like(conditions, torch.nan)
         return classifier_free(self.predictor(mask, conditions), self.predictor(mask, unknown), guidance, self.fields)
 

@@ -168,14 +168,11 @@ class MoleculeFlow(MoleculeModel):
                 f"the sampler {sampler!r} chooses its steps, which self-conditioning rules out; take one of: {fixed}"
             )
         united, numbers = self._compose(requests, scaffold)
-        conditions = {
-            name: torch.tensor([request.conditions.get(name, torch.nan) for request in requests])
-            for name in self.config.conditions
-        }
-        known = torch.arange(united.mask.shape[1]) < (0 if scaffold is None else len(scaffold.numbers))
-        task = skeleton_task(
-            united, known.expand_as(united.mask), self.normalised_conditions(conditions, len(requests))
-        )
+        conditions = self.conditions_of(requests)
+        known = torch.zeros_like(united.mask)
+        if scaffold is not None:
+            known[:, : len(scaffold.numbers)] = True
+        task = skeleton_task(united, known, self.normalised_conditions(conditions, len(requests)))
         nodes = task.places.shape[1]
         seeds = [request.seed for request in requests]
         for x in _place(self.skeleton, task, seeds, steps, algorithm, guidance):

@@ -227,7 +227,7 @@ def test_calculate_without_atoms(calc):
     [
         ({"precision": "double"}, "unknown precision 'double'; choose one of float32, mixed, float64"),
         ({"precision": torch.float64}, "unknown precision torch.float64"),
-        ({"device": "gpu"}, "unknown device 'gpu'; choose auto, cpu, cuda or mps"),
+        ({"device": "gpu"}, "unknown device 'gpu'; choose auto, cpu, cuda, cuda:N or mps"),
         ({"device": "cuda:1000"}, "device 'cuda:1000' is not available here; available: .*cpu"),
         ({"head": "omat"}, "unknown head 'omat'; SmoothLennardJones has one head: 'default'"),
         ({"model": "no-such-model"}, "unknown model 'no-such-model'"),

@@ -90,6 +90,14 @@ def answers_in_the_wrong_type(right, graph):
     return right(graph).to(right.dtype)
 
 
+def stays_on_the_cpu(right, graph):
+    return right(graph) + torch.ones(graph.num_atoms, dtype=graph.dtype)
+
+
+def asks_numpy(right, graph):
+    return right(graph) * len(set(graph.numbers.numpy()))
+
+
 class Square(torch.autograd.Function):
     """x**2, right to first order only."""
 
@@ -137,6 +145,12 @@ def has_wrong_second_derivatives(right, graph):
         ("unknown_element_is_refused", knows_every_element, "atomic number 2 is not in potential.elements but was"),
         ("float32_is_close_to_float64", cancels_in_float32, "float32 atom energies of a crystal: off by"),
         ("float32_is_close_to_float64", answers_in_the_wrong_type, "atom energies of a torch.float64 graph are"),
+        (
+            "another_device",
+            stays_on_the_cpu,
+            "a crystal cannot be computed on cuda:0: Expected all tensors to be",
+        ),
+        ("another_device", asks_numpy, "a crystal cannot be computed on cuda:0: can't convert"),
         ("derivatives_of_forces", refuses_second_derivatives, "forces cannot be differentiated again"),
         ("derivatives_of_forces", has_wrong_second_derivatives, "derivative of forces by positions: off by"),
     ],

@@ -1,0 +1,85 @@
+"""Where the tests of this folder run: on each kind of device, the real one if this machine has it, else pretended.
+
+Small models and structures; what a device finds is compared with what the CPU finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import ase
+import pytest
+import torch
+from ase.build import bulk, molecule
+
+from atomsml.device import has_float64
+from atomsml.graph import AtomicGraph
+from atomsml.potentials.mace import MACE, MACEConfig
+from atomsml.testing import pretended_device
+
+
+@pytest.fixture(params=["cuda", "mps"])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    with pretended_device(request.param) as found:
+        yield found
+
+
+@pytest.fixture
+def cuda() -> Iterator[torch.device]:
+    """For what MPS does not offer."""
+    with pretended_device("cuda") as found:
+        yield found
+
+
+@pytest.fixture
+def dtype(device: torch.device) -> torch.dtype:
+    """The widest that the device has."""
+    return torch.float64 if has_float64(device) else torch.float32
+
+
+@pytest.fixture
+def precision(device: torch.device) -> str:
+    """Of a calculator; "mixed" where the device holds it."""
+    return "mixed" if has_float64(device) else "float32"
+
+
+@pytest.fixture
+def images() -> list[ase.Atoms]:
+    """A molecule, a crystal smaller than the cutoff with atoms outside of its cell, a slab without a third vector."""
+    slab = bulk("C", "diamond", a=3.6)
+    slab.cell[2], slab.pbc = 0, (True, True, False)
+    found = [molecule("CH3CH2OH"), bulk("C", "diamond", a=3.6), slab]
+    for seed, atoms in enumerate(found):
+        atoms.rattle(0.05, seed=seed)
+    found[1].positions += 10
+    return found
+
+
+@pytest.fixture
+def graph(images: list[ase.Atoms]) -> AtomicGraph:
+    """All of them, float64, on the CPU, without neighbours."""
+    return AtomicGraph.from_list([AtomicGraph.from_ase(atoms) for atoms in images])
+
+
+@pytest.fixture
+def make_mace() -> Callable[[int], MACE]:
+    """A small MACE of H, C and O with random weights by a seed, float64, on the CPU."""
+
+    def make(seed: int) -> MACE:
+        config = MACEConfig(
+            elements=(1, 6, 8),
+            cutoff=4.0,
+            channels=4,
+            hidden_lmax=1,
+            lmax=2,
+            correlation=2,
+            num_bessel=4,
+            radial_mlp=(8,),
+            readout_channels=4,
+            avg_num_neighbors=8.0,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return MACE(config).cast(torch.float64)
+
+    return make
