@@ -44,7 +44,7 @@ def make(name: str) -> Potential:
     model = POTENTIALS[architecture]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = model(model.Config(elements=(1, 6, 8), cutoff=4.0, avg_num_neighbors=8.0, readout_channels=4, **options))
+        made = model(model.Config(elements=(1, 6, 8), cutoff=4.0, readout_channels=4, **options))
     return made.cast(torch.float64)
 
 

@@ -52,7 +52,7 @@ def setting() -> Setting:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         measured = MoleculeFlow.measure(molecules)
-        model = MoleculeFlow(MoleculeFlowConfig((1, 6, 7, 8), **measured, skeleton=TINY, hydrogens=TINY)).double()
+        model = MoleculeFlow(MoleculeFlowConfig(**measured, skeleton=TINY, hydrogens=TINY)).double()
     seen: dict[str, Seen] = {}
 
     def remember(name: str) -> Any:
