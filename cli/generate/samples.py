@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atomsml.cli.options import ConfigOption, Device, DeviceOption, JsonOption, SeedOption
+from atomsml.cli.options import ConfigOption, DeviceOption, JsonOption, SeedOption
 
 if TYPE_CHECKING:
     from atomsml.generative.core.generator import Generator
@@ -34,7 +34,7 @@ def samples(
     batch: Annotated[
         int | None, typer.Option(help="Samples at once; changes none of them. [default: what the model likes]")
     ] = None,
-    device: DeviceOption = Device.auto,
+    device: DeviceOption = "auto",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -54,7 +54,7 @@ def samples(
     if sampler is not None:
         find_sampler(sampler)
     name = model or default_generator(kind)
-    generator = _open(name, kind, select_device(device.value, "float32"))
+    generator = _open(name, kind, select_device(device, "float32"))
     output = output or Path(f"{kind}{generator.suffixes[0]}")
     check_writable(output)
     if output.suffix not in generator.suffixes:
