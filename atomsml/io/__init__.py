@@ -9,9 +9,11 @@ from atomsml.io.files import StructureRecord as StructureRecord
 from atomsml.io.files import check_structure as check_structure
 from atomsml.io.files import read_structures as read_structures
 from atomsml.io.molecules import bond_graph as bond_graph
+from atomsml.io.molecules import bonds_of_mol as bonds_of_mol
 from atomsml.io.molecules import graph_from_rdkit as graph_from_rdkit
 from atomsml.io.molecules import graph_from_smiles as graph_from_smiles
 from atomsml.io.molecules import mol_from_graph as mol_from_graph
+from atomsml.io.molecules import mol_from_positions as mol_from_positions
 from atomsml.io.molecules import mol_from_smiles as mol_from_smiles
 from atomsml.io.molecules import parse_smiles as parse_smiles
 from atomsml.io.outputs import write_atomically as write_atomically

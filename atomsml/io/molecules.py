@@ -10,7 +10,7 @@ covalent radii.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ase
@@ -20,8 +20,9 @@ import torch
 from atomsml.graph import AtomicGraph
 
 if TYPE_CHECKING:
-    from rdkit.Chem import Mol, RWMol
+    from rdkit.Chem import BondType, Mol, RWMol
 
+AROMATIC = 4  # what a bond of order 4 is
 EMBEDDING_ATTEMPTS = 30  # RDKit's own limit, ten per atom, lets a hopeless molecule take minutes
 MAX_FORCE_FIELD_STEPS = 2000
 
@@ -74,7 +75,8 @@ def mol_from_graph(graph: AtomicGraph, charge: int | None = None) -> Mol:
         raise ValueError(f"one system makes one Mol, this graph has {graph.num_systems}; split it with graph.to_list()")
     if charge is None:
         charge = round(float(graph.system_data["charge"][0])) if "charge" in graph.system_data else 0
-    mol = _unbonded_mol(graph.numbers.tolist(), graph.positions.detach().cpu().double().numpy(), bool(graph.pbc.any()))
+    _check_open(bool(graph.pbc.any()))
+    mol = mol_from_positions(graph.numbers.tolist(), graph.positions.detach().cpu().double().tolist())
     with BlockLogs():
         try:
             rdDetermineBonds.DetermineBonds(mol, charge=charge, useVdw=True)
@@ -96,7 +98,8 @@ def bond_graph(atoms: ase.Atoms, reach: float = 1.3) -> frozenset[tuple[int, int
     """
     from rdkit.Chem import rdDetermineBonds
 
-    mol = _unbonded_mol(atoms.numbers.tolist(), atoms.positions, bool(atoms.pbc.any()))
+    _check_open(bool(atoms.pbc.any()))
+    mol = mol_from_positions(atoms.numbers.tolist(), atoms.positions.tolist())
     rdDetermineBonds.DetermineConnectivity(mol, useVdw=True, covFactor=reach)
     pairs = ((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds())
     return frozenset((min(i, j), max(i, j)) for i, j in pairs)
@@ -181,18 +184,52 @@ def graph_from_smiles(smiles: str, seed: int = 0, dtype: torch.dtype = torch.flo
     return graph_from_rdkit(mol_from_smiles(smiles, seed), dtype)
 
 
-def _unbonded_mol(numbers: Sequence[int], positions: np.ndarray, periodic: bool) -> RWMol:
+def mol_from_positions(
+    numbers: Sequence[int],
+    positions: Sequence[Sequence[float]],
+    bonds: Iterable[Sequence[int]] = (),
+    charges: Sequence[int] | None = None,
+) -> RWMol:
+    """Mol of atoms where they are, with just these bonds and no other hydrogens; not sanitised.
+
+    Args:
+        bonds: two atoms, and 1 single, 2 double, 3 triple, 4 aromatic, of each.
+        charges: formal charge of each atom; without them all are neutral.
+    """
     from rdkit import Chem
 
+    mol, conformer = Chem.RWMol(), Chem.Conformer(len(numbers))
+    for i, (number, position) in enumerate(zip(numbers, positions, strict=True)):
+        atom = Chem.Atom(number)
+        atom.SetNoImplicit(True)
+        atom.SetFormalCharge(0 if charges is None else charges[i])
+        mol.AddAtom(atom)
+        conformer.SetAtomPosition(i, position)
+    conformer.Set3D(True)
+    mol.AddConformer(conformer)
+    for first, second, order in bonds:
+        mol.AddBond(first, second, _bond_types()[order - 1])
+        for end in (first, second) if order == AROMATIC else ():
+            mol.GetAtomWithIdx(end).SetIsAromatic(True)
+    return mol
+
+
+def bonds_of_mol(mol: Mol) -> np.ndarray:
+    """(bonds, 3) as `mol_from_positions` takes them; what is none of the four, as a dative bond, counts as single."""
+    codes = {kind: code for code, kind in enumerate(_bond_types(), start=1)}
+    rows = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), codes.get(b.GetBondType(), 1)) for b in mol.GetBonds()]
+    return np.array(rows, np.int64).reshape(-1, 3)
+
+
+def _bond_types() -> tuple[BondType, ...]:
+    from rdkit.Chem import BondType
+
+    return (BondType.SINGLE, BondType.DOUBLE, BondType.TRIPLE, BondType.AROMATIC)
+
+
+def _check_open(periodic: bool) -> None:
     if periodic:
         raise ValueError("bonds are perceived in open systems only; set pbc to False and unwrap the molecule first")
-    mol = Chem.RWMol()
-    conformer = Chem.Conformer(len(numbers))
-    for i, (number, position) in enumerate(zip(numbers, positions.tolist(), strict=True)):
-        mol.AddAtom(Chem.Atom(number))
-        conformer.SetAtomPosition(i, position)
-    mol.AddConformer(conformer)
-    return mol
 
 
 def _first_line(error: Exception) -> str:

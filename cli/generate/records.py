@@ -107,20 +107,11 @@ def sdf_record(molecule: Generated) -> Mol:
 
 
 def joined(atoms: ase.Atoms, pairs: Iterable[tuple[int, int]]) -> Mol:
-    """With single bonds between these pairs, whatever the valences, and no other hydrogens than there are."""
-    from rdkit import Chem
+    """With single bonds between these pairs, whatever the valences."""
+    from atomsml.io import mol_from_positions
 
-    mol, conformer = Chem.RWMol(), Chem.Conformer(len(atoms))
-    for i, (number, position) in enumerate(zip(atoms.numbers.tolist(), atoms.positions.tolist(), strict=True)):
-        atom = Chem.Atom(number)
-        atom.SetNoImplicit(True)
-        mol.AddAtom(atom)
-        conformer.SetAtomPosition(i, position)
-    conformer.Set3D(True)
-    mol.AddConformer(conformer)
-    for first, second in pairs:
-        mol.AddBond(first, second, Chem.BondType.SINGLE)
-    return mol.GetMol()
+    bonds = ((first, second, 1) for first, second in pairs)
+    return mol_from_positions(atoms.numbers.tolist(), atoms.positions.tolist(), bonds).GetMol()
 
 
 def _write_xyz(path: Path, molecules: Sequence[Generated]) -> None:

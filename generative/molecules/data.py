@@ -23,6 +23,7 @@ from atomsml.dataset.formats.hdf5 import GEOMETRY, open_hdf5, plain_fields
 from atomsml.dataset.read import HDF5, format_suffix
 from atomsml.generative.core.sampling import batches_of_like_size
 from atomsml.generative.molecules.set import MoleculeSet
+from atomsml.io import bonds_of_mol
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -92,7 +93,7 @@ def _read_sdf(path: Path) -> MoleculeSet:
                 strange.append(index)
             numbers.append(np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]))
             positions.append(mol.GetConformer().GetPositions())
-            bonds.append(None if strange[-1:] == [index] else _bonds_of(mol))
+            bonds.append(None if strange[-1:] == [index] else bonds_of_mol(mol))
             fields.append(mol.GetPropsAsDict())
     warnings = [] if not strange else [_count(path, strange, len(numbers), "have valences that RDKit refuses")]
     return MoleculeSet.from_rows(numbers, positions, bonds, _columns(fields), warnings)
@@ -165,19 +166,10 @@ def bonds_from_smiles(smiles: str, numbers: np.ndarray, positions: np.ndarray) -
         mol = Chem.AddHs(mol)
     if [atom.GetAtomicNum() for atom in mol.GetAtoms()] != numbers.tolist():
         return None
-    bonds = _bonds_of(mol)
+    bonds = bonds_of_mol(mol)
     i, j = bonds[:, 0], bonds[:, 1]
     lengths = np.linalg.norm(positions[i] - positions[j], axis=1)
     return bonds if (lengths < BONDED * (covalent_radii[numbers[i]] + covalent_radii[numbers[j]])).all() else None
-
-
-def _bonds_of(mol: Mol) -> np.ndarray:
-    """(bonds, 3); what is no single, double, triple or aromatic bond, as a dative one, counts as single."""
-    from rdkit.Chem import BondType
-
-    codes = {BondType.SINGLE: 1, BondType.DOUBLE: 2, BondType.TRIPLE: 3, BondType.AROMATIC: 4}
-    rows = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), codes.get(b.GetBondType(), 1)) for b in mol.GetBonds()]
-    return np.array(rows, np.int64).reshape(-1, 3)
 
 
 def _columns(fields: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ replaced, and its molecule has no bonds, for a reason.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -22,6 +23,8 @@ from typing import TYPE_CHECKING
 
 import ase
 import numpy as np
+
+from atomsml.io import mol_from_positions
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -93,21 +96,8 @@ def perceived_mol(atoms: ase.Atoms, found: Perceived) -> Mol:
 
     if found.reason:
         raise ValueError(f"this molecule has no bonds: {found.reason}")
-    mol, conformer = Chem.RWMol(), Chem.Conformer(len(atoms))
-    rows = zip(atoms.numbers.tolist(), found.charges.tolist(), atoms.positions.tolist(), strict=True)
-    for i, (number, charge, position) in enumerate(rows):
-        atom = Chem.Atom(number)
-        atom.SetFormalCharge(charge)
-        atom.SetNoImplicit(True)  # all hydrogens are atoms of their own
-        mol.AddAtom(atom)
-        conformer.SetAtomPosition(i, position)
-    conformer.Set3D(True)
-    mol.AddConformer(conformer)
-    kinds = [Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE, Chem.BondType.AROMATIC]
-    for first, second, order in found.bonds.tolist():
-        mol.AddBond(first, second, kinds[order - 1])
-        for end in (first, second) if order == 4 else ():
-            mol.GetAtomWithIdx(end).SetIsAromatic(True)
+    bonds, charges = found.bonds.tolist(), found.charges.tolist()
+    mol = mol_from_positions(atoms.numbers.tolist(), atoms.positions.tolist(), bonds, charges)
     Chem.SanitizeMol(mol)
     return mol.GetMol()
 
@@ -126,8 +116,7 @@ class _Worker:
             return Perceived(f"more than {MAX_ATOMS} atoms")
         if not np.isfinite(atoms.positions).all():
             return Perceived("a position that is not finite")
-        molecule = {"numbers": atoms.numbers.tolist(), "positions": atoms.positions.tolist()}
-        question = json.dumps({**molecule, "reach": REACH})
+        question = json.dumps({"encoded": _encoded(atoms), "reach": REACH})
         process = self._process = self._process or _start()
         expired = threading.Event()
 
@@ -175,6 +164,14 @@ def _start() -> subprocess.Popen[str]:
         process.kill()
         raise OSError("a process that perceives bonds did not start; check that `python -c 'import rdkit'` works")
     return process
+
+
+def _encoded(atoms: ase.Atoms) -> str:
+    """Atoms and positions, to the last bit, in RDKit's own format."""
+    from rdkit.Chem import PropertyPickleOptions
+
+    mol = mol_from_positions(atoms.numbers.tolist(), atoms.positions.tolist())
+    return base64.b64encode(mol.ToBinary(int(PropertyPickleOptions.CoordsAsDouble))).decode()
 
 
 def _ask(process: subprocess.Popen[str], question: str) -> str:

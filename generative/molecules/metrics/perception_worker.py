@@ -5,23 +5,23 @@ It reads a molecule a line, the arguments of `perceive` in JSON, and answers in 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rdkit import Chem
 from rdkit.Chem import rdDetermineBonds
 from rdkit.rdBase import BlockLogs
 
-if TYPE_CHECKING:
-    from rdkit.Chem import RWMol
-
 MEMORY = 4 << 30  # bytes: of some molecules RDKit tries bond orders until there is no memory left
 
 
-def perceive(numbers: list[int], positions: list[list[float]], reach: float) -> dict[str, Any]:
+def perceive(encoded: str, reach: float) -> dict[str, Any]:
     """What a neutral molecule is made of; atoms are bonded that are closer than `reach` covalent radii together.
+
+    `encoded` is its atoms and positions, without bonds: RDKit's binary format, in base64.
 
     | key | meaning |
     |---|---|
@@ -31,7 +31,8 @@ def perceive(numbers: list[int], positions: list[list[float]], reach: float) -> 
     | charges | formal charge of each atom |
     | smiles | canonical, without hydrogens and without stereochemistry |
     """
-    mol = _unbonded(numbers, positions)
+    binary: Any = base64.b64decode(encoded)  # RDKit's stubs take it for text
+    mol = Chem.RWMol(Chem.Mol(binary))
     rdDetermineBonds.DetermineConnectivity(mol, useVdw=True, covFactor=reach)
     found = {"reason": "", "fragments": len(Chem.GetMolFrags(mol)), "bonds": [], "charges": [], "smiles": ""}
     try:
@@ -47,16 +48,6 @@ def perceive(numbers: list[int], positions: list[list[float]], reach: float) -> 
         "charges": [atom.GetFormalCharge() for atom in mol.GetAtoms()],
         "smiles": Chem.MolToSmiles(Chem.RemoveHs(mol), isomericSmiles=False),
     }
-
-
-def _unbonded(numbers: list[int], positions: list[list[float]]) -> RWMol:
-    mol = Chem.RWMol()
-    conformer = Chem.Conformer(len(numbers))
-    for i, (number, position) in enumerate(zip(numbers, positions, strict=True)):
-        mol.AddAtom(Chem.Atom(number))
-        conformer.SetAtomPosition(i, position)
-    mol.AddConformer(conformer)
-    return mol
 
 
 def _order(bond: Chem.Bond) -> int:

@@ -11,7 +11,7 @@ from rdkit.Chem import rdDepictor, rdDistGeom, rdForceFieldHelpers
 from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
 from atomsml.graph import AtomicGraph
-from atomsml.io import atoms_from_smiles, bond_graph, mol_from_graph, mol_from_smiles
+from atomsml.io import atoms_from_smiles, bond_graph, bonds_of_mol, mol_from_graph, mol_from_positions, mol_from_smiles
 
 MOLECULES = [
     "O",
@@ -210,3 +210,21 @@ def test_bonds_are_perceived_in_one_open_system_only():
         mol_from_graph(AtomicGraph.from_ase(bulk("Cu")))
     with pytest.raises(ValueError, match="this graph has 2"):
         mol_from_graph(AtomicGraph.from_list([AtomicGraph.from_smiles("C")] * 2))
+
+
+def test_a_mol_from_positions_has_what_it_is_given_and_nothing_else():
+    """Pyridine with the aromatic bonds that RDKit itself finds, and the ammonium ion, come back from their parts."""
+    for smiles in ("c1ccncc1", "C[NH3+]", "CC#N", "N#C/C=C/C(=O)[O-]"):
+        mol = mol_from_smiles(smiles)
+        charges = [atom.GetFormalCharge() for atom in mol.GetAtoms()]
+        numbers = [atom.GetAtomicNum() for atom in mol.GetAtoms()]
+        positions = mol.GetConformer().GetPositions()
+        again = mol_from_positions(numbers, positions.tolist(), bonds_of_mol(mol).tolist(), charges)
+        assert np.array_equal(again.GetConformer().GetPositions(), positions)
+        assert again.GetConformer().Is3D()
+        Chem.SanitizeMol(again)
+        assert again.GetNumAtoms() == mol.GetNumAtoms()
+        assert all(atom.GetTotalNumHs() == 0 for atom in again.GetAtoms())
+        assert np.array_equal(bonds_of_mol(again), bonds_of_mol(mol))
+        plain = [Chem.MolToSmiles(Chem.RemoveHs(each), isomericSmiles=False) for each in (mol, again)]
+        assert plain[0] == plain[1]
