@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from atomsml.codegen.checks import address, addresses
 from atomsml.codegen.loops import Ints, compiled
 from atomsml.neighbors.bins import BINS_PER_ATOM, Work, memory_layout, place, sort_into_bins
 
@@ -35,9 +36,8 @@ def find_edges(
     num_bins, room = BINS_PER_ATOM * atoms + 2, ROOM * atoms
     layout = memory_layout(atoms, systems, num_bins, atoms, atoms, room)
     blocks = [_empty(layout[-1] // 8)]
-    start = blocks[0].data_ptr()
-    *arrays, first, last, found, _ = [start + offset for offset in layout]
-    inputs = positions.data_ptr(), cell.data_ptr(), pbc.data_ptr(), batch.data_ptr()
+    *arrays, first, last, found = addresses(blocks[0].data_ptr(), layout)
+    inputs = address(positions), address(cell), address(pbc), address(batch)
     fields: list[Any] = [*inputs, atoms, systems, cutoff, num_bins, *arrays]
     work = Work(*fields)
     atom_bits = atoms.bit_length()
@@ -47,12 +47,12 @@ def find_edges(
     while edges < INVALID:
         blocks.append(_empty(2 * room))
         ctypes.memmove(blocks[-1].data_ptr(), found, 8 * room)
-        found, room = blocks[-1].data_ptr(), 2 * room
+        found, room = address(blocks[-1]), 2 * room
         edges = search(*arguments, INVALID - edges - 1, found, room)
     if edges == INVALID:
         return None
     edge_index, offsets = _empty(2, edges), _empty(edges, 3)
-    out = edges, edge_index.data_ptr(), offsets.data_ptr()
+    out = edges, address(edge_index), address(offsets)
     write_edges(atoms, atom_bits, image_bits, first, last, found, work.order, work.shift, *out)
     return edge_index, offsets
 

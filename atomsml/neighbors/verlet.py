@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from atomsml.codegen.checks import address
 from atomsml.codegen.loops import Bools, Floats, Ints, compiled
 from atomsml.geometry import periodic_lattice, to_cartesian
 from atomsml.neighbors.lattice import complete_lattice, invert
@@ -81,7 +82,7 @@ class Snapshot:
         """What `holds` asks for besides the geometry now."""
         self.memory = torch.empty(4, *self.cell.shape, dtype=torch.float64)
         tensors = self.positions, self.cell, self.pbc, self.batch, *self.memory
-        return *(x.data_ptr() for x in tensors), len(self.positions), len(self.cell), self.cutoff, self.reach
+        return *(address(x) for x in tensors), len(self.positions), len(self.cell), self.cutoff, self.reach
 
     def still_holds(self, graph: AtomicGraph) -> bool:
         """Whether the list holds all pairs of this graph that are closer than the cutoff; see VerletList."""
@@ -94,7 +95,7 @@ class Snapshot:
     def still_holds_on_host(self, graph: AtomicGraph) -> bool:
         positions, cell = on_host(graph.positions, torch.float64), on_host(graph.cell, torch.float64)
         pbc, batch = on_host(graph.pbc, torch.bool), on_host(graph.batch, torch.int64)
-        now = positions.data_ptr(), cell.data_ptr(), pbc.data_ptr(), batch.data_ptr()
+        now = address(positions), address(cell), address(pbc), address(batch)
         return bool(holds(*now, *self.arguments))
 
     def still_holds_anywhere(self, graph: AtomicGraph) -> bool:

@@ -7,14 +7,12 @@ tabulated_convolution_cpu.py, in one column.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
-from llvmlite.ir import Value
 from torch import Tensor
 
-from atomsml.codegen.numbers import Number, constant, load, store, total
-from atomsml.codegen.vectors import I64, Code, Kernel
+from atomsml.codegen.checks import built_once
+from atomsml.codegen.kernels import Code, Kernel
+from atomsml.codegen.values import DOUBLE, Value, dot, total
 from atomsml.programs.edges import WEIGHTS, EdgeArrays
 from atomsml.programs.plan import Plan
 from atomsml.programs.tabulated_convolution import RadialRows
@@ -57,53 +55,44 @@ def _add(
     plan.add(kernel, [*given, *arrays], first, last)
 
 
-@lru_cache
+@built_once
 def _kernel(kind: str, size: int, harmonics: int, dtype: torch.dtype) -> Kernel:
     indices = [f"{name}_index" for name in ("begin", "end", "kind", "piece", "start")]
     names = {"forward": ["message", "scale"], "backward": ["message", "scale", "gradient", "edge_gradient"]}[kind]
     code = Code(f"density_{kind}", [*indices, "weights", "density", *names], ["first", "last"], dtype)
-    b = code.builder
 
-    def edge_density(e: Value, slope: bool) -> Number:
-        start = code.integer(code["start_index"], code.integer(code["kind_index"], e))
-        row = b.add(start, code.integer(code["piece_index"], e))
-        weights = load(code, "weights", e, 2 * WEIGHTS)[slope * WEIGHTS :]
-        columns = [load(code, "density", code.times(b.add(row, I64(i)), code.lanes), 1)[0] for i in range(WEIGHTS)]
-        return total((w * x for w, x in zip(weights, columns, strict=False)), code)
+    def edge_density(e: Value, slope: bool) -> Value:
+        row = code["start_index"][code["kind_index"][e]] + code["piece_index"][e]
+        weights = code["weights"].row(e, 2 * WEIGHTS).doubles(2 * WEIGHTS)[slope * WEIGHTS :]
+        columns = [code["density"][(row + i) * code.lanes].to(DOUBLE) for i in range(WEIGHTS)]
+        return total(w * x for w, x in zip(weights, columns, strict=False))
 
-    def atom(t: Value, _: list[Value]) -> list[Value]:
-        begin, end = (code.integer(code[name], t) for name in ("begin_index", "end_index"))
-        row = b.sub(t, code["first"])
-        message = code.row(code["message"], row, size)
+    def atom(t: Value) -> None:
+        begin, end = code["begin_index"][t], code["end_index"][t]
+        message = code["message"].row(t - code.counts["first"], size)
         if kind == "forward":
-
-            def add_density(e: Value, sums: list[Value]) -> list[Value]:
-                return [(Number(code, sums[0]) + edge_density(e, False)).value]
-
-            (density,) = code.loop(begin, end, add_density, [constant(code, 1.0).value])
-            store([Number(code, density).inverse()], code, "scale", t)
-            scale = code.splat(code.row(code["scale"], t, 1), 0)
+            (density,) = code.loop(begin, end, lambda e, x: [x + edge_density(e, False)], [code.double(1.0)])
+            code["scale"][t] = 1.0 / density
+            scale = code.splat(code["scale"], t)
             for c in range(0, size, code.lanes):
-                code.store(code.mul(scale, code.load(message, c)), message, c)
-            return []
-        gradient, scale, dot = code.row(code["gradient"], row, size), code.splat(code.row(code["scale"], t, 1), 0), None
+                code.store(scale * code.load(message, c), message, c)
+            return
+        gradient = code["gradient"].row(t - code.counts["first"], size)
+        scale = code.splat(code["scale"], t)
+        pairs = []
         for c in range(0, size, code.lanes):
             g = code.load(gradient, c)
-            dot = code.fma(g, code.load(message, c), dot)
-            code.store(code.mul(scale, g), gradient, c)
-        lanes = [
-            Number(code, b.fpext(x, constant(code, 0.0).value.type)) if code.bytes == 4 else Number(code, x)
-            for x in (b.extract_element(dot, I64(i)) for i in range(code.lanes))
-        ]
-        by_density = -(total(lanes, code) * load(code, "scale", t, 1)[0])
+            pairs.append((g, code.load(message, c)))
+            code.store(scale * g, gradient, c)
+        along = dot(pairs)
+        by_density = -(total(along.lane(i).to(DOUBLE) for i in range(code.lanes)) * code["scale"][t].to(DOUBLE))
 
-        def add_slope(e: Value, _: list[Value]) -> list[Value]:
-            place = code.times(e, harmonics)
-            (before,) = load(code, "edge_gradient", place, 1)
-            store([before + by_density * edge_density(e, True)], code, "edge_gradient", place)
-            return []
+        def add_slope(e: Value) -> None:
+            place = e * harmonics
+            before = code["edge_gradient"][place].to(DOUBLE)
+            code["edge_gradient"][place] = before + by_density * edge_density(e, True)
 
-        return code.loop(begin, end, add_slope)
+        code.loop(begin, end, add_slope)
 
-    code.loop(code["first"], code["last"], atom)
+    code.loop(code.counts["first"], code.counts["last"], atom)
     return code.finish()

@@ -16,16 +16,15 @@ convolutions read are rounded to the type of the network.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from llvmlite.ir import Value
 from torch import Tensor
 
-from atomsml.codegen.numbers import Number, constant, from_integer, load, store, total
-from atomsml.codegen.vectors import I64, Code, Kernel
+from atomsml.codegen.checks import built_once
+from atomsml.codegen.kernels import Code, Kernel
+from atomsml.codegen.values import DOUBLE, Value, total
 from atomsml.o3.spherical_harmonics import gradient_matrix
 from atomsml.programs.plan import Plan
 
@@ -119,66 +118,58 @@ def add_to_senders(plan: Plan, edges: EdgeArrays, position_gradient: Tensor, fir
     plan.add(_senders_kernel(), [edges.begin, edges.end, edges.sender, edges.force, position_gradient], first, last)
 
 
-@lru_cache
+@built_once
 def _find_kernel(lmax: int, dtype: torch.dtype) -> Kernel:
     given = ["order", "slot", "species", "row_start", "list_sender", "offset", "batch"]
     found = ["begin", "end", "sender", "kind", "piece"]
     arrays = ["positions_double", "cell_double", "scale_double", "direction_double", "weights", "harmonics", "gradient"]
     names = [f"{name}_index" for name in given + found] + arrays
     code = Code("find_edges", names, ["num_species", "first", "last"], dtype)
-    b = code.builder
-    cutoff, pieces = load(code, "scale_double", I64(0), 2)
+    components = (lmax + 1) ** 2
+    cutoff, pieces = code["scale_double"].doubles(2)
 
-    def atom(t: Value, _: list[Value]) -> list[Value]:
-        n = code.integer(code["order_index"], t)
-        centre = load(code, "positions_double", n, 3)
-        kinds = b.mul(code.integer(code["species_index"], n), code["num_species"])
-        cell = load(code, "cell_double", code.integer(code["batch_index"], n), 9)
+    def atom(t: Value) -> None:
+        n = code["order_index"][t]
+        centre = code["positions_double"].row(n, 3).doubles(3)
+        kinds = code["species_index"][n] * code.counts["num_species"]
+        cell = code["cell_double"].row(code["batch_index"][n], 9).doubles(9)
 
-        def edge(e: Value, counted: list[Value]) -> list[Value]:
-            (out,) = counted
-            sender = code.integer(code["list_sender_index"], e)
-            image = [
-                from_integer(code, code.integer(code["offset_index"], b.add(b.mul(e, I64(3)), I64(i))))
-                for i in range(3)
-            ]
-            there = load(code, "positions_double", sender, 3)
+        def edge(e: Value, out: Value) -> list[Value]:
+            sender = code["list_sender_index"][e]
+            image = [code["offset_index"][e * 3 + i].to(DOUBLE) for i in range(3)]
+            there = code["positions_double"].row(sender, 3).doubles(3)
             v = [
                 there[i] - centre[i] + (image[0] * cell[i] + image[1] * cell[3 + i] + image[2] * cell[6 + i])
                 for i in range(3)
             ]
-            r = total((x * x for x in v), code).sqrt()
-            close = r.below(cutoff)
-            with b.if_then(close):
+            r = total(x * x for x in v).sqrt()
+            close = ~(r >= cutoff)  # also what is not a number: it shows in the result
+            with code.when(close):
                 u = [x / r for x in v]
-                store([*u, r], code, "direction_double", out)
-                harmonics = _harmonics(code, lmax, u)
-                store(harmonics, code, "harmonics", out)
-                store([constant(code, 0.0)] * len(harmonics), code, "gradient", out)
+                code["direction_double"].row(out, 4).fill([*u, r])
+                code["harmonics"].row(out, components).fill(_harmonics(code, lmax, u))
+                code["gradient"].row(out, components).fill([code.double(0.0)] * components)
                 piece, weights = _spline(code, r, cutoff, pieces)
-                store(weights, code, "weights", out)
-                b.store(piece, b.gep(code["piece_index"], [out]))
-                b.store(code.integer(code["slot_index"], sender), b.gep(code["sender_index"], [out]))
-                kind = b.add(kinds, code.integer(code["species_index"], sender))
-                b.store(kind, b.gep(code["kind_index"], [out]))
-            return [b.add(out, b.zext(close, I64(0).type))]
+                code["weights"].row(out, 2 * WEIGHTS).fill(weights)
+                code["piece_index"][out] = piece
+                code["sender_index"][out] = code["slot_index"][sender]
+                code["kind_index"][out] = kinds + code["species_index"][sender]
+            return [out + close]
 
-        start = code.integer(code["row_start_index"], n)
-        stop = code.integer(code["row_start_index"], b.add(n, I64(1)))
+        start, stop = code["row_start_index"][n], code["row_start_index"][n + 1]
         (end,) = code.loop(start, stop, edge, [start])
-        b.store(start, b.gep(code["begin_index"], [t]))
-        b.store(end, b.gep(code["end_index"], [t]))
-        return []
+        code["begin_index"][t] = start
+        code["end_index"][t] = end
 
-    code.loop(code["first"], code["last"], atom)
+    code.loop(code.counts["first"], code.counts["last"], atom)
     return code.finish()
 
 
-def _harmonics(code: Code, lmax: int, u: list[Number]) -> list[Number]:
-    values = [constant(code, 1.0)]
+def _harmonics(code: Code, lmax: int, u: list[Value]) -> list[Value]:
+    values = [code.double(1.0)]
     for k in range(1, (lmax + 1) ** 2):
         degree = int(k**0.5)
-        values.append(total((u[i] * values[j] * (d / degree) for j, i, d in _gradients(lmax)[k]), code))
+        values.append(total(u[i] * values[j] * (d / degree) for j, i, d in _gradients(lmax)[k]))
     return values
 
 
@@ -193,87 +184,74 @@ def _gradients(lmax: int) -> list[list[tuple[int, int, float]]]:
     return found
 
 
-def _spline(code: Code, r: Number, cutoff: Number, pieces: Number) -> tuple[Value, list[Number]]:
+def _spline(code: Code, r: Value, cutoff: Value, pieces: Value) -> tuple[Value, list[Value]]:
     """Piece, and weights of values and slopes: u B_i and u' B_i + u B_i' with u = (1 - r / cutoff)^3.
 
     By the recursion of Cox and de Boor, in which the derivative is a difference of splines of one degree less.
     """
-    b = code.builder
     ratio = r / cutoff
     beyond = ratio + 0.5
     scaled = pieces * 1.5 * ratio / beyond
     stretch = pieces * 0.75 / (beyond * beyond * cutoff)
-    largest = b.fptosi((pieces - 1.0).value, I64(0).type)
-    piece = scaled.floor()
-    piece = b.select(b.icmp_signed("<", piece, largest), piece, largest)
-    t = scaled - from_integer(code, piece)
-    lower, splines = [], [constant(code, 1.0)]
+    piece = (pieces - 1.0).truncated().least(scaled.saturated())
+    t = scaled - piece
+    lower, splines = [], [code.double(1.0)]
     for p in range(1, DEGREE + 1):
         lower = splines
         splines = []
         for i in range(p + 1):
             rising = [(t + float(p - i)) * lower[i - 1]] if i > 0 else []
             falling = [(float(i + 1) - t) * lower[i]] if i < p else []
-            splines.append(total(rising + falling, code) * (1 / p))
-    nought = [constant(code, 0.0)]
+            splines.append(total(rising + falling) * (1 / p))
+    nought = [code.double(0.0)]
     slopes = [(left - right) * stretch for left, right in zip(nought + lower, lower + nought, strict=True)]
     rest = 1.0 - ratio
-    envelope, envelope_slope = rest * rest * rest, rest * rest * (constant(code, -3.0) / cutoff)
+    envelope, envelope_slope = rest * rest * rest, rest * rest * (-3.0 / cutoff)
     values = [envelope * x for x in splines]
     return piece, values + [envelope_slope * x + envelope * y for x, y in zip(splines, slopes, strict=True)]
 
 
-@lru_cache
+@built_once
 def _pull_back_kernel(lmax: int, dtype: torch.dtype) -> Kernel:
     arrays = ["direction_double", "harmonics", "gradient", "force_double", "position_gradient_double", "virial_double"]
     code = Code("pull_back_edges", ["begin_index", "end_index", *arrays], ["first", "last"], dtype)
     components = (lmax + 1) ** 2
 
-    def edge(e: Value, values: list[Value]) -> list[Value]:
-        sums = [Number(code, value) for value in values]
-        *u, r = load(code, "direction_double", e, 4)
-        y, gradient = (load(code, name, e, components) for name in ("harmonics", "gradient"))
-        slopes: list[list[Number]] = [[], [], []]
+    def edge(e: Value, *sums: Value) -> list[Value]:
+        *u, r = code["direction_double"].row(e, 4).doubles(4)
+        y, gradient = (code[name].row(e, components).doubles(components) for name in ("harmonics", "gradient"))
+        slopes: list[list[Value]] = [[], [], []]
         for k in range(1, components):
             for j, i, d in _gradients(lmax)[k]:
                 slopes[i].append(gradient[k] * y[j] * d)
-        g = [total(terms, code) for terms in slopes]
-        along = total((g[i] * u[i] for i in range(3)), code)
+        g = [total(terms or [code.double(0.0)]) for terms in slopes]
+        along = total(g[i] * u[i] for i in range(3))
         force = [gradient[0] * u[i] + (g[i] - along * u[i]) / r for i in range(3)]
-        store(force, code, "force_double", e)
+        code["force_double"].row(e, 3).fill(force)
         virial = [f * x * r for f in force for x in u]
-        return [(x + y).value for x, y in zip(sums, [*force, *virial], strict=True)]
+        return [x + y for x, y in zip(sums, [*force, *virial], strict=True)]
 
-    def atom(t: Value, _: list[Value]) -> list[Value]:
-        sums = [Number(code, value) for value in _over_edges(code, t, edge, [constant(code, 0.0).value] * 12)]
-        store([0.0 - x for x in sums[:3]], code, "position_gradient_double", t)
-        store(sums[3:], code, "virial_double", t)
-        return []
+    def atom(t: Value) -> None:
+        sums = code.loop(code["begin_index"][t], code["end_index"][t], edge, [code.double(0.0)] * 12)
+        code["position_gradient_double"].row(t, 3).fill([0.0 - x for x in sums[:3]])
+        code["virial_double"].row(t, 9).fill(sums[3:])
 
-    code.loop(code["first"], code["last"], atom)
+    code.loop(code.counts["first"], code.counts["last"], atom)
     return code.finish()
 
 
-@lru_cache
+@built_once
 def _senders_kernel() -> Kernel:
     names = ["begin_index", "end_index", "sender_index", "force_double", "position_gradient_double"]
     code = Code("add_to_senders", names, ["first", "last"], torch.float64)
 
-    def edge(e: Value, _: list[Value]) -> list[Value]:
-        sender = code.integer(code["sender_index"], e)
-        force, sums = load(code, "force_double", e, 3), load(code, "position_gradient_double", sender, 3)
-        store([x + f for x, f in zip(sums, force, strict=True)], code, "position_gradient_double", sender)
-        return []
+    def edge(e: Value) -> None:
+        place = code["position_gradient_double"].row(code["sender_index"][e], 3)
+        force = code["force_double"].row(e, 3).doubles(3)
+        place.fill([x + f for x, f in zip(place.doubles(3), force, strict=True)])
 
-    def atom(t: Value, _: list[Value]) -> list[Value]:
-        return _over_edges(code, t, edge, [])
+    def atom(t: Value) -> None:
+        code.loop(code["begin_index"][t], code["end_index"][t], edge)
 
-    code.loop(code["first"], code["last"], atom)
+    code.loop(code.counts["first"], code.counts["last"], atom)
     return code.finish()
-
-
-def _over_edges(
-    code: Code, t: Value, body: Callable[[Value, list[Value]], list[Value]], carried: list[Value]
-) -> list[Value]:
-    begin, end = (code.integer(code[name], t) for name in ("begin_index", "end_index"))
-    return code.loop(begin, end, body, carried)

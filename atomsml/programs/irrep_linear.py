@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
-from llvmlite.ir import Value
 from torch import Tensor
 
-from atomsml.codegen.vectors import I64, Code, Kernel, lanes, registers
+from atomsml.codegen.arrays import Array
+from atomsml.codegen.checks import built_once
+from atomsml.codegen.kernels import Code, Kernel
+from atomsml.codegen.machine import lanes, registers
+from atomsml.codegen.values import Value, fma
 from atomsml.programs.plan import Plan
 
 
@@ -59,7 +61,7 @@ class IrrepProduct:
         plan.add(self._kernel, [self._weights, *x, *out], first, last, element)
 
 
-@lru_cache
+@built_once
 def _kernel(
     shapes: tuple[tuple[int, int], ...],
     joined_in: int | None,
@@ -74,17 +76,17 @@ def _kernel(
     pointers = ["weights", *dict.fromkeys(x), *dict.fromkeys(out)]
     code = Code("irrep_linear", pointers, ["first", "last", "element"], dtype)
     sizes = [k * n for k, n in shapes]
-    weights = code.row(code["weights"], code["element"], sum(sizes))
+    weights = code["weights"].row(code.counts["element"], sum(sizes))
     for l, (k, n) in enumerate(shapes):
         product = _Product(
             code,
             components=2 * l + 1,
             k=k,
             vectors=n // code.lanes,
-            weights=code.row(weights, I64(0), 0, I64(sum(sizes[:l]))),
-            x=code.row(code[x[l]], I64(0), 0, I64(l * l * k if joined_in else 0)),
+            weights=weights + sum(sizes[:l]),
+            x=code[x[l]] + (l * l * k if joined_in else 0),
             x_stride=(joined_in or 2 * l + 1) * k,
-            out=code.row(code[out[l]], I64(0), 0, I64(l * l * n if joined_out else 0)),
+            out=code[out[l]] + (l * l * n if joined_out else 0),
             out_stride=(joined_out or 2 * l + 1) * n,
             accumulate=accumulate,
         )
@@ -100,64 +102,57 @@ class _Product:
     components: int
     k: int
     vectors: int
-    weights: Value
-    x: Value
+    weights: Array
+    x: Array
     x_stride: int
-    out: Value
+    out: Array
     out_stride: int
     accumulate: bool
 
     def write(self) -> None:
         """Tiles of as many atoms as fit into the registers, then of half as many, and so on for those left over."""
-        n = self.code["first"]
+        n = self.code.counts["first"]
         for atoms in (8, 4, 2, 1):
             if atoms == 1 or atoms * self.components < registers() // 2:  # room for two vectors of columns
                 n = self._atoms(n, atoms)
 
     def _atoms(self, first: Value, atoms: int) -> Value:
         """Tiles of some atoms from the first on, while there are as many; returns the first of those left over."""
-        code = self.code
 
-        def tiles(n: Value, _: list[Value]) -> list[Value]:
-            x, out = code.row(self.x, n, self.x_stride), code.row(self.out, n, self.out_stride)
-            self._columns(x, out, atoms)
-            return [code.builder.add(n, I64(atoms))]
+        def tiles(n: Value, _: Value) -> list[Value]:
+            self._columns(self.x.row(n, self.x_stride), self.out.row(n, self.out_stride), atoms)
+            return [n + atoms]
 
-        stop = code.builder.sub(code["last"], I64(atoms - 1))
-        return code.loop(first, stop, tiles, [first], step=atoms)[0]
+        stop = self.code.counts["last"] - (atoms - 1)
+        return self.code.loop(first, stop, tiles, [first], step=atoms)[0]
 
-    def _columns(self, x: Value, out: Value, atoms: int) -> None:
+    def _columns(self, x: Array, out: Array, atoms: int) -> None:
         """All columns of some atoms, in tiles as wide as the registers allow."""
         fitting = (registers() - 1) // (atoms * self.components + 1)  # sums, one row of W and one number of x
         width = next(w for w in (8, 4, 2, 1) if w <= max(fitting, 1))
         rest = self.vectors % width
-
-        def tile(v: Value, _: list[Value]) -> list[Value]:
-            self._tile(x, out, v, atoms, width)
-            return []
-
-        self.code.loop(I64(0), I64(self.vectors - rest), tile, step=width)
+        self.code.loop(0, self.vectors - rest, lambda v: self._tile(x, out, v, atoms, width), step=width)
         if rest:
-            self._tile(x, out, I64(self.vectors - rest), atoms, rest)
+            self._tile(x, out, self.code.integer(self.vectors - rest), atoms, rest)
 
-    def _tile(self, x: Value, out: Value, v: Value, atoms: int, width: int) -> None:
+    def _tile(self, x: Array, out: Array, v: Value, atoms: int, width: int) -> None:
         """Of all components of some atoms, `width` vectors of columns from vector v on."""
         code = self.code
         rows = [(a, m) for a in range(atoms) for m in range(self.components)]
-        weights = code.row(self.weights, v, self.k * code.lanes)
-        out = code.row(out, v, code.lanes)
+        weights = self.weights.row(v, self.k * code.lanes)
+        out = out.row(v, code.lanes)
         n = self.vectors * code.lanes
         targets = [a * self.out_stride + m * n + i * code.lanes for a, m in rows for i in range(width)]
 
-        def body(k: Value, sums: list[Value]) -> list[Value]:
-            numbers, vectors = code.row(x, k, 1), code.row(weights, k, code.lanes)
+        def body(k: Value, *sums: Value) -> list[Value]:
+            numbers, vectors = x + k, weights.row(k, code.lanes)
             row = [code.load(vectors, i * self.k * code.lanes) for i in range(width)]
             updated = []
             for j, (a, m) in enumerate(rows):
                 number = code.splat(numbers, a * self.x_stride + m * self.k)
-                updated += [code.fma(number, row[i], sums[j * width + i]) for i in range(width)]
+                updated += [fma(number, row[i], sums[j * width + i]) for i in range(width)]
             return updated
 
         start = [code.load(out, t) if self.accumulate else code.zero for t in targets]
-        for target, value in zip(targets, code.loop(I64(0), I64(self.k), body, start), strict=True):
+        for target, value in zip(targets, code.loop(0, self.k, body, start), strict=True):
             code.store(value, out, target)

@@ -20,12 +20,13 @@ from functools import lru_cache
 
 import torch
 from llvmlite import ir
-from llvmlite.ir import Value
 from torch import Tensor
 
-from atomsml.codegen.vectors import I64, Code, Kernel
+from atomsml.codegen.checks import built_once
+from atomsml.codegen.kernels import Code, Kernel
+from atomsml.codegen.values import INT, Value
 
-ARGUMENTS = 30  # of a call, at most
+ARGUMENTS = 31  # of a call, at most
 
 
 class Plan:
@@ -35,39 +36,50 @@ class Plan:
         self._start, self._stop = scratch.data_ptr(), scratch.data_ptr() + scratch.nbytes
         self._rows: list[list[int]] = []
         self._kept: list[object] = [scratch]
+        self._notes: list[tuple[Kernel, Tensor]] = []
         self._calls = torch.empty(0, dtype=torch.int64)
 
     def add(self, kernel: Kernel, arrays: Sequence[Tensor], *counts: int) -> None:
+        """Plan to call a kernel.
+
+        Raises:
+            TypeError: number, dtype or memory layout of the arrays, or the number of counts, are not the kernel's.
+        """
+        kernel.check_arguments(arrays, counts)
         addresses = [array.data_ptr() for array in arrays]
         in_scratch = [self._start <= address < self._stop for address in addresses]
         arguments = [a - self._start * inside for a, inside in zip(addresses, in_scratch, strict=True)] + list(counts)
+        if kernel.checked:
+            notes = kernel.notes(arrays)
+            self._notes.append((kernel, notes))
+            arguments.append(notes.data_ptr())
         mask = sum(inside << k for k, inside in enumerate(in_scratch))
         self._rows.append([kernel.address, mask, *arguments] + [0] * (ARGUMENTS - len(arguments)))
         self._kept += [kernel, *arrays]
 
     def run(self, scratch: Tensor) -> None:
+        """Carry out all calls with other scratch memory. Raises IndexError if a kernel that is checked notes one."""
         if len(self._calls) < len(self._rows):
             self._calls = torch.tensor(self._rows, dtype=torch.int64)
         _runner()([self._calls], scratch.data_ptr(), len(self._rows))
+        for kernel, notes in self._notes:
+            kernel.raise_if_wrong(notes)
 
 
-@lru_cache
+@built_once
 def _runner() -> Kernel:
     code = Code("run_plan", ["calls_index"], ["scratch", "count"], torch.float64)
     b = code.builder
-    function = ir.FunctionType(ir.VoidType(), [I64] * ARGUMENTS).as_pointer()
+    function = ir.FunctionType(ir.VoidType(), [INT] * ARGUMENTS).as_pointer()
 
-    def call(i: Value, _: list[Value]) -> list[Value]:
-        row = code.row(code["calls_index"], i, ARGUMENTS + 2)
-        address, mask, *numbers = [b.load(b.gep(row, [I64(k)])) for k in range(ARGUMENTS + 2)]
-        arguments = []
-        for k, number in enumerate(numbers):
-            inside = b.and_(b.lshr(mask, I64(k)), I64(1))
-            arguments.append(b.add(number, b.and_(b.neg(inside), code["scratch"])))
-        b.call(b.inttoptr(address, function), arguments)
-        return []
+    def call(i: Value) -> None:
+        row = code["calls_index"].row(i, ARGUMENTS + 2)
+        address, mask, *numbers = (row[k] for k in range(ARGUMENTS + 2))
+        inside = [(mask >> k) & 1 for k in range(ARGUMENTS)]
+        arguments = [x + (code.counts["scratch"] & -one) for x, one in zip(numbers, inside, strict=True)]
+        b.call(b.inttoptr(address.raw, function), [x.raw for x in arguments])
 
-    code.loop(I64(0), code["count"], call)
+    code.loop(0, code.counts["count"], call)
     return code.finish()
 
 

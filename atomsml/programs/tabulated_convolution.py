@@ -17,13 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
-from llvmlite.ir import Value
 from torch import Tensor
 
-from atomsml.codegen.vectors import I64, Code, Kernel, lanes
+from atomsml.codegen.arrays import Array
+from atomsml.codegen.checks import built_once
+from atomsml.codegen.kernels import Code, Kernel
+from atomsml.codegen.machine import lanes
+from atomsml.codegen.values import Value, dot, fma
 from atomsml.ops.convolution import ConvolutionTable
 from atomsml.ops.convolution.cpu import Edge, Receiver, add_to_sender, couple, pull_back, row_of_u, sum_over_edges
 from atomsml.programs.edges import WEIGHTS, EdgeArrays
@@ -113,7 +115,7 @@ def _of_edges(edges: EdgeArrays) -> list[Tensor]:
     return [edges.begin, edges.end, edges.sender, edges.kind, edges.piece]
 
 
-@lru_cache
+@built_once
 def _kernel(kind: str, table: ConvolutionTable, channels: int, dtype: torch.dtype, with_features: bool) -> Kernel:
     indices = [f"{name}_index" for name in ("begin", "end", "sender", "kind", "piece", "start")]
     arrays = ["y", "weights", "radial", "scratch", "h"]
@@ -124,15 +126,13 @@ def _kernel(kind: str, table: ConvolutionTable, channels: int, dtype: torch.dtyp
     }[kind]
     code = Code(f"tabulated_convolution_{kind}", indices + arrays + names, ["rows", "first", "last"], dtype)
 
-    def vector_of_channels(c: Value, _: list[Value]) -> list[Value]:
-        def receiver(t: Value, _: list[Value]) -> list[Value]:
+    def vector_of_channels(c: Value) -> None:
+        def receiver(t: Value) -> None:
             body(_TabulatedReceiver(code, table, channels, t, c, with_features))
-            return []
 
-        code.loop(code["first"], code["last"], receiver)
-        return []
+        code.loop(code.counts["first"], code.counts["last"], receiver)
 
-    code.loop(I64(0), I64(channels), vector_of_channels, step=code.lanes)
+    code.loop(0, channels, vector_of_channels, step=code.lanes)
     return code.finish()
 
 
@@ -142,41 +142,42 @@ class _TabulatedReceiver(Receiver):
     def __init__(
         self, code: Code, table: ConvolutionTable, channels: int, slot: Value, c: Value, with_features: bool
     ) -> None:
-        super().__init__(code, table, channels, code.builder.sub(slot, code["first"]), c)
+        super().__init__(code, table, channels, slot - code.counts["first"], c)
         self.slot, self.with_features = slot, with_features
-        # the first row of this vector of channels
-        self.radial = code.row(code["radial"], c, 0, code.builder.mul(c, code.times(code["rows"], len(table.paths))))
+        self.radial = code["radial"].row(c, code.counts["rows"] * len(table.paths))  # of this vector of channels
 
-    def rows(self, name: str) -> dict[int, Value]:
+    def rows(self, name: str) -> dict[int, Array]:
         if self.with_features:
             return super().rows(name)
-        joined = self.code.row(self.code[f"{name}0"], self.n, self.table.dim_harmonics * self.channels, self.c)
-        return {l: self.code.row(joined, I64(l * l), self.channels) for l in self.table.by_degree}
+        joined = self.code[f"{name}0"].row(self.n, self.table.dim_harmonics * self.channels, self.c)
+        return {l: joined + l * l * self.channels for l in self.table.by_degree}
 
-    def edges(self, body: Callable[[Edge, list[Value]], list[Value]], carried: Sequence[Value] = ()) -> list[Value]:
-        begin, end = (self.code.integer(self.code[name], self.slot) for name in ("begin_index", "end_index"))
-        return self.code.loop(begin, end, lambda e, sums: body(_TabulatedEdge(self, e, begin), sums), carried)
+    def edges(self, body: Callable[..., Sequence[Value] | None], carried: Sequence[Value] = ()) -> list[Value]:
+        begin, end = self.code["begin_index"][self.slot], self.code["end_index"][self.slot]
+        return self.code.loop(begin, end, lambda e, *sums: body(_TabulatedEdge(self, e, begin), *sums), carried)
 
 
 class _TabulatedEdge(Edge):
     def __init__(self, at: _TabulatedReceiver, e: Value, begin: Value) -> None:
-        code, b = at.code, at.code.builder
+        code = at.code
         self.code, self.channels, self.c, self.e = code, at.channels, at.c, e
         self.features, self.harmonics, self.paths = at.table.dim_in, at.table.dim_harmonics, len(at.table.paths)
-        self.sender = code.integer(code["sender_index"], e)
-        self.in_scratch = code.row(code["scratch"], b.sub(e, begin), self.paths * code.lanes)
-        start = code.integer(code["start_index"], code.integer(code["kind_index"], e))
-        row = b.add(start, code.integer(code["piece_index"], e))
-        self.coefficients = code.row(at.radial, row, self.paths * code.lanes)
-        self.weights = code.row(code["weights"], e, 2 * WEIGHTS)
+        self.sender = code["sender_index"][e]
+        self.in_scratch = code["scratch"].row(e - begin, self.paths * code.lanes)
+        row = code["start_index"][code["kind_index"][e]] + code["piece_index"][e]
+        self.coefficients = at.radial.row(row, self.paths * code.lanes)
+        self.weights = code["weights"].row(e, 2 * WEIGHTS)
 
     def radial(self, p: int, slope: bool = False) -> Value:
         """The radial function of a path, or its slope."""
-        code, value = self.code, None
-        for i in range(WEIGHTS):
-            coefficient = code.load(self.coefficients, (i * self.paths + p) * code.lanes)
-            value = code.fma(coefficient, code.splat(self.weights, i + slope * WEIGHTS), value)
-        return value
+        code = self.code
+        return dot(
+            (
+                code.load(self.coefficients, (i * self.paths + p) * code.lanes),
+                code.splat(self.weights, i + slope * WEIGHTS),
+            )
+            for i in range(WEIGHTS)
+        )
 
 
 def _forward(at: _TabulatedReceiver) -> None:
@@ -185,15 +186,13 @@ def _forward(at: _TabulatedReceiver) -> None:
         _sum_in_one_pass(at)
         return
 
-    def tabulate(edge: Edge, _: list[Value]) -> list[Value]:
-        assert isinstance(edge, _TabulatedEdge)
+    def tabulate(edge: _TabulatedEdge) -> None:
         for p in range(len(table.paths)):
             code.store(edge.radial(p), edge.in_scratch, p * code.lanes)
-        return []
 
-    def products(edge: Edge, p: int, a: int) -> list[tuple[Value, Value]]:
+    def products(edge: Edge, p: int, a: int) -> list[tuple[Value, Array]]:
         assert isinstance(edge, _TabulatedEdge)
-        x = code.mul(code.load(edge.h("h"), a * at.channels), code.load(edge.in_scratch, p * code.lanes))
+        x = code.load(edge.h("h"), a * at.channels) * code.load(edge.in_scratch, p * code.lanes)
         return [(x, edge.y("y"))]
 
     at.edges(tabulate)
@@ -204,16 +203,15 @@ def _sum_in_one_pass(at: _TabulatedReceiver) -> None:
     """The same with all sums in registers."""
     code, paths = at.code, at.table.paths
 
-    def body(edge: Edge, sums: list[Value]) -> list[Value]:
-        assert isinstance(edge, _TabulatedEdge)
+    def body(edge: _TabulatedEdge, *sums: Value) -> list[Value]:
         updated = list(sums)
         j = 0
         for p, (l1, l2, _) in enumerate(paths):
             r = edge.radial(p)
             for a in range(l1 * l1, (l1 + 1) ** 2):
-                x = code.mul(code.load(edge.h("h"), a * at.channels), r) if at.with_features else r
+                x = code.load(edge.h("h"), a * at.channels) * r if at.with_features else r
                 for b in range(l2 * l2, (l2 + 1) ** 2):
-                    updated[j] = code.fma(x, code.splat(edge.y("y"), b), updated[j])
+                    updated[j] = fma(x, code.splat(edge.y("y"), b), updated[j])
                     j += 1
         return updated
 
@@ -223,15 +221,14 @@ def _sum_in_one_pass(at: _TabulatedReceiver) -> None:
         out: list[Value | None] = [None] * (2 * l3 + 1)
         couple(code, at.table.coefficients(p), sums[sum(sizes[:p]) : sum(sizes[: p + 1])], out)
         for o, value in enumerate(out):
-            code.store(value or code.zero, rows[l3], at.row_offset(p, o))
+            code.store(value, rows[l3], at.row_offset(p, o))
 
 
 def _backward(at: _TabulatedReceiver) -> None:
     code, table = at.code, at.table
     pull_back(at, "scratch")
 
-    def body(edge: Edge, _: list[Value]) -> list[Value]:
-        assert isinstance(edge, _TabulatedEdge)
+    def body(edge: _TabulatedEdge) -> None:
         h = [code.load(edge.h("h"), a * at.channels) for a in range(table.dim_in)] if at.with_features else []
         grad_h: list[Value | None] = [None] * table.dim_in
         grad_y: list[Value | None] = [None] * table.dim_harmonics
@@ -242,19 +239,20 @@ def _backward(at: _TabulatedReceiver) -> None:
             r = edge.radial(p)
             grad_r: Value | None = None
             for a in range(l1 * l1, (l1 + 1) ** 2):
-                x = code.mul(h[a], r) if h else r
+                x = h[a] * r if h else r
                 q: Value | None = None
                 for b, u in row_of_u(at, p, a, "scratch"):
-                    q = code.fma(u, code.splat(y, b), q)
+                    q = fma(u, code.splat(y, b), q)
                     if l2 > 0:
-                        grad_y[b] = code.fma(x, u, grad_y[b])
-                grad_h[a] = code.fma(r, q, grad_h[a])
-                grad_r = code.fma(h[a], q, grad_r) if h else q
-            grad_length = code.fma(edge.radial(p, slope=True), grad_r, grad_length)
+                        grad_y[b] = fma(x, u, grad_y[b])
+                assert q is not None
+                grad_h[a] = fma(r, q, grad_h[a])
+                grad_r = fma(h[a], q, grad_r) if h else q
+            assert grad_r is not None
+            grad_length = fma(edge.radial(p, slope=True), grad_r, grad_length)
         grad_y[0] = grad_length
         if h:
             add_to_sender(edge, grad_h)
-        code.add_lane_sums([value or code.zero for value in grad_y], edge.y("grad_y"))
-        return []
+        code.add_lane_sums(grad_y, edge.y("grad_y"))
 
     at.edges(body)

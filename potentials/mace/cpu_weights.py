@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from atomsml.codegen.vectors import lanes
+from atomsml.codegen.machine import lanes
 from atomsml.ops.contraction import ContractionTable
 from atomsml.potentials.mace.cpu_tables import tabulate_model
 from atomsml.potentials.mace.model import MACE, MACELayer

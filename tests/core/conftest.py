@@ -1,5 +1,6 @@
-"""A potential small enough to check by hand, and rotations and directions."""
+"""A potential small enough to check by hand, rotations and directions, and kernels with and without checks."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
+from atomsml.codegen.checks import checked_indices
 from atomsml.graph import NeighborGraph
 from atomsml.potential import Potential
 
@@ -42,6 +44,13 @@ class SmoothLennardJones(Potential):
         pair = 2 * self.config.epsilon * ((sigma / r) ** 12 - (sigma / r) ** 6) * envelope
         energies = self.references[species].to(graph.dtype)
         return energies.index_add(0, receiver, pair.to(graph.dtype))
+
+
+@pytest.fixture(params=["as it is", "indices checked"])
+def both_ways(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With CPU kernels as they are used, and with kernels that raise IndexError at a wrong index."""
+    with checked_indices(request.param == "indices checked"):
+        yield
 
 
 @pytest.fixture

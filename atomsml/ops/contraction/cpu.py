@@ -12,13 +12,15 @@ derivative of `s` along the direction.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 import torch
-from llvmlite.ir import Value
 from torch import Tensor
 
-from atomsml.codegen.vectors import I64, Code, Kernel, whole_vectors
+from atomsml.codegen.arrays import Array
+from atomsml.codegen.checks import built_once
+from atomsml.codegen.kernels import Code, Kernel
+from atomsml.codegen.machine import whole_vectors
+from atomsml.codegen.values import Value, fma
 from atomsml.ops.contraction.table import ContractionTable
 
 Vectors = list[Value]
@@ -84,7 +86,7 @@ def _run(
     kernel([*indices, *arrays], atoms, len(table.run), terms)
 
 
-@lru_cache
+@built_once
 def contraction_kernel(kind: str, components: int, outputs: int, channels: int, dtype: torch.dtype) -> Kernel:
     body, names = {
         "forward": (_forward, ["scratch_x", "x", "w", "out"]),
@@ -98,17 +100,16 @@ def contraction_kernel(kind: str, components: int, outputs: int, channels: int, 
     indices = ["species_index", "run_index", "run_start_index", "third_index"]
     code = Code(f"contraction_{kind}", indices + names, ["atoms", "runs", "terms"], dtype)
 
-    def atom(n: Value, _: Vectors) -> Vectors:
-        species = code.integer(code["species_index"], n)
-        rows = {"scratch": I64(0), "x": code.times(n, components), "out": code.times(n, outputs)}
-        rows |= {"w": code.builder.mul(species, code["terms"])}
+    def atom(n: Value) -> None:
+        species = code["species_index"][n]
+        rows = {"scratch": code.integer(0), "x": n * components, "out": n * outputs}
+        rows |= {"w": species * code.counts["terms"]}
         rows |= {"v": rows["x"], "grad": rows["x"], "g": rows["out"], "grad_w": rows["w"]}
         for first in range(0, channels, WIDTH * code.lanes):
             width = min(WIDTH, (channels - first) // code.lanes)
             body(_Atom(code, (components, outputs, channels), rows, first, width))
-        return []
 
-    code.loop(I64(0), code["atoms"], atom)
+    code.loop(0, code.counts["atoms"], atom)
     return code.finish()
 
 
@@ -121,61 +122,56 @@ class _Atom:
         self._rows, self._first = rows, first
         self.zeros: Vectors = [code.zero] * width
 
-    def _address(self, name: str, row: Value) -> Value:
+    def _row(self, name: str, row: Value | int) -> Array:
         start = self._rows["scratch" if name.startswith("scratch") else name]
-        return self.code.row(self.code[name], self.code.builder.add(start, row), self.channels, I64(self._first))
+        return self.code[name].row(start + row, self.channels, self.code.integer(self._first))
 
-    def load(self, name: str, row: Value) -> Vectors:
-        address = self._address(name, row)
-        return [self.code.load(address, i * self.code.lanes) for i in range(self.width)]
+    def load(self, name: str, row: Value | int) -> Vectors:
+        found = self._row(name, row)
+        return [self.code.load(found, i * self.code.lanes) for i in range(self.width)]
 
-    def store(self, values: Vectors, name: str, row: Value) -> None:
-        address = self._address(name, row)
+    def store(self, values: Vectors, name: str, row: Value | int) -> None:
+        target = self._row(name, row)
         for i, value in enumerate(values):
-            self.code.store(value, address, i * self.code.lanes)
+            self.code.store(value, target, i * self.code.lanes)
 
     def mul(self, a: Vectors, b: Vectors) -> Vectors:
-        return [self.code.mul(*pair) for pair in zip(a, b, strict=True)]
+        return [x * y for x, y in zip(a, b, strict=True)]
 
     def fma(self, a: Vectors, b: Vectors, c: Vectors) -> Vectors:
-        return [self.code.fma(*three) for three in zip(a, b, c, strict=True)]
+        return [fma(*three) for three in zip(a, b, c, strict=True)]
 
     def add_product(self, a: Vectors, b: Vectors, name: str, row: Value) -> None:
         self.store(self.fma(a, b, self.load(name, row)), name, row)
 
     def clear(self, name: str, rows: int) -> None:
         for i in range(rows):
-            self.store(self.zeros, name, I64(i))
+            self.store(self.zeros, name, i)
 
     def copy_components(self, source: str, target: str, last: float) -> None:
         """Rows of one atom to scratch memory, where a constant row follows them."""
         for i in range(self.components):
-            self.store(self.load(source, I64(i)), target, I64(i))
-        self.store([self.code.constant(last)] * self.width, target, I64(self.components))
+            self.store(self.load(source, i), target, i)
+        self.store([self.code.constant(last)] * self.width, target, self.components)
 
     def for_each_run(self, body: Callable[[Value, Value, Value, Value], None]) -> None:
         """Call with run, output, first and second factor."""
 
-        def run(r: Value, _: Vectors) -> Vectors:
-            start = self.code.times(r, 3)
-            numbers = [
-                self.code.integer(self.code["run_index"], self.code.builder.add(start, I64(i))) for i in range(3)
-            ]
-            body(r, *numbers)
-            return []
+        def run(r: Value) -> None:
+            numbers = self.code["run_index"].row(r, 3)
+            body(r, *(numbers[i] for i in range(3)))
 
-        self.code.loop(I64(0), self.code["runs"], run)
+        self.code.loop(0, self.code.counts["runs"], run)
 
     def for_each_term(
         self, run: Value, body: Callable[[Value, Value, list[Vectors]], list[Vectors]], sums: int
     ) -> list[Vectors]:
         """Call with term, third factor and the sums so far; the sums at the end."""
         code, w = self.code, self.width
-        first = code.integer(code["run_start_index"], run)
-        last = code.integer(code["run_start_index"], code.builder.add(run, I64(1)))
+        first, last = code["run_start_index"][run], code["run_start_index"][run + 1]
 
-        def term(t: Value, carried: Vectors) -> Vectors:
-            groups = body(t, code.integer(code["third_index"], t), [carried[i * w : i * w + w] for i in range(sums)])
+        def term(t: Value, *carried: Value) -> Vectors:
+            groups = body(t, code["third_index"][t], [list(carried[i * w : i * w + w]) for i in range(sums)])
             return [value for group in groups for value in group]
 
         final = code.loop(first, last, term, self.zeros * sums)
@@ -215,7 +211,7 @@ def _backward(at: _Atom) -> None:
 
     at.for_each_run(run)
     for i in range(at.components):
-        at.store(at.load("scratch_gx", I64(i)), "grad", I64(i))
+        at.store(at.load("scratch_gx", i), "grad", i)
 
 
 def _backward_coefficients(at: _Atom) -> None:
@@ -258,4 +254,4 @@ def _backward_along(at: _Atom) -> None:
 
     at.for_each_run(run)
     for i in range(at.components):
-        at.store(at.load("scratch_gx_v", I64(i)), "grad", I64(i))
+        at.store(at.load("scratch_gx_v", i), "grad", i)

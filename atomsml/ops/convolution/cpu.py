@@ -21,14 +21,17 @@ fixed order: equal input gives equal bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
-from llvmlite.ir import Value
 from torch import Tensor
 
-from atomsml.codegen.vectors import I64, Code, Kernel, lanes, whole_vectors
+from atomsml.codegen.arrays import Array
+from atomsml.codegen.checks import built_once
+from atomsml.codegen.kernels import Code, Kernel
+from atomsml.codegen.machine import lanes, whole_vectors
+from atomsml.codegen.values import Value, dot, fma
 from atomsml.ops.convolution.table import ConvolutionTable, Edges
 
 EDGES_AHEAD = 3
@@ -85,7 +88,7 @@ def _scratch(table: ConvolutionTable, dtype: torch.dtype) -> Tensor:
     return torch.empty(sum((2 * l1 + 1) * (2 * l2 + 1) for l1, l2, _ in table.paths), lanes(dtype), dtype=dtype)
 
 
-@lru_cache
+@built_once
 def _kernel(kind: str, table: ConvolutionTable, channels: int, dtype: torch.dtype) -> Kernel:
     indices, operands, u = ["row_start_index", "sender_index", "weight_row_index"], ["h", "y", "r"], ["u"]
     out, g, grad_g = ([f"{name}{l}" for l in table.by_degree] for name in ("out", "g", "grad_g"))
@@ -100,16 +103,14 @@ def _kernel(kind: str, table: ConvolutionTable, channels: int, dtype: torch.dtyp
     }[kind]
     code = Code(f"convolution_{kind}", names, ["atoms"], dtype)
 
-    def receiver(n: Value, _: list[Value]) -> list[Value]:
-        def vector_of_channels(c: Value, _: list[Value]) -> list[Value]:
+    def receiver(n: Value) -> None:
+        def vector_of_channels(c: Value) -> None:
             for block in blocks:
                 block(Receiver(code, table, channels, n, c))
-            return []
 
-        code.loop(I64(0), I64(channels), vector_of_channels, step=code.lanes)
-        return []
+        code.loop(0, channels, vector_of_channels, step=code.lanes)
 
-    code.loop(I64(0), code["atoms"], receiver)
+    code.loop(0, code.counts["atoms"], receiver)
     return code.finish()
 
 
@@ -119,63 +120,59 @@ class Receiver:
     def __init__(self, code: Code, table: ConvolutionTable, channels: int, n: Value, c: Value) -> None:
         self.code, self.table, self.channels, self.n, self.c = code, table, channels, n, c
 
-    def rows(self, name: str) -> dict[int, Value]:
-        """l3 -> address of this receiver in g or an output."""
+    def rows(self, name: str) -> dict[int, Array]:
+        """l3 -> this receiver in g or an output."""
         return {
-            l: self.code.row(self.code[f"{name}{l}"], self.n, (2 * l + 1) * len(paths) * self.channels, self.c)
+            l: self.code[f"{name}{l}"].row(self.n, (2 * l + 1) * len(paths) * self.channels, self.c)
             for l, paths in self.table.by_degree.items()
         }
 
     def row_offset(self, p: int, o: int) -> int:
-        """From that address to component o of path p."""
+        """From there to component o of path p."""
         paths = self.table.by_degree[self.table.paths[p][2]]
         return (o * len(paths) + paths.index(p)) * self.channels
 
-    def edges(self, body: Callable[[Edge, list[Value]], list[Value]], carried: Sequence[Value] = ()) -> list[Value]:
-        code, start = self.code, self.code["row_start_index"]
-        first, last = code.integer(start, self.n), code.integer(start, code.builder.add(self.n, I64(1)))
-        self.last = code.builder.sub(last, I64(1))
-        return code.loop(first, last, lambda e, values: body(Edge(self, e), values), carried)
+    def edges(self, body: Callable[..., Sequence[Value] | None], carried: Sequence[Value] = ()) -> list[Value]:
+        first, last = self.code["row_start_index"][self.n], self.code["row_start_index"][self.n + 1]
+        self.last = last - 1
+        return self.code.loop(first, last, lambda e, *values: body(Edge(self, e), *values), carried)
 
     def prefetch(self, e: Value, names: Sequence[str]) -> None:
         """Ask for the weights of a later edge: they are scattered over more memory than the caches hold."""
-        b = self.code.builder
-        ahead = b.add(e, I64(EDGES_AHEAD))
-        edge = Edge(self, b.select(b.icmp_signed("<", ahead, self.last), ahead, self.last))
+        edge = Edge(self, self.last.least(e + EDGES_AHEAD))
         for name in names:
             for p in range(len(self.table.paths)):
-                self.code.prefetch(edge.r(name), p * self.channels)
+                edge.r(name).prefetch(p * self.channels)
 
     def u_offset(self, p: int) -> int:
         return sum((2 * l1 + 1) * (2 * l2 + 1) for l1, l2, _ in self.table.paths[:p]) * self.code.lanes
 
 
 class Edge:
-    """One edge into a receiver: addresses of its sender's features, its harmonics and its weights."""
+    """One edge into a receiver: its sender's features, its harmonics and its weights."""
 
     def __init__(self, receiver: Receiver, e: Value) -> None:
         code, table, channels = receiver.code, receiver.table, receiver.channels
         self.code, self.channels = code, channels
-        self.sender = code.integer(code["sender_index"], e)
-        self.weight_row = code.integer(code["weight_row_index"], e)
+        self.sender, self.weight_row = code["sender_index"][e], code["weight_row_index"][e]
         self.e, self.c = e, receiver.c
         self.features, self.harmonics, self.paths = table.dim_in, table.dim_harmonics, len(table.paths)
 
-    def h(self, name: str) -> Value:
-        return self.code.row(self.code[name], self.sender, self.features * self.channels, self.c)
+    def h(self, name: str) -> Array:
+        return self.code[name].row(self.sender, self.features * self.channels, self.c)
 
-    def y(self, name: str) -> Value:
-        return self.code.row(self.code[name], self.e, self.harmonics)
+    def y(self, name: str) -> Array:
+        return self.code[name].row(self.e, self.harmonics)
 
-    def r(self, name: str) -> Value:
-        return self.code.row(self.code[name], self.weight_row, self.paths * self.channels, self.c)
+    def r(self, name: str) -> Array:
+        return self.code[name].row(self.weight_row, self.paths * self.channels, self.c)
 
 
 def _sum_forward(at: Receiver) -> None:
     code = at.code
 
-    def products(edge: Edge, p: int, a: int) -> list[tuple[Value, Value]]:
-        x = code.mul(code.load(edge.h("h"), a * at.channels), code.load(edge.r("r"), p * at.channels))
+    def products(edge: Edge, p: int, a: int) -> list[tuple[Value, Array]]:
+        x = code.load(edge.h("h"), a * at.channels) * code.load(edge.r("r"), p * at.channels)
         return [(x, edge.y("y"))]
 
     sum_over_edges(at, products, "out")
@@ -184,15 +181,15 @@ def _sum_forward(at: Receiver) -> None:
 def _sum_double_backward(at: Receiver) -> None:
     code = at.code
 
-    def products(edge: Edge, p: int, a: int) -> list[tuple[Value, Value]]:
+    def products(edge: Edge, p: int, a: int) -> list[tuple[Value, Array]]:
         h, vh = (code.load(edge.h(name), a * at.channels) for name in ("h", "vh"))
         r, vr = (code.load(edge.r(name), p * at.channels) for name in ("r", "vr"))
-        return [(code.fma(vh, r, code.mul(h, vr)), edge.y("y")), (code.mul(h, r), edge.y("vy"))]
+        return [(fma(vh, r, h * vr), edge.y("y")), (h * r, edge.y("vy"))]
 
     sum_over_edges(at, products, "grad_g")
 
 
-def sum_over_edges(at: Receiver, products: Callable[[Edge, int, int], list[tuple[Value, Value]]], name: str) -> None:
+def sum_over_edges(at: Receiver, products: Callable[[Edge, int, int], list[tuple[Value, Array]]], name: str) -> None:
     """out(o) = sum over a, b of C[a, b, o] M(a, b), M the sum over edges of x(a) y(b) for all given pairs of x and y.
 
     One path and one a at a time: what a loop over edges sums up stays in registers.
@@ -203,28 +200,26 @@ def sum_over_edges(at: Receiver, products: Callable[[Edge, int, int], list[tuple
         out: list[Value | None] = [None] * (2 * l3 + 1)
         for group in _groups(2 * l1 + 1, 2 * l2 + 1):
 
-            def body(
-                edge: Edge, sums: list[Value], p: int = p, l1: int = l1, l2: int = l2, group: range = group
-            ) -> list[Value]:
+            def body(edge: Edge, *sums: Value, p: int = p, l1: int = l1, l2: int = l2, group: range = group) -> Any:
                 updated = list(sums)
                 for i, a in enumerate(group):
                     for x, y in products(edge, p, l1 * l1 + a):
                         for b in range(2 * l2 + 1):
                             j = i * (2 * l2 + 1) + b
-                            updated[j] = code.fma(x, code.splat(y, l2 * l2 + b), updated[j])
+                            updated[j] = fma(x, code.splat(y, l2 * l2 + b), updated[j])
                 return updated
 
             sums = at.edges(body, [code.zero] * (len(group) * (2 * l2 + 1)))
             couple(code, coefficients[group.start : group.stop], sums, out)
         for o, value in enumerate(out):
-            code.store(value or code.zero, rows[l3], at.row_offset(p, o))
+            code.store(value, rows[l3], at.row_offset(p, o))
 
 
 def couple(code: Code, coefficients: np.ndarray, m: Sequence[Value], out: list[Value | None]) -> None:
     """out(o) += sum over a, b of C[a, b, o] M(a, b)."""
     for (a, b, o), c in np.ndenumerate(coefficients):
         if c != 0.0:
-            out[o] = code.fma(code.constant(c), m[a * coefficients.shape[1] + b], out[o])
+            out[o] = fma(code.constant(c), m[a * coefficients.shape[1] + b], out[o])
 
 
 def _groups(rows: int, columns: int) -> list[range]:
@@ -241,17 +236,15 @@ def pull_back(at: Receiver, scratch: str = "u") -> None:
         g = [code.load(rows[l3], at.row_offset(p, o)) for o in range(2 * l3 + 1)]
         for a in range(2 * l1 + 1):
             for b in range(2 * l2 + 1):
-                total: Value | None = None
-                for o in coefficients[a, b].nonzero()[0]:
-                    total = code.fma(code.constant(coefficients[a, b, o]), g[o], total)
+                pairs = [(code.constant(c), g[o]) for o, c in enumerate(coefficients[a, b]) if c != 0.0]
                 offset = at.u_offset(p) + (a * (2 * l2 + 1) + b) * code.lanes
-                code.store(total or code.zero, code[scratch], offset)
+                code.store(dot(pairs) if pairs else None, code[scratch], offset)
 
 
 def _backward_edges(at: Receiver) -> None:
     code, table, channels = at.code, at.table, at.channels
 
-    def body(edge: Edge, _: list[Value]) -> list[Value]:
+    def body(edge: Edge) -> None:
         h = [code.load(edge.h("h"), a * channels) for a in range(table.dim_in)]
         grad_h: list[Value | None] = [None] * table.dim_in
         grad_y: list[Value | None] = [None] * table.dim_harmonics
@@ -260,17 +253,18 @@ def _backward_edges(at: Receiver) -> None:
         for p in table.by_harmonic:
             l1 = table.paths[p][0]
             r = code.load(edge.r("r"), p * channels)
-            grad_r: Value | None = None
+            grad_r = None
             for a in range(l1 * l1, (l1 + 1) ** 2):
-                x, q = code.mul(h[a], r), None
+                x, q = h[a] * r, None
                 for b, u in row_of_u(at, p, a):
-                    q = code.fma(u, code.splat(y, b), q)
-                    grad_y[b] = code.fma(x, u, grad_y[b])
-                grad_h[a] = code.fma(r, q, grad_h[a])
-                grad_r = code.fma(h[a], q, grad_r)
+                    q = fma(u, code.splat(y, b), q)
+                    grad_y[b] = fma(x, u, grad_y[b])
+                assert q is not None
+                grad_h[a] = fma(r, q, grad_h[a])
+                grad_r = fma(h[a], q, grad_r)
+            assert grad_r is not None
             code.add_to(grad_r, edge.r("grad_r"), p * channels)
         _finish_edge(at, edge, grad_h, grad_y)
-        return []
 
     at.edges(body)
 
@@ -278,7 +272,7 @@ def _backward_edges(at: Receiver) -> None:
 def _double_backward_edges(at: Receiver) -> None:
     code, table, channels = at.code, at.table, at.channels
 
-    def body(edge: Edge, _: list[Value]) -> list[Value]:
+    def body(edge: Edge) -> None:
         h, vh = ([code.load(edge.h(name), a * channels) for a in range(table.dim_in)] for name in ("h", "vh"))
         grad_h: list[Value | None] = [None] * table.dim_in
         grad_y: list[Value | None] = [None] * table.dim_harmonics
@@ -287,18 +281,20 @@ def _double_backward_edges(at: Receiver) -> None:
         for p in table.by_harmonic:
             l1 = table.paths[p][0]
             r, vr = (code.load(edge.r(name), p * channels) for name in ("r", "vr"))
-            grad_r: Value | None = None
+            grad_r = None
             for a in range(l1 * l1, (l1 + 1) ** 2):
-                xv, q, qv = code.fma(vh[a], r, code.mul(h[a], vr)), None, None
+                xv, q, qv = fma(vh[a], r, h[a] * vr), None, None
                 for b, u in row_of_u(at, p, a):
-                    q = code.fma(u, code.splat(y, b), q)
-                    qv = code.fma(u, code.splat(vy, b), qv)
-                    grad_y[b] = code.fma(xv, u, grad_y[b])
-                grad_h[a] = code.fma(r, qv, code.fma(vr, q, grad_h[a]))
-                grad_r = code.fma(h[a], qv, code.fma(vh[a], q, grad_r))
+                    q = fma(u, code.splat(y, b), q)
+                    qv = fma(u, code.splat(vy, b), qv)
+                    grad_y[b] = fma(xv, u, grad_y[b])
+                assert q is not None
+                assert qv is not None
+                grad_h[a] = fma(r, qv, fma(vr, q, grad_h[a]))
+                grad_r = fma(h[a], qv, fma(vh[a], q, grad_r))
+            assert grad_r is not None
             code.add_to(grad_r, edge.r("grad_r"), p * channels)
         _finish_edge(at, edge, grad_h, grad_y)
-        return []
 
     at.edges(body)
 
@@ -311,9 +307,8 @@ def row_of_u(at: Receiver, p: int, a: int, scratch: str = "u") -> list[tuple[int
 
 
 def _finish_edge(at: Receiver, edge: Edge, grad_h: Sequence[Value | None], grad_y: Sequence[Value | None]) -> None:
-    code = at.code
     add_to_sender(edge, grad_h)
-    code.add_lane_sums([value or code.zero for value in grad_y], edge.y("grad_y"))
+    at.code.add_lane_sums(grad_y, edge.y("grad_y"))
 
 
 def add_to_sender(edge: Edge, grad_h: Sequence[Value | None]) -> None:

@@ -5,18 +5,19 @@ Sums over edges run in the order of the edges: equal input gives equal bits.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
-from llvmlite.ir import Value
 from torch import Tensor
 
-from atomsml.codegen.vectors import I64, Code, Kernel, whole_vectors
+from atomsml.codegen.arrays import Array
+from atomsml.codegen.checks import built_once
+from atomsml.codegen.kernels import Code, Kernel
+from atomsml.codegen.machine import whole_vectors
+from atomsml.codegen.values import Value, dot, fma, total
 from atomsml.ops.edge_rotation.table import Places
 
 
@@ -55,36 +56,33 @@ def _run(kind: str, wigner: Sequence[Tensor], x: Tensor, index: Tensor, y: Tenso
     kernel([index.contiguous(), *[d.contiguous() for d in wigner], x, y], index.shape[1])
 
 
-@lru_cache
+@built_once
 def _kernel(
     kind: str, kept: tuple[int, ...], sources: int, places: Places, channels: int, dtype: torch.dtype
 ) -> Kernel:
     names = [f"wigner{l}" for l in range(len(kept))]
     code = Code(kind, ["index_index", *names, "x", "y"], ["edges"], dtype)
-    b = code.builder
 
-    def edge(e: Value, _: list[Value]) -> list[Value]:
-        numbers = [code.integer(code["index_index"], b.add(e, b.mul(code["edges"], I64(i)))) for i in range(sources)]
-        rows = [code.row(code["x"], n, len(kept) ** 2 * channels) for n in numbers]
-        message = code.row(code["y"], e, len(places) * channels)
+    def edge(e: Value) -> None:
+        numbers = [code["index_index"][e + code.counts["edges"] * i] for i in range(sources)]
+        rows = [code["x"].row(n, len(kept) ** 2 * channels) for n in numbers]
+        message = code["y"].row(e, len(places) * channels)
         first = 0
         for l, orders in enumerate(kept):
             width = 2 * l + 1
-            d = code.row(code[f"wigner{l}"], e, orders * width)
+            d = code[f"wigner{l}"].row(e, orders * width)
             x = [(l * l + j) * channels for j in range(width)]
             y = [place * channels for place in places[first : first + orders]]
 
-            def vector_of_channels(c: Value, totals: list[Value], d: Value = d, x: Any = x, y: Any = y) -> list[Value]:
-                at = [b.gep(pointer, [c]) for pointer in (*rows, message)]
-                return DEGREES[kind](Degree(code, d, at[:-1], x, at[-1], y), totals)
+            def vector_of_channels(c: Value, *totals: Value, d: Array = d, x: Any = x, y: Any = y) -> list[Value]:
+                return DEGREES[kind](Degree(code, d, [row + c for row in rows], x, message + c, y), totals)
 
             totals = [code.zero] * (width * orders if kind == "products" else 0)
-            totals = code.loop(I64(0), I64(channels), vector_of_channels, totals, step=code.lanes)
+            totals = code.loop(0, channels, vector_of_channels, totals, step=code.lanes)
             code.add_lane_sums(totals, d)
             first += orders
-        return []
 
-    code.loop(I64(0), code["edges"], edge)
+    code.loop(0, code.counts["edges"], edge)
     return code.finish()
 
 
@@ -93,16 +91,16 @@ class Degree:
     """One degree of one edge and one vector of channels: where things are."""
 
     code: Code
-    wigner: Value
-    rows: list[Value]  # of features
+    wigner: Array
+    rows: list[Array]  # of features
     x: list[int]  # places of components j in a row
-    message: Value
+    message: Array
     y: list[int]  # places of components k in the message
 
     def features(self) -> list[Value]:
         """For each j, summed over the rows."""
         code = self.code
-        return [functools.reduce(code.add, [code.load(row, place) for row in self.rows]) for place in self.x]
+        return [total(code.load(row, place) for row in self.rows) for place in self.x]
 
     def messages(self) -> list[Value]:
         """For each k."""
@@ -112,33 +110,29 @@ class Degree:
         return self.code.splat(self.wigner, k * len(self.x) + j)
 
 
-def _turn_in(degree: Degree, _: list[Value]) -> list[Value]:
-    code, features = degree.code, degree.features()
+def _turn_in(degree: Degree, _: Sequence[Value]) -> list[Value]:
+    features = degree.features()
     for k, place in enumerate(degree.y):
-        total = None
-        for j, vector in enumerate(features):
-            total = code.fma(degree.coefficient(k, j), vector, total)
-        code.store(total, degree.message, place)
+        turned = dot((degree.coefficient(k, j), x) for j, x in enumerate(features))
+        degree.code.store(turned, degree.message, place)
     return []
 
 
-def _turn_out(degree: Degree, _: list[Value]) -> list[Value]:
-    code, messages = degree.code, degree.messages()
+def _turn_out(degree: Degree, _: Sequence[Value]) -> list[Value]:
+    messages = degree.messages()
     for j, place in enumerate(degree.x):
-        total = None
-        for k, vector in enumerate(messages):
-            total = code.fma(degree.coefficient(k, j), vector, total)
+        turned = dot((degree.coefficient(k, j), y) for k, y in enumerate(messages))
         for row in degree.rows:
-            code.add_to(total, row, place)
+            degree.code.add_to(turned, row, place)
     return []
 
 
-def _products(degree: Degree, totals: list[Value]) -> list[Value]:
+def _products(degree: Degree, totals: Sequence[Value]) -> list[Value]:
     pairs = itertools.product(degree.messages(), degree.features())
-    return [degree.code.fma(y, x, total) for (y, x), total in zip(pairs, totals, strict=True)]
+    return [fma(y, x, so_far) for (y, x), so_far in zip(pairs, totals, strict=True)]
 
 
-DEGREES: dict[str, Callable[[Degree, list[Value]], list[Value]]] = {
+DEGREES: dict[str, Callable[[Degree, Sequence[Value]], list[Value]]] = {
     "turn_in": _turn_in,
     "turn_out": _turn_out,
     "products": _products,

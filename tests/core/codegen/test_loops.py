@@ -128,7 +128,7 @@ def test_a_float_does_not_become_an_integer_silently() -> None:
         n = n / 2  # type: ignore[assignment]
         return n
 
-    with pytest.raises(TypeError, match="n is not a float; use int"):
+    with pytest.raises(TypeError, match="n is int, not float; use int"):
         halves(3)
 
 
@@ -137,7 +137,7 @@ def test_refuses_other_python() -> None:
     def with_a_list(n: int) -> int:
         return sum([n])
 
-    with pytest.raises(SyntaxError, match=r"cannot compile '\[n\]'"):
+    with pytest.raises(SyntaxError, match="this function is not compiled"):
         with_a_list(3)
 
 

@@ -201,6 +201,7 @@ def test_brute_force_agrees_with_ase(name: str) -> None:
     assert brute_force(atoms, 3.9) == from_ase_list(atoms, 3.9)
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_batch_equals_singles(backend: str) -> None:
     """Periodic, open and empty systems together give what each gives alone, shifted."""
@@ -265,6 +266,7 @@ def test_a_shell_exactly_at_the_cutoff_is_outside(backend: str) -> None:
     assert len(edges) == 12 * len(atoms)
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_edge_vectors_of_the_list(backend: str) -> None:
     """Cell offsets refer to the atoms as they were given, not as they were wrapped."""
@@ -369,6 +371,7 @@ def test_leaves_more_images_than_it_can_number() -> None:
     assert find_edges(positions, cell, pbc, cutoff, batch) is None
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_inputs_that_are_not_contiguous(backend: str) -> None:
     positions, cell, pbc, cutoff, batch = arguments([PERIODIC["triclinic"], OPEN["molecule"]])

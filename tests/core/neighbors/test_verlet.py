@@ -75,6 +75,7 @@ def test_random_walks_never_lose_a_pair(name: str) -> None:
     assert 3 < neighbors.rebuilds < 50
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_random_walks_in_a_changing_cell_never_lose_a_pair(name: str) -> None:
     graph, neighbors = graph_of(name), VerletList(CUTOFF, SKIN)
@@ -231,6 +232,7 @@ def one_system(graph: AtomicGraph) -> AtomicGraph:
     return graph.to_list()[0]
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("change", [other_axes, other_batch, one_system])
 @pytest.mark.parametrize("way", ["still_holds", "still_holds_anywhere"])
 def test_another_system(change: Callable[[AtomicGraph], AtomicGraph], way: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from atomsml.codegen.vectors import lanes
+from atomsml.codegen.machine import lanes
 from atomsml.nn.linear import irrep_blocks
 from atomsml.programs.irrep_linear import IrrepProduct
 from atomsml.programs.plan import Plan
@@ -70,6 +70,7 @@ def test_only_the_atoms_of_the_range_are_read_and_written(atoms: int, dtype: tor
     assert (out[last:] == 7.0).all()
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_matrices_of_one_element_are_added_to_leading_components(dtype: torch.dtype) -> None:
     atoms, n = 5, lanes(dtype)

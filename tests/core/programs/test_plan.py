@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from atomsml.codegen.vectors import lanes
+from atomsml.codegen.machine import lanes
 from atomsml.programs.plan import Plan, carry_out
 from atomsml.programs.rows import add_kernel, zero_kernel
 
@@ -14,6 +14,7 @@ F64 = torch.float64
 SIZE = 4 * lanes(F64)
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_calls_are_carried_out_in_order_and_again() -> None:
     x, y = torch.ones(SIZE, dtype=F64), torch.full((SIZE,), 3.0, dtype=F64)
     plan = Plan(torch.empty(0))
@@ -35,6 +36,21 @@ def test_arrays_stay_alive_with_the_plan() -> None:
     assert len(rubbish) == 100
 
 
+def test_what_a_kernel_does_not_take_is_refused_when_it_is_added() -> None:
+    x, plan = torch.ones(SIZE, dtype=F64), Plan(torch.empty(0))
+    for arrays, counts, message in (
+        ([x], [SIZE], "takes 2 arrays \\(x, y\\), not 1"),
+        ([x, x.clone()], [], "takes 1 counts \\(count\\), not 0"),
+        ([x, x.float()], [SIZE], "a contiguous y of torch.float64, not torch.float32"),
+        ([x, x[::2]], [SIZE], "a contiguous y of torch.float64"),
+    ):
+        with pytest.raises(TypeError, match=f"kernel `add` takes .*{message.removeprefix('takes ')}"):
+            plan.add(add_kernel(F64), arrays, *counts)
+    plan.run(torch.empty(0))
+    assert x.unique().tolist() == [1.0]
+
+
+@pytest.mark.usefixtures("both_ways")
 def test_scratch_is_that_of_the_caller() -> None:
     template, mine = torch.zeros(2 * SIZE, dtype=F64), torch.zeros(2 * SIZE, dtype=F64)
     y, plan = torch.ones(SIZE, dtype=F64), Plan(template)
@@ -63,6 +79,7 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
     assert child.exitcode == 16
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_steps_wait_for_each_other(threads: int) -> None:
     """Fibonacci's numbers: each step adds what the one before it has made."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import silu
 
-from atomsml.codegen.vectors import lanes
+from atomsml.codegen.machine import lanes
 from atomsml.ops.activation import SILU_GAIN
 from atomsml.programs import rows as rows_cpu
 
@@ -16,6 +16,7 @@ def random(*shape: int, dtype: torch.dtype) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(len(shape)), dtype=torch.float64).to(dtype)
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sums_and_zeros(dtype: torch.dtype) -> None:
     channels = 3 * lanes(dtype)
@@ -31,6 +32,7 @@ def test_sums_and_zeros(dtype: torch.dtype) -> None:
     assert y.flatten()[7] != 0
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_of_elements(dtype: torch.dtype) -> None:
     channels = 2 * lanes(dtype)
@@ -42,6 +44,7 @@ def test_rows_of_elements(dtype: torch.dtype) -> None:
     assert torch.equal(x, expected)
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_energies_of_linear_readouts(dtype: torch.dtype) -> None:
     channels = 2 * lanes(dtype)
@@ -55,6 +58,7 @@ def test_energies_of_linear_readouts(dtype: torch.dtype) -> None:
     )
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_energies_of_hidden_readouts_and_their_gradients(dtype: torch.dtype) -> None:
     columns = 16

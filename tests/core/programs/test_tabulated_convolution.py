@@ -10,7 +10,8 @@ import torch
 from ase.build import bulk, molecule
 from torch import Tensor
 
-from atomsml.codegen.vectors import lanes
+from atomsml.codegen.checks import checked_indices
+from atomsml.codegen.machine import lanes
 from atomsml.graph import AtomicGraph
 from atomsml.o3 import spherical_harmonics
 from atomsml.ops.convolution import ConvolutionTable, Edges, convolution_table, convolve_reference
@@ -100,6 +101,7 @@ def close(mine: Tensor, reference: Tensor, dtype: torch.dtype) -> None:
     torch.testing.assert_close(mine.double(), reference.double(), rtol=0, atol=tolerance)
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("lmax", [0, 1, 3, 4])
 def test_edges_within_the_cutoff_are_found_with_their_geometry(lmax: int, dtype: torch.dtype) -> None:
@@ -116,6 +118,12 @@ def test_edges_within_the_cutoff_are_found_with_their_geometry(lmax: int, dtype:
     close(edges.harmonics[mine], spherical_harmonics(lmax, setup.vectors).detach(), dtype)
     close(edges.direction[mine, 3], lengths.detach(), torch.float64)
     assert not edges.gradient[mine].any()
+
+
+def test_no_index_is_wrong() -> None:
+    with checked_indices():
+        test_convolution_and_its_gradients(None, 2, torch.float64)
+        test_convolution_and_its_gradients(1, 0, torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

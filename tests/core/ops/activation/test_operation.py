@@ -12,6 +12,7 @@ def test_silu_has_unit_second_moment() -> None:
     assert silu(x).square().mean().item() == pytest.approx(1.0, abs=8e-3)
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("shape", [(0,), (1,), (7, 16), (5, 37)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.float32, 4e-6)])
 def test_value_and_two_derivatives(shape: tuple[int, ...], dtype: torch.dtype, tolerance: float) -> None:

@@ -129,6 +129,7 @@ def test_equal_input_gives_equal_bits(table: ContractionTable) -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_first_and_second_derivatives_by_finite_differences() -> None:
     table = ContractionTable(lmax=1, correlation=3, hidden_lmax=1)
     features, weights, species = problem(table, 2, 2, species=2)

@@ -72,6 +72,7 @@ def test_kernel_equals_the_reference_with_first_derivatives(lmax_in: int, lmax: 
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_second_derivatives() -> None:
     table = convolution_table(1, 1, 1)
     h, y, r = operands(table, 1, 1, 3)
@@ -103,6 +104,7 @@ def test_float32_is_close_to_float64() -> None:
     torch.testing.assert_close(single.double(), double, rtol=0, atol=50 * 6e-8 * double.abs().max().item())
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("atoms", [0, 3])
 def test_no_edges(atoms: int) -> None:
     table = convolution_table(1, 1, 1)

@@ -15,6 +15,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("channels", [1, 5, 16])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_are_what_they_are_called(channels: int, dtype: torch.dtype) -> None:
@@ -26,6 +27,7 @@ def test_are_what_they_are_called(channels: int, dtype: torch.dtype) -> None:
         torch.testing.assert_close(found, torch.stack(expected, dim=1))
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_derivatives() -> None:
     x, s = random(5, 7, 2).requires_grad_(), random(3, 5, 2, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(lambda x, s: scale(x, s, ROW, OF), (x, s), fast_mode=True)

@@ -50,6 +50,7 @@ def test_are_the_sums_that_they_stand_for(mmax: int, sources: int, channels: int
     torch.testing.assert_close(single, into.float(), rtol=0, atol=2e-5)  # sums of up to 10 terms of size 10
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_derivatives_of_any_order() -> None:
     wigner, x, y, places = operands(1, 2)
     inputs = tuple(z.requires_grad_() for z in (x, y, *wigner))
@@ -61,6 +62,7 @@ def test_derivatives_of_any_order() -> None:
     assert torch.autograd.gradgradcheck(both, inputs, fast_mode=True)
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_no_edges() -> None:
     wigner, x, y, places = operands(2, 3)
     nothing = [d[:0] for d in wigner]

@@ -10,7 +10,8 @@ from torch import Tensor
 from atomsml.nn.edge_frame import edge_components
 from atomsml.o3.s2_grid import all_components
 from atomsml.ops.grid_product import grid_product
-from atomsml.ops.grid_product.cpu import gaunt_coefficients, product_of_two
+from atomsml.ops.grid_product.operation import product_of_two
+from atomsml.ops.grid_product.table import gaunt_coefficients
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -42,6 +43,7 @@ def test_product_is_that_on_the_grid(components, channels, dtype, tolerance) -> 
     torch.testing.assert_close(product_of_two(x, y, components), expected, rtol=0, atol=tolerance * len(components))
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_derivatives() -> None:
     components = all_components(2)
     inputs = [random(2, 9, 3, seed=seed).requires_grad_() for seed in (0, 1)]

@@ -1,0 +1,4 @@
+"""How much SiLU is scaled."""
+
+# E[silu(x)^2]^(-1/2) for x ~ N(0, 1): the activation keeps unit variance (e3nn's and MACE's constant)
+SILU_GAIN = 1.6791767923989418
