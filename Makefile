@@ -29,9 +29,10 @@ demo: .venv/.package
 	  --picture demo-output/molecules.png
 	@echo "demo-output/ holds the relaxed structures, the trajectory md.extxyz with the plot md.png, and new molecules"
 
-# one thread per worker: two workers with threads of their own would only fight for the cores
+# one thread per worker: two workers with threads of their own would only fight for the cores; and Python keeps what it
+# compiles, whatever the environment says: tests that start processes would pay for it each time, twice what they cost
 test: .venv/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 -m "not slow"
 
 lint: .venv/.lint
 	$(BIN)/ruff check .

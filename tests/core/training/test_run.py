@@ -87,7 +87,7 @@ import torch
 from atomsml.training.config import config_from_values
 from atomsml.training.run import Run
 torch.set_num_threads(1)
-options = {"channels": 512, "lmax": 1, "hidden_lmax": 1, "correlation": 2, "radial_mlp": [8], "cutoff": 4.0}
+options = {"channels": 256, "lmax": 1, "hidden_lmax": 1, "correlation": 2, "radial_mlp": [8], "cutoff": 4.0}
 values = {"data": {"train": sys.argv[1], "valid": 6}, "model_options": options, "batch": {"structures": 24}}
 run = Run(config_from_values({**values, "max_steps": 3}), Path(sys.argv[2]))
 steps = run.steps()
