@@ -1,0 +1,119 @@
+"""Every block of code in README and docs runs as it stands, page by page, beside files of the names that it uses."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ase.build import bulk
+from rdkit import Chem
+
+from atomsml.io import mol_from_smiles
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", "benchmarks/README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+SLOW = {  # they train, or start many commands
+    *("docs/training.md", "docs/finetuning.md", "docs/uncertainty.md", "docs/edm.md"),
+    *("docs/simulation.md", "docs/generate.md", "docs/molecule-metrics.md", "docs/sevennet.md"),
+}
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SMILES = ("CCO", "CC=O", "C1CC1", "CC(=O)N", "c1ccccc1", "CC#N", "CCN", "OCCO", "C=CC=O", "COC", "NC=O", "CC(C)O")
+# A page says at the head of a block what it needs that no test has; of these nothing runs.
+NEEDS = {
+    "docs/accuracy.md": ["the published sets, which are not in this repository"] * 2,
+    "docs/architectures.md": [
+        "the published sets, which are not in this repository",
+        "the models of the command above",
+    ],
+    "docs/sevennet.md": ["MatterSim's file, and an hour"],
+    "docs/speed.md": ["an hour of an idle machine", "minutes of an idle core"],
+    "docs/tensor-products.md": ["minutes of an idle core"],
+}
+INSTALLING = ("make ", "pip install ")  # what made the environment in which this test runs
+# the same commands with smaller numbers: an epoch in place of an hour, three molecules in place of a thousand
+SHORTER = {r"--max-minutes [\d.]+": "--max-epochs 1", r"-n \d{3,}": "-n 3"}
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Language and code."""
+    return BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What the pages call mine.extxyz, mine.sdf and so on."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
+    for name in ("mine", "train", "valid", "input"):
+        (tmp_path / f"{name}.extxyz").symlink_to(ROOT / "examples" / "data" / "carbonyls.extxyz")
+    for name in ("mine", "molecules", "generated"):
+        with Chem.SDWriter(str(tmp_path / f"{name}.sdf")) as writer:
+            for seed, smiles in enumerate(SMILES):
+                mol = mol_from_smiles(smiles, seed=seed)
+                mol.SetDoubleProp("gap", 3.0 + 0.5 * seed)
+                writer.write(mol)
+    bulk("Si", cubic=True).write(tmp_path / "crystal.cif")
+    (tmp_path / "checkpoint_sevennet_0.pth").symlink_to(ROOT / "tests" / "data" / "sevennet" / "nequip.pth")
+    with tarfile.open(ROOT / "tests" / "data" / "mace" / "models.tar.xz") as archive:
+        model = archive.extractfile("off23.model")
+        assert model is not None
+        (tmp_path / "MACE-OFF23_small.model").write_bytes(model.read())
+    return tmp_path
+
+
+def run(language: str, code: str, folder: Path) -> None:
+    scripts = Path(sys.executable).parent  # where `atomsml` was installed, also if the environment is not activated
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    command = [sys.executable, "-c", code] if language == "python" else ["bash", "-euc", code.replace(".venv/bin/", "")]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
+
+
+def runs() -> Iterator[Any]:
+    """The blocks of a guide, in their order; those of the README each for itself."""
+    for page in PAGES:
+        found = [(language, code) for language, code in blocks(page) if language in ("bash", "python")]
+        found = [(language, code) for language, code in found if not code.startswith(("# needs ", *INSTALLING))]
+        for i, part in enumerate([[x] for x in found] if page == "README.md" else [found]):
+            marks = pytest.mark.slow if page in SLOW else ()
+            yield pytest.param(part, id=f"{page}-{i}", marks=marks)
+
+
+@pytest.mark.parametrize("part", list(runs()))
+def test_blocks_run(part: list[tuple[str, str]], folder: Path) -> None:
+    for language, code in part:
+        for long, short in SHORTER.items():
+            code = re.sub(long, short, code)
+        run(language, code, folder)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_does_not_run_says_so(page: str) -> None:
+    unmet = [code.partition("\n")[0] for _, code in blocks(page) if code.startswith("# needs ")]
+    assert unmet == [f"# needs {what}" for what in NEEDS.get(page, [])]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_has_a_language(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert {language for language, _ in blocks(page)} <= {"bash", "python", "yaml", "toml", "text"}
+    assert re.findall(r"^ {4,}(?:atomsml|python|make|from|import) .*", BLOCK.sub("", text), re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_targets_of_make_exist(page: str) -> None:
+    named = [
+        line.split("#")[0].split()
+        for language, code in blocks(page)
+        if language == "bash"
+        for line in code.splitlines()
+    ]
+    for command in [words for words in named if words[:1] == ["make"]]:
+        subprocess.run([*command, "--dry-run"], cwd=ROOT, capture_output=True, check=True)
