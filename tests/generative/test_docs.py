@@ -1,11 +1,17 @@
 """The program in docs/generative.md runs as it stands and generates what it says."""
 
 import re
+from abc import ABC
+from importlib import import_module
 from pathlib import Path
 
+import pytest
 import torch
 
 from atomsml.generative.core import processes, samplers, spaces
+from atomsml.generative.core.processes import PROCESSES
+from atomsml.generative.core.samplers import SAMPLERS
+from atomsml.generative.core.spaces import SPACES
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "generative.md").read_text()
@@ -25,11 +31,26 @@ def test_the_example_generates_water():
 
 
 def test_the_page_names_every_sampler():
-    assert set(samplers.SAMPLERS) == set(re.findall(r"^\| `([a-z-]+)` \|", PAGE, re.MULTILINE))
+    assert set(SAMPLERS) == set(re.findall(r"^\| `([a-z-]+)` \|", PAGE, re.MULTILINE))
 
 
-def test_what_the_page_names_exists():
-    """Spaces and processes of the tables, by the classes that the files define."""
-    sources = "".join(f.read_text() for room in (spaces, processes) for f in Path(room.__path__[0]).glob("*.py"))
-    named = set(re.findall(r"`([A-Z]\w+)\(", PAGE)) - {"SampleNoise"}
-    assert named <= set(re.findall(r"^class (\w+)", sources, re.MULTILINE))
+def test_the_page_names_every_space_and_every_process():
+    known = {each.__name__ for each in (*SPACES.values(), *PROCESSES.values())}
+    assert set(re.findall(r"`([A-Z]\w+)\(", PAGE)) - {"SampleNoise"} == known
+
+
+@pytest.mark.parametrize(
+    ("named", "room", "base"),
+    [
+        (SPACES, spaces, spaces.base.Space),
+        (PROCESSES, processes, processes.base.Process),
+        (SAMPLERS, samplers, samplers.base.Sampler),
+    ],
+)
+def test_the_dicts_leave_nothing_out(named, room, base):
+    """Of the classes of all files of the folder, those that can be instantiated and do something."""
+    modules = [import_module(f"{room.__name__}.{file.stem}") for file in Path(room.__path__[0]).glob("[a-z]*.py")]
+    classes = {each for module in modules for each in vars(module).values() if isinstance(each, type)}
+    found = {each for each in classes if each.__module__.startswith(f"{room.__name__}.")}
+    final = {each for each in found if issubclass(each, base) and ABC not in each.__bases__}
+    assert set(named.values()) == final
