@@ -4,7 +4,7 @@ A class is imported when its name is asked for, never before, so that a list of 
 does not work disturbs nobody who leaves it alone. A package adds an architecture by a line of its pyproject.toml:
 
     [project.entry-points."atomsml.potentials"]
-    painn = "my_package.painn:PaiNN"
+    schnet = "my_package.schnet:SchNet"
 """
 
 from __future__ import annotations

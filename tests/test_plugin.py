@@ -93,6 +93,31 @@ def trained(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_potential_passes_the_tests_of_every_potential(site: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}
+    words = ["-q", "-p", "no:cacheprovider", "--import-mode=importlib", "--rootdir", site]
+    run = [sys.executable, "-m", "pytest", *words, ROOT / "examples" / "plugin" / "tests"]
+    done = subprocess.run(run, cwd=site, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+
+
+def test_the_potential_is_trained_and_used_by_the_commands(site: Path, tmp_path: Path) -> None:
+    data = ROOT / "examples" / "data" / "carbonyls.extxyz"
+    train, energy = atomsml(
+        tmp_path,
+        site,
+        ["train", "--model", "schnet", "--train", data, "--max-steps", 3, "-o", "run"],
+        ["energy", "C=O", "-m", "run/model.safetensors", "--json"],
+    )
+    assert train[0] == 0, train
+    assert energy[0] == 0, energy
+    assert np.isfinite(json.loads(energy[1])[0]["energy"])
+    (without,) = atomsml(tmp_path, None, ["energy", "C=O", "-m", "run/model.safetensors"])
+    assert without[0] == 1
+    assert "needs the package atomsml-example: pip install atomsml-example" in without[2]
+
+
 def test_what_is_drawn_is_distributed_as_the_data(trained: Path) -> None:
     x = np.load(trained / "points.npz")["points"]
     assert x.shape == (2000, 3)
