@@ -34,7 +34,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)  # two graphs are equal if they are the same object: tensors have no truth value
 class AtomicGraph:
-    """Atoms of one or many systems; with their neighbour list once `with_neighbors` was called (NeighborGraph)."""
+    """Atoms of one or many systems; with their neighbour list once `with_neighbors` was called (NeighborGraph).
+
+    >>> from atomsml import AtomicGraph
+    >>> graph = AtomicGraph.from_list([AtomicGraph.from_smiles("O"), AtomicGraph.from_smiles("C")])
+    >>> graph.numbers.tolist(), graph.batch.tolist()
+    ([8, 1, 1, 6, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1, 1, 1])
+    >>> graph.with_neighbors(cutoff=5.0).edge_index.shape  # pairs within a molecule, both ways
+    torch.Size([2, 26])
+    """
 
     positions: Tensor
     numbers: Tensor

@@ -240,6 +240,11 @@ def evaluate(
 ) -> Prediction:
     """Energy, and by one backward pass forces and stress, of every system of a graph.
 
+        >>> from atomsml import AtomicGraph, evaluate, load
+        >>> prediction = evaluate(load("organic-xtb"), AtomicGraph.from_smiles("CCO"))
+        >>> prediction.energy.shape, prediction.forces.shape
+        (torch.Size([1]), torch.Size([9, 3]))
+
     A graph without a neighbour list gets one at `potential.cutoff`. With neither forces nor stress there is no backward
     pass at all. `create_graph` keeps the result differentiable, as training on forces needs.
 

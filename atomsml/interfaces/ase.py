@@ -40,6 +40,13 @@ _VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])  # xx yy zz yz xz xy
 class AtomsMLCalculator(Calculator):
     """Energies, forces and stress of a potential for ASE.
 
+        >>> from ase.build import bulk
+        >>> from atomsml import AtomsMLCalculator
+        >>> atoms = bulk("W", cubic=True)
+        >>> atoms.calc = AtomsMLCalculator("refractory-pbe")
+        >>> atoms.get_forces().shape, atoms.get_stress().shape
+        ((2, 3), (6,))
+
     `model` is an embedded name ("organic-xtb"), a model file, or a Potential; a Potential is copied, so that training
     it further does not change what the calculator computes. "auto" takes CUDA where there is one, then Apple's MPS if
     the precision is float32 (it has no float64), then the CPU. A multi-head file names its heads; others have one.

@@ -108,6 +108,10 @@ def bond_graph(atoms: ase.Atoms, reach: float = 1.3) -> frozenset[tuple[int, int
 def parse_smiles(smiles: str) -> Mol:
     """Mol with explicit hydrogens, not yet embedded, of a SMILES string that names one molecule.
 
+        >>> from atomsml.io import parse_smiles
+        >>> parse_smiles("CCO").GetNumAtoms()
+        9
+
     Several fragments ("CCO.O") are refused: a SMILES does not say how they lie, and RDKit puts them into one another.
 
     Raises:

@@ -18,6 +18,10 @@ from atomsml.potential import Potential
 def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> Potential:
     """The potential of an embedded name or of a file, in the precision in which it was saved, ready to evaluate.
 
+        >>> from atomsml import load
+        >>> load("refractory-pbe").elements
+        (41, 42, 73, 74)
+
     Raises:
         ValueError: no such model, one that is no potential, or a file that is no (complete, known, consistent) model
             file; says which.

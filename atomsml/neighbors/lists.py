@@ -44,6 +44,13 @@ def neighbor_list(
 ) -> tuple[Tensor, Tensor]:
     """All pairs of atoms with |positions[sender] + cell_offsets @ cell - positions[receiver]| < cutoff.
 
+        >>> import torch
+        >>> from atomsml.neighbors import neighbor_list
+        >>> positions, pbc = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.0]]), torch.tensor([[False, False, True]])
+        >>> edge_index, offsets = neighbor_list(positions, 5 * torch.eye(3)[None], pbc, 3.5, torch.tensor([0, 0]))
+        >>> edge_index.tolist(), offsets[:, 2].tolist()  # the other atom here, and in the next cell
+        ([[1, 1, 0, 0], [0, 0, 1, 1]], [-1, 0, 0, 1])
+
     Every pair is listed in both directions; an atom neighbours its own periodic images but not itself. Atoms may lie
     anywhere, also far outside their cell. Vectors of open axes are ignored and may be zero. The search runs in float64
     and no gradients flow through it.

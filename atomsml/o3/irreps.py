@@ -21,6 +21,10 @@ class IrrepTerm(NamedTuple):
 class Irreps(tuple[IrrepTerm, ...]):
     """A direct sum of irreps, read from a text such as "64x0e + 32x1o".
 
+        >>> from atomsml.o3 import Irreps
+        >>> Irreps("64x0e + 32x1o").dim
+        160
+
     The immutable sequence of its terms. A feature vector in this layout holds the terms one after the other; inside a
     term the copy is the slow index and the order m = -l ... l the fast one.
     Raises ValueError when the text is not a sum of terms MULxDEGREEPARITY (the multiplicity 1 may be left out).

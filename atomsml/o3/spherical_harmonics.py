@@ -12,6 +12,11 @@ from atomsml.o3.clebsch_gordan import clebsch_gordan
 def spherical_harmonics(lmax: int, vectors: torch.Tensor) -> torch.Tensor:
     """The real spherical harmonics of degree 0 to lmax of the directions of vectors.
 
+        >>> import torch
+        >>> from atomsml.o3 import spherical_harmonics
+        >>> spherical_harmonics(1, torch.tensor([0.0, 2.0, 0.0])).square().sum()  # 1 + 3, whatever the direction
+        tensor(4.)
+
     Shapes (..., 3) -> (..., (lmax + 1)^2); degree l and order m stand at index l*l + l + m. Component normalisation:
     sum_m Y_lm^2 = 2 l + 1. Axes and signs are those of e3nn: the polar axis is y and Y_1 = sqrt(3) (x, y, z).
 

@@ -77,7 +77,19 @@ class RelaxState:
 
 
 def relax(atoms: ase.Atoms, settings: RelaxSettings | None = None) -> RelaxState:
-    """Relax `atoms`, which must have a calculator, in place, and say how it ended."""
+    """Relax `atoms`, which must have a calculator, in place, and say how it ended.
+
+        >>> from ase.build import molecule
+        >>> from atomsml import AtomsMLCalculator
+        >>> from atomsml.simulate.relax import RelaxSettings, relax
+        >>> atoms = molecule("CH3CH2OH")
+        >>> atoms.calc = AtomsMLCalculator("organic-xtb")
+        >>> relax(atoms, RelaxSettings(fmax=0.05)).converged
+        True
+
+    Raises:
+        ValueError: atoms that `settings.check` refuses.
+    """
     *_, last = iterate_relax(atoms, settings or RelaxSettings())
     return last
 

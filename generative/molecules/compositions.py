@@ -23,6 +23,10 @@ Formula = Mapping[int, int]
 def parse_formula(text: str) -> dict[int, int]:
     """Counts by atomic number of a formula such as C6H6O.
 
+        >>> from atomsml.generative.molecules.compositions import parse_formula
+        >>> parse_formula("C6H6O")
+        {6: 6, 1: 6, 8: 1}
+
     Raises:
         ValueError: no formula, an element that does not exist, or more than MOST_ATOMS atoms.
     """
