@@ -129,6 +129,22 @@ def test_exploding_run_stops_with_the_step() -> None:
         _run(_diatomics(1), timestep=50.0, steps=500, temperature=1000.0)
 
 
+def test_no_atom_moves_farther_than_one_angstrom_in_a_step() -> None:
+    """Of two atoms without forces, whose steps are as long as the time step."""
+
+    def run(timestep: float) -> float:
+        atoms = ase.Atoms("Cu2", [[0, 0, 0], [50, 0, 0]])
+        atoms.calc = EMT()
+        before = atoms.get_positions()
+        _run(atoms, ensemble="nve", steps=1, timestep=timestep, temperature=300.0)
+        return float(np.linalg.norm(atoms.positions - before, axis=1).max())
+
+    per_fs = run(1.0)
+    assert run(0.99 / per_fs) == pytest.approx(0.99)
+    with pytest.raises(UnstableDynamics, match=r"moved by 1\.0 A in step 1"):
+        run(1.01 / per_fs)
+
+
 def test_nan_stops_the_run() -> None:
     atoms = _diatomics(1)
     atoms.positions[1] = atoms.positions[0]  # 0 / 0 in the unit vector of the bond

@@ -53,6 +53,9 @@ def test_minima_are_those_of_the_literature() -> None:
     for done, atoms, before in zip(found, images, _images(), strict=True):
         assert done.state.converged
         assert done.state.fmax <= 1e-4
+        forces = lennard_jones(AtomicGraph.from_ase(done.atoms)).forces
+        assert forces is not None
+        assert done.state.fmax == pytest.approx(torch.linalg.vector_norm(forces, dim=1).max().item(), rel=1e-6)
         assert done.state.energy == pytest.approx(LOWEST[len(atoms)], abs=1e-6)
         assert done.start_energy > done.state.energy + 1e-3
         np.testing.assert_array_equal(atoms.positions, before.positions)  # copies are relaxed

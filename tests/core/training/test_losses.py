@@ -87,6 +87,25 @@ def test_open_systems_have_no_stress() -> None:
     assert loss(prediction(stress=stress), graph, LossConfig(0.0, 0.0, 2.0)).item() == 0
 
 
+def test_slabs_without_a_volume_have_no_stress() -> None:
+    """Whatever their label says: their prediction is NaN. The other system counts."""
+    cell = GRAPH.cell.clone()
+    cell[1, 2] = 0
+    graph = with_labels(stress=torch.zeros(2, 3, 3, dtype=torch.float64)).replace(cell=cell)
+    stress = torch.stack([torch.full((3, 3), 0.5), torch.full((3, 3), math.nan)]).double()
+    assert loss(prediction(stress=stress), graph, LossConfig(0.0, 0.0, 2.0)).item() == pytest.approx(1.0)
+
+
+def test_weights_are_those_of_the_structure() -> None:
+    """Of its energy and of each of its atoms; means are over labels, not over weights."""
+    graph = with_labels(weight=torch.tensor([2.0, 5.0], dtype=torch.float64))
+    energy = GRAPH.system_data["energy"] + torch.tensor([2.0, 3.0], dtype=torch.float64)  # 1 and 3 eV/atom
+    assert loss(prediction(energy=energy), graph, LossConfig(1.0, 0.0, 0.0)).item() == pytest.approx((2 + 15) / 2)
+    forces = torch.diag(torch.tensor([1.0, 3.0, 7.0], dtype=torch.float64))
+    value = loss(prediction(forces=forces), graph, LossConfig(0.0, 1.0, 0.0)).item()
+    assert value == pytest.approx((2 * 1 + 2 * 3 + 5 * 7) / 3)
+
+
 def test_a_prediction_that_is_nan_is_noticed() -> None:
     energy = torch.tensor([math.nan, 2.0], dtype=torch.float64)
     assert math.isnan(loss(prediction(energy=energy), GRAPH, LossConfig()).item())

@@ -105,7 +105,7 @@ def test_heun_is_algorithm_2_of_karras():
         expected.append(x)
     process, noise = Karras(), SampleNoise([3], [3], 3, torch.float64)
     start = prior(fields_of(process), noise)
-    sampler = Heun(churn, low, high, s_noise)
+    sampler = Heun(churn)  # the other numbers are its defaults
     states = sampler.sample(
         gaussian_data(process), fields_of(process), start, process.times(steps, torch.float64), noise
     )

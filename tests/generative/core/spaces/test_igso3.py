@@ -76,6 +76,21 @@ def test_score_at_small_angles():
     assert abs(narrow.item() - (1 / 12 - 100)) < 1e-11
 
 
+@pytest.mark.parametrize("s", [0.7, 0.9, 0.999999])
+def test_small_angles_lose_no_digit(s):
+    """Where the series for small angles takes over, against sin((l + 1/2) w) / sin(w / 2) = 1 + 2 sum_j cos(j w).
+
+    The first term that is left out is w^4 / 30240 < 6e-12.
+    """
+    w = np.array([1e-5, 1e-3, 1.5e-3, 3e-3, 4e-3, 1e-2, 0.019, 0.021])
+    order = np.arange(1, 30)[:, None]
+    weights = (2 * order + 1) * np.exp(-order * (order + 1) * s**2 / 2)
+    value = 1 + (weights * (1 + 2 * np.cos(order * w).cumsum(axis=0))).sum(axis=0)
+    slope = (weights * (-2 * order * np.sin(order * w) / w).cumsum(axis=0)).sum(axis=0)
+    found = igso3.score_factor(torch.tensor(w), torch.tensor(s, dtype=torch.float64))
+    np.testing.assert_allclose(found.numpy(), slope / value, rtol=0, atol=6e-12)
+
+
 def cdf(s):
     """Of the angle, with the integral of each term of the series: sin(l w) / l - sin((l + 1) w) / (l + 1)."""
     degree = np.arange(1, 400)[:, None]
