@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -53,12 +54,14 @@ for words in json.loads(sys.argv[1]):
 
 def atomsml(folder: Path, site: Path | None, *commands: Sequence[object]) -> list[tuple[int, str, str]]:
     """Status, output and errors of each command line, in a new process that has the packages of `site`."""
-    path = os.pathsep.join(str(each) for each in (site, ROOT) if each is not None)
     words = json.dumps([[str(word) for word in command] for command in commands])
-    environment = os.environ | {"PYTHONPATH": path}
     run = [sys.executable, "-c", MAIN, words]
-    done = subprocess.run(run, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(run, cwd=folder, env=_environment(site), stdout=subprocess.PIPE, text=True, check=True)
     return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+
+
+def _environment(site: Path | None) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join(str(each) for each in (site, ROOT) if each is not None)}
 
 
 @pytest.fixture(scope="module")
@@ -180,3 +183,28 @@ def test_what_cannot_be_done_is_said_in_one_line(site: Path, trained: Path, tmp_
         assert message in errors, command
         assert errors.count("\n") == 1, errors
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_keeps_what_is_finished(site: Path, trained: Path, tmp_path: Path) -> None:
+    words = ["-m", trained / "run" / "model.safetensors", "-n", 20_000, "--batch", 50, "-o", "out.csv"]
+    command = [sys.executable, "-m", "atomsml.cli", "generate", "points", *map(str, words)]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=_environment(site),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores it
+    ) as process:
+        assert process.stderr is not None
+        started, tenth = process.stderr.readline(), process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        lines = process.stderr.read().splitlines()
+        assert process.wait() == 130
+    assert started.startswith("generate  step 0/20000 ")
+    drawn = np.loadtxt(tmp_path / "out.csv", delimiter=",", skiprows=1)
+    assert int(tenth.split()[3]) <= len(drawn) < 20_000
+    assert len(drawn) % 50 == 0
+    assert lines[-1] == f"interrupted: {len(drawn)} points are in out.csv, of the 20000 asked for"
+    assert json.loads((tmp_path / "out.summary.json").read_text())["drawn"] == len(drawn)

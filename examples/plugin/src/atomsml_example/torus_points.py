@@ -41,11 +41,10 @@ class Points:
 class PointSet(SampleSet[Points]):
     """Points (samples, 3) to learn from."""
 
-    warnings = ()
-    properties: ClassVar[dict[str, np.ndarray]] = {}
-
     def __init__(self, points: np.ndarray) -> None:
         self.points = points
+        self.warnings = ()
+        self.properties = {}  # none to ask for
 
     @property
     def sizes(self) -> np.ndarray:
