@@ -29,3 +29,11 @@ def test_straight_lines():
     space = Euclidean((3,))
     torch.testing.assert_close(space.exp(x, space.log(x, y)), y)
     np.testing.assert_allclose(space.distance(x, y), np.linalg.norm(y - x, axis=2))
+
+
+def test_centred_noise_is_normal_noise_without_its_mean():
+    """Of n points each coordinate has the variance 1 - 1/n, known to sqrt(2 / 4000) of it."""
+    generator = torch.Generator().manual_seed(2)
+    noise = torch.stack([CenteredPositions().noise(3, generator) for _ in range(2000)])
+    np.testing.assert_allclose(noise.mean(dim=1), 0, atol=1e-15)
+    np.testing.assert_allclose(noise.square().mean(dim=(0, 1)), 2 / 3, atol=5 * np.sqrt(2 / 4000) * 2 / 3)

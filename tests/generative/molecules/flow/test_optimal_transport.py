@@ -7,6 +7,8 @@ import itertools
 import numpy as np
 import torch
 from scipy.linalg import orthogonal_procrustes
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 from scipy.stats import ortho_group
 
 from atomsml.generative.molecules.flow.optimal_transport import nearest_noise, nearest_rotation
@@ -43,6 +45,19 @@ def test_assignment_is_the_best_of_all() -> None:
     found = nearest_noise(noise, data, torch.zeros(1, 5, dtype=torch.int64), torch.tensor([False]))
     best = min((noise[0, list(order)] - data[0]).square().sum() for order in itertools.permutations(range(5)))
     torch.testing.assert_close((found - data).square().sum(), best)
+
+
+def test_exchange_and_rotation_take_turns_twice() -> None:
+    """The second turn finds what the first could not, for lack of the other."""
+    noise, data = normal(1, 8, 3), normal(1, 8, 3, seed=1)
+    found = nearest_noise(noise, data, torch.zeros(1, 8, dtype=torch.int64), torch.tensor([True]))[0].numpy()
+    x, y, distances = noise[0].numpy(), data[0].numpy(), []
+    for _ in range(2):
+        x = x[linear_sum_assignment(cdist(y, x, "sqeuclidean"))[1]]
+        x = x @ orthogonal_procrustes(x, y)[0]
+        distances.append(np.square(x - y).sum())
+    assert distances[1] < distances[0] - 0.1
+    np.testing.assert_allclose(found, x, atol=1e-12)
 
 
 def test_it_is_nearer_and_changes_nothing_else() -> None:
