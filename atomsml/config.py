@@ -42,10 +42,24 @@ def config_from_json(config_class: type[Any], values: Any, by_hand: bool = False
     return config_class(**typed)
 
 
+def choose(kind: str, word: str, known: Iterable[str]) -> str:
+    """The known word that is meant, in whichever case it was written.
+
+    Raises:
+        ValueError: there is no such `kind` of thing; lists the known words, the one most like it first.
+    """
+    words = list(known)
+    for each in words:
+        if each.lower() == word.lower():
+            return each
+    raise ValueError(f"unknown {kind} {word!r}; {did_you_mean(word, words)}there are {', '.join(words)}")
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The part of an error message that offers the known word most like an unknown one; empty where none is."""
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {near[0]!r}? " if near else ""
+    by_lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    return f"did you mean {by_lower[near[0]]!r}? " if near else ""
 
 
 def check_hyperparameters(config: Any, positive: Sequence[str], at_most: dict[str, int]) -> None:
@@ -85,9 +99,8 @@ def _typed(name: str, hint: Any, value: Any, by_hand: bool) -> Any:
             return tuple(_typed(name, *pair, by_hand) for pair in zip(arguments, value, strict=True))
     elif origin is dict and isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: _typed(f"{name}.{key}", arguments[1], item, by_hand) for key, item in value.items()}
-    elif origin is typing.Literal:
-        if isinstance(value, str) and value in arguments:
-            return value
+    elif origin is typing.Literal and isinstance(value, str):
+        return choose(f"value of config key {name!r}:", value, arguments)
     elif origin in (types.UnionType, typing.Union):
         return _first_fitting(name, arguments, value, by_hand)
     elif hint is Any:

@@ -40,6 +40,8 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
             parameter.process_value(context, text)
         except typer.BadParameter as error:
             raise ValueError(f"{path}: {option} cannot be {value!r}: {error.message}") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
         defaults[str(parameter.name)] = text
     context.default_map = defaults
     return path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +18,7 @@ from atomsml.cli.options import (
     JsonOption,
     StressKeyOption,
     VirialKeyOption,
+    one_of,
 )
 
 if TYPE_CHECKING:
@@ -31,11 +31,6 @@ Files = Annotated[
     list[Path],
     typer.Argument(metavar="FILE...", help="extxyz, ASE database, pymatgen JSON or HDF5; text also .gz, .xz."),
 ]
-
-
-class SplitBy(StrEnum):
-    content = "content"
-    group = "group"
 
 
 app = typer.Typer(help="Look into labelled structures, and pack them.", no_args_is_help=True)
@@ -90,8 +85,9 @@ def build(
         typer.Option(help="Write parts, for example 'train=0.9 valid=0.05 test=0.05': OUTPUT.train.h5 and so on."),
     ] = None,
     split_by: Annotated[
-        SplitBy, typer.Option(help="content: identical structures stay together; group: those of one group key do.")
-    ] = SplitBy.content,
+        str,
+        one_of(("content", "group"), "content: identical structures stay together; group: those of a group key do."),
+    ] = "content",
 ) -> None:
     """Pack labelled structures into one compressed HDF5 file, or into one for each part of a split."""
     from atomsml.cli.output import check_writable
@@ -129,7 +125,7 @@ def _say_written(path: Path, structures: int) -> None:
     typer.echo(f"wrote {path}: {structures} structures, {path.stat().st_size / 1e6:.1f} MB")
 
 
-def _pack_parts(output: Path, files: Sequence[Path], keys: LabelKeys, fractions: dict[str, float], by: SplitBy) -> None:
+def _pack_parts(output: Path, files: Sequence[Path], keys: LabelKeys, fractions: dict[str, float], by: Any) -> None:
     """The same in one file for each part; the whole stands beside them until they are written."""
     import tempfile
 
@@ -141,7 +137,7 @@ def _pack_parts(output: Path, files: Sequence[Path], keys: LabelKeys, fractions:
         whole = Path(folder) / output.name
         _pack(whole, files, keys)
         sources = StoredColumns(whole).sources
-        for name, part in split(read_dataset(whole), fractions, by.value).items():
+        for name, part in split(read_dataset(whole), fractions, by).items():
             target = _part(output, name)
             _say_written(target, write_dataset(target, (columns for _, columns in part.blocks()), sources))
 

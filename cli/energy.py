@@ -14,7 +14,6 @@ from atomsml.cli.options import (
     Inputs,
     JsonOption,
     ModelOption,
-    Precision,
     PrecisionOption,
 )
 
@@ -27,7 +26,7 @@ def energy(
     inputs: Inputs,
     model: ModelOption = None,
     device: DeviceOption = "auto",
-    precision: PrecisionOption = Precision.mixed,
+    precision: PrecisionOption = "mixed",
     exact: ExactOption = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the structures with their results, e.g. out.extxyz.")
@@ -41,7 +40,7 @@ def energy(
 
     if output is not None:
         check_output(output, images=1)
-    job = prepare(inputs, model, device, precision.value, exact)
+    job = prepare(inputs, model, device, precision, exact)
     if output is not None:
         check_output(output, len(job.structures))
     records, images = [], []

@@ -31,7 +31,6 @@ app = typer.Typer(
     cls=Commands,
     help="Interatomic potentials for molecules and materials: energies, relaxation, molecular dynamics, training.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )

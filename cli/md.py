@@ -14,10 +14,9 @@ from atomsml.cli.options import (
     Inputs,
     JsonOption,
     ModelOption,
-    Precision,
     PrecisionOption,
     SeedOption,
-    one_of,
+    key_of,
 )
 from atomsml.simulate.integrators import INTEGRATORS
 from atomsml.simulate.thermostats import THERMOSTATS
@@ -33,11 +32,11 @@ def md(
     context: typer.Context,
     inputs: Inputs,
     model: ModelOption = None,
-    ensemble: Annotated[str, one_of(INTEGRATORS)] = "nvt",
+    ensemble: Annotated[str, key_of(INTEGRATORS)] = "nvt",
     temperature: Annotated[float, typer.Option(help="Of the start velocities and the thermostat, K.")] = 300.0,
     timestep: Annotated[float, typer.Option(help="fs.")] = 1.0,
     steps: Annotated[int, typer.Option(help="How many time steps.")] = 1000,
-    thermostat: Annotated[str, one_of(THERMOSTATS)] = "langevin",
+    thermostat: Annotated[str, key_of(THERMOSTATS)] = "langevin",
     thermostat_time: Annotated[float, typer.Option(help="In which momenta are forgotten, fs.")] = 100.0,
     seed: SeedOption = 0,
     interval: Annotated[int, typer.Option(min=1, help="Write a frame and a log line every so many steps.")] = 10,
@@ -45,7 +44,7 @@ def md(
         Path, typer.Option("--output", "-o", help="Trajectory, .extxyz or .traj; .csv and .png stand beside it.")
     ] = Path("md.extxyz"),
     device: DeviceOption = "auto",
-    precision: PrecisionOption = Precision.mixed,
+    precision: PrecisionOption = "mixed",
     exact: ExactOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -62,7 +61,7 @@ def md(
 
     settings = MDSettings(ensemble, temperature, timestep, steps, thermostat_time, thermostat)
     check_trajectory(output)
-    job = prepare(inputs, model, device, precision.value, exact)
+    job = prepare(inputs, model, device, precision, exact)
     warn_of_direct_forces(job, "nve does not conserve the total energy, and nvt samples no Boltzmann distribution")
     outputs = _numbered(output, len(job.structures))
     records = []

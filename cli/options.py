@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from enum import StrEnum
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import typer
 
 from atomsml.cli.config import load_config
-
-
-class Precision(StrEnum):
-    mixed = "mixed"
-    float32 = "float32"
-    float64 = "float64"
+from atomsml.config import choose
 
 
 class Described(Protocol):
@@ -25,16 +19,21 @@ class Described(Protocol):
     def about(self) -> str: ...
 
 
-def one_of(nouns: Mapping[str, Described], more: str = "") -> Any:
-    """An option whose value is a key of a dict, in any case; `--help` lists what there is."""
+def one_of(names: Iterable[str], help: str) -> Any:
+    """An option whose value is one of some names, in any case; the other options' way to refuse says too little."""
 
-    def parse(text: str) -> str:
-        if text.lower() not in nouns:
-            raise typer.BadParameter(f"unknown {text!r}; there are {', '.join(nouns)}")
-        return text.lower()
+    def meant(parameter: typer.CallbackParam, word: str | None) -> str | None:
+        return None if word is None else choose(parameter.opts[0], word, names)
 
-    listed = "; ".join(f"{name}: {noun.about}" for name, noun in nouns.items())
-    return typer.Option(parser=parse, metavar=f"<{'|'.join(nouns)}>", help=f"{listed}.{more}")
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete.lower())]
+
+    return typer.Option(callback=meant, autocompletion=complete, metavar=f"<{'|'.join(names)}>", help=help)
+
+
+def key_of(nouns: Mapping[str, Described], more: str = "") -> Any:
+    """An option whose value is a key of a dict; `--help` says what each is."""
+    return one_of(nouns, "; ".join(f"{name}: {each.about}" for name, each in nouns.items()) + f".{more}")
 
 
 Inputs = Annotated[
@@ -52,7 +51,7 @@ DeviceOption = Annotated[
     str, typer.Option(help="Where to compute: cpu, cuda, cuda:N or mps; auto takes a GPU if there is one.")
 ]
 PrecisionOption = Annotated[
-    Precision, typer.Option(help="mixed: geometry and sums in float64, the network in float32.")
+    str, one_of(("mixed", "float32", "float64"), "mixed: geometry and sums in float64, the network in float32.")
 ]
 ExactOption = Annotated[bool, typer.Option(help="Compute radial functions instead of tabulating them.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]

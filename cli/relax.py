@@ -14,9 +14,8 @@ from atomsml.cli.options import (
     Inputs,
     JsonOption,
     ModelOption,
-    Precision,
     PrecisionOption,
-    one_of,
+    key_of,
 )
 from atomsml.simulate.optimizers import OPTIMIZERS
 
@@ -35,13 +34,13 @@ def relax(
     cell: Annotated[bool, typer.Option(help="Relax the cell as well (crystals).")] = False,
     fmax: Annotated[float, typer.Option(help="Converged when no force is larger, eV/A.")] = 0.05,
     steps: Annotated[int, typer.Option(help="Give up after this many steps.")] = 300,
-    optimizer: Annotated[str, one_of(OPTIMIZERS, " If an energy rose, try bfgs.")] = "lbfgs",
+    optimizer: Annotated[str, key_of(OPTIMIZERS, " If an energy rose, try bfgs.")] = "lbfgs",
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Relaxed structures; the suffix chooses the format.")
     ] = Path("relaxed.extxyz"),
     trajectory: Annotated[Path | None, typer.Option(help="Write every step as well, .extxyz or .traj.")] = None,
     device: DeviceOption = "auto",
-    precision: PrecisionOption = Precision.mixed,
+    precision: PrecisionOption = "mixed",
     exact: ExactOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -58,7 +57,7 @@ def relax(
     check_output(output, images=1)
     if trajectory is not None:
         check_trajectory(trajectory)
-    job = prepare(inputs, model, device, precision.value, exact)
+    job = prepare(inputs, model, device, precision, exact)
     check_output(output, len(job.structures))
     for structure in job.structures:
         with naming(structure):

@@ -34,7 +34,8 @@ def find_architecture(known: Architectures[Model], name: str, size: str) -> type
         raise ValueError(f"unknown model {name!r}; {did_you_mean(name, known)}there are {', '.join(known)}")
     model_class = known[name]
     if size not in model_class.sizes:
-        raise ValueError(f"unknown size {size!r}; {name} has {', '.join(model_class.sizes)}")
+        meant = did_you_mean(size, model_class.sizes)
+        raise ValueError(f"unknown size {size!r}; {meant}{name} has {', '.join(model_class.sizes)}")
     return model_class
 
 

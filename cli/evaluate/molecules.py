@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from atomsml.cli.options import ConfigOption, DeviceOption, JsonOption, Precision, PrecisionOption
+from atomsml.cli.options import ConfigOption, DeviceOption, JsonOption, PrecisionOption
 
 if TYPE_CHECKING:
     import ase
@@ -38,7 +38,7 @@ def evaluate_molecules(
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write a row for each molecule: SMILES, and why it failed.")] = None,
     device: DeviceOption = "auto",
-    precision: PrecisionOption = Precision.mixed,
+    precision: PrecisionOption = "mixed",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -60,7 +60,7 @@ def evaluate_molecules(
     chosen = suites.replace(" ", "").split(",") if suites else _usual(compared, relax)
     if relax is not None and "geometry" not in chosen:
         raise ValueError("--relax measures strain, which is of the suite geometry; add it to --suites")
-    predict = None if relax is None else _predict(relax, device, precision.value)
+    predict = None if relax is None else _predict(relax, device, precision)
     molecules = [atoms for part in images for atoms in part]
     found = metrics.evaluate_molecules(molecules, chosen, compared, predict, _follow)
     if csv is not None:

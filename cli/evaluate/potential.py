@@ -18,7 +18,6 @@ from atomsml.cli.options import (
     ExactOption,
     ForcesKeyOption,
     JsonOption,
-    Precision,
     PrecisionOption,
     StressKeyOption,
     VirialKeyOption,
@@ -50,7 +49,7 @@ def evaluate(
     config_type_key: ConfigTypeKeyOption = None,
     batch_atoms: Annotated[int, typer.Option(min=1, help="How many atoms are computed at once.")] = 2000,
     device: DeviceOption = "auto",
-    precision: PrecisionOption = Precision.mixed,
+    precision: PrecisionOption = "mixed",
     exact: ExactOption = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write structures with labels and predictions, .extxyz.")
@@ -74,7 +73,7 @@ def evaluate(
         check_trajectory(output)
     if plot is not None:
         check_picture(plot)
-    calculator = AtomsMLCalculator(model, device, precision.value, exact=exact)
+    calculator = AtomsMLCalculator(model, device, precision, exact=exact)
     data = _read(inputs, LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group=""))
     _check_elements(data, calculator.potential.elements)
     for line in (line for labels in data.dataset.found for line in labels.lines()):

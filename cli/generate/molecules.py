@@ -15,7 +15,6 @@ from atomsml.cli.options import (
     ConfigOption,
     DeviceOption,
     JsonOption,
-    Precision,
     PrecisionOption,
     SeedOption,
 )
@@ -65,7 +64,7 @@ def molecules(
         int | None, typer.Option(help="Molecules at once; changes none of them. [default: what the device likes]")
     ] = None,
     device: DeviceOption = "auto",
-    precision: PrecisionOption = Precision.mixed,
+    precision: PrecisionOption = "mixed",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -83,10 +82,10 @@ def molecules(
     _check_outputs(output, picture)
     _check_sampling({"-n": number, "--steps": steps, "--batch": batch, "--atoms": atoms}, sampler, guidance, condition)
     wishes = read_wishes(atoms, formula, scaffold, condition)
-    name, generator = _open(model, device, precision.value)
+    name, generator = _open(model, device, precision)
     wishes.requests(generator, seed, [0])
     wishes.warn(generator)
-    potential = None if relax is None else _potential(relax, device, precision.value, wishes, generator)
+    potential = None if relax is None else _potential(relax, device, precision, wishes, generator)
     steps, sampler = steps or generator.default_steps, sampler or generator.default_sampler
     settings = SamplingSettings(seed, steps, sampler, guidance, batch)
     run = Run(generator, wishes, settings)

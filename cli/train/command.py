@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,18 +15,13 @@ from atomsml.cli.options import (
     JsonOption,
     StressKeyOption,
     VirialKeyOption,
+    one_of,
 )
 
 if TYPE_CHECKING:
     from atomsml.cli.train.trainers import Trainer
 
 DEFAULT_MINUTES, DEFAULT_MODEL = 60.0, "mace"
-
-
-class TrainingPrecision(StrEnum):
-    float32 = "float32"
-    float64 = "float64"
-    bfloat16 = "bfloat16"
 
 
 def train(
@@ -57,7 +51,7 @@ def train(
     virial_key: VirialKeyOption = None,
     config_type_key: ConfigTypeKeyOption = None,
     group_key: GroupKeyOption = None,
-    precision: Annotated[TrainingPrecision | None, typer.Option(help="Of the network. [float32]")] = None,
+    precision: Annotated[str | None, one_of(("float32", "float64", "bfloat16"), "Of the network. [float32]")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps. [auto]")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [0]")] = None,
     settings: Annotated[
@@ -98,7 +92,7 @@ def train(
         ("max_epochs", max_epochs),
         ("max_steps", max_steps),
         ("references", references),
-        ("precision", precision and precision.value),
+        ("precision", precision),
         ("device", device),
         ("seed", seed),
         *map(_parse, settings),

@@ -54,7 +54,7 @@ def test_dashes_and_underscores_are_the_same(run: Run, model: str) -> None:
         ("fmax: true", "fmax cannot be True: "),
         ("steps: 1.5", "steps cannot be 1.5: "),
         ("cell: 7", "cell cannot be 7: "),
-        ("optimizer: newton", "optimizer cannot be 'newton': "),
+        ("optimizer: newton", "unknown --optimizer 'newton'; there are"),
         ("model: [a, b]", "model must be one value, got ['a', 'b']"),
         ("model:", "model must be one value, got None"),
         ("- fmax", "must consist of `option: value` lines"),

@@ -47,6 +47,38 @@ def test_an_error_of_the_user_is_one_line_on_stderr_and_status_1(tmp_path: Path)
     assert result.stderr == "error: the converted model must have the suffix .safetensors, got some.txt\n"
 
 
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("atomsml re", ["relax"]),
+        ("atomsml md --ens", ["--ensemble"]),
+        ("atomsml md --ensemble n", ["nve", "nvt"]),
+        ("atomsml data b", ["build"]),
+    ],
+)
+def test_a_shell_completes_words(
+    tmp_path: Path, line: str, offered: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As bash asks, once `atomsml --install-completion` has told it how."""
+    monkeypatch.setenv("_ATOMSML_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - 1))
+    code = "import sys; sys.argv = ['atomsml']; from atomsml.cli.main import main; main()"
+    result = _python("-c", code, folder=tmp_path)
+    assert result.stdout.split() == offered
+
+
+def test_completion_is_installed_for_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")  # the shell is named instead
+    code = (
+        "import sys; sys.argv = ['atomsml', '--install-completion', 'bash']\nfrom atomsml.cli.main import main; main()"
+    )
+    assert _python("-c", code, folder=tmp_path).returncode == 0
+    assert "_ATOMSML_COMPLETE" in (tmp_path / ".bash_completions" / "atomsml.sh").read_text()
+    assert "atomsml.sh" in (tmp_path / ".bashrc").read_text()
+
+
 @pytest.mark.parametrize("words", [(), ("energy",), ("fly",), ("energy", "O", "--no-such-option")])
 def test_a_usage_error_has_status_2(tmp_path: Path, words: tuple[str, ...]) -> None:
     result = _python("-m", "atomsml.cli", *words, folder=tmp_path)

@@ -44,7 +44,7 @@ def test_configs_round_trip_through_json():
 )
 def test_configs_of_the_wrong_type(key, value):
     values = json.loads(json.dumps(asdict(EveryKind((1,), (0.1, "a"), (), "none", None, None, False))))
-    with pytest.raises(ValueError, match=f"config key '{key}' must be"):
+    with pytest.raises(ValueError, match=f"config key '{key}'"):
         config_from_json(EveryKind, values | {key: value})
 
 

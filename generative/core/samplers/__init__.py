@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atomsml.config import did_you_mean
+from atomsml.config import choose
 from atomsml.generative.core.samplers.adaptive import Adaptive
 from atomsml.generative.core.samplers.base import Sampler
 from atomsml.generative.core.samplers.ddim import DDIM
@@ -22,11 +22,9 @@ SAMPLERS: dict[str, type[Sampler]] = {
 
 
 def find_sampler(name: str) -> Sampler:
-    """The sampler of a name, with its defaults.
+    """The sampler of a name in any case, with its defaults.
 
     Raises:
         ValueError: an unknown name; lists the known ones.
     """
-    if name not in SAMPLERS:
-        raise ValueError(f"unknown sampler {name!r}; {did_you_mean(name, SAMPLERS)}there are {', '.join(SAMPLERS)}")
-    return SAMPLERS[name]()
+    return SAMPLERS[choose("sampler", name, SAMPLERS)]()
