@@ -7,11 +7,13 @@ coefficients. Writing the results in monomials symmetrises them, because the com
 them then turn out to be linear combinations of others: only an independent set is kept.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import combinations_with_replacement
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from atomsml.o3.clebsch_gordan import clebsch_gordan
 
@@ -51,22 +53,36 @@ def _monomials(lmax: int, degree: int) -> NDArray[np.int64]:
 @lru_cache
 def _products(lmax: int, degree: int) -> NDArray[np.int64]:
     """Index of (monomial of degree - 1) * (component) among the monomials of this degree: (M', (lmax + 1)^2)."""
-    position = {tuple(row): index for index, row in enumerate(_monomials(lmax, degree).tolist())}
-    components = range((lmax + 1) ** 2)
-    lower = _monomials(lmax, degree - 1).tolist()
-    return np.array([[position[tuple(sorted([*row, c]))] for c in components] for row in lower], dtype=np.int64)
+    size, lower = (lmax + 1) ** 2, _monomials(lmax, degree - 1)
+    rows = np.concatenate([np.repeat(lower, size, axis=0), np.tile(np.arange(size), len(lower))[:, None]], axis=1)
+    place_values = size ** np.arange(degree - 1, -1, -1)
+    # monomials are in lexicographic order: as numbers in base `size` they ascend
+    found = np.searchsorted(_monomials(lmax, degree) @ place_values, np.sort(rows, axis=1) @ place_values)
+    return found.reshape(len(lower), size)
 
 
 @lru_cache
-def _gaussian_moments(lmax: int, degree: int) -> NDArray[np.float64]:
-    """E[monomial * monomial'] for x_i ~ N(0, 1), from E[x^2n] = (2n - 1)!!: (M, M)."""
+def _gaussian_moments(lmax: int, degree: int) -> csr_array:
+    """E[monomial * monomial'] for x_i ~ N(0, 1), from E[x^2n] = (2n - 1)!!: (M, M).
+
+    It vanishes unless the same components have odd powers in both: few monomials share them, and the matrix is sparse.
+    """
+    monomials, size = _monomials(lmax, degree), (lmax + 1) ** 2
+    powers = np.zeros((len(monomials), size), dtype=np.int8)
+    for column in monomials.T:
+        powers[np.arange(len(monomials)), column] += 1
+    _, group = np.unique(np.packbits(powers % 2, axis=1), axis=0, return_inverse=True)
+    order = np.argsort(group, kind="stable")
     moment = np.array([float(np.prod(np.arange(n - 1, 0, -2))) * (n % 2 == 0) for n in range(2 * degree + 1)])
-    monomials = _monomials(lmax, degree)
-    result = np.ones((len(monomials), len(monomials)))
-    for component in range((lmax + 1) ** 2):
-        power = np.sum(monomials == component, axis=1)
-        result *= moment[power[:, None] + power[None, :]]
-    return result
+    rows, columns, values = [], [], []
+    for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        used = np.flatnonzero(powers[members].any(axis=0))
+        both = powers[members][:, None, used] + powers[members][None, :, used]
+        rows.append(np.repeat(members, len(members)))
+        columns.append(np.tile(members, len(members)))
+        values.append(moment[both].prod(axis=2).ravel())
+    where = np.concatenate(rows), np.concatenate(columns)
+    return csr_array((np.concatenate(values), where), shape=(len(monomials), len(monomials)))
 
 
 @lru_cache
@@ -81,30 +97,29 @@ def _polynomials(lmax: int, degree: int, l_out: int, parity: int) -> NDArray[np.
             identity[l_out**2 : (l_out + 1) ** 2, :, 0] = np.eye(2 * l_out + 1)
         return identity
     moments = _gaussian_moments(lmax, degree) / (2 * l_out + 1)
-    kept = np.zeros((0, len(moments), 2 * l_out + 1))
-    duals = np.zeros_like(kept)  # sum(duals[p] * polynomial) is the inner product with kept[p]
+    kept: list[NDArray[np.float64]] = []
+    duals: list[NDArray[np.float64]] = []  # sum(duals[p] * polynomial) is the inner product with kept[p]
     for candidate in _couplings(lmax, degree, l_out, parity):
-        residual = candidate - np.tensordot(np.tensordot(duals, candidate, axes=2), kept, axes=1)
+        overlaps = [np.vdot(dual, candidate) for dual in duals]
+        residual = candidate.copy()
+        for overlap, polynomial in zip(overlaps, kept, strict=True):
+            residual -= overlap * polynomial
         dual = moments @ residual
         norm = np.sqrt(max(0.0, np.sum(residual * dual)))
         if norm > _INDEPENDENT:
-            cleaned = np.where(np.abs(residual) > _ZERO, residual, 0.0)
-            kept = np.concatenate([kept, cleaned[None] / norm])
-            duals = np.concatenate([duals, dual[None] / norm])
-    return np.moveaxis(kept, 0, 2)
+            kept.append(np.where(np.abs(residual) > _ZERO, residual, 0.0) / norm)
+            duals.append(dual / norm)
+    return np.stack(kept, axis=2) if kept else np.zeros((moments.shape[0], 2 * l_out + 1, 0))
 
 
-def _couplings(lmax: int, degree: int, l_out: int, parity: int) -> list[NDArray[np.float64]]:
+def _couplings(lmax: int, degree: int, l_out: int, parity: int) -> Iterator[NDArray[np.float64]]:
     """Polynomials of degree - 1 coupled to each x_l, in the order of (their rotation order, their index, l)."""
-    products = _products(lmax, degree)
-    result = []
+    products, size = _products(lmax, degree), len(_monomials(lmax, degree))
     for l_lower in range((degree - 1) * lmax + 1):
         for l_factor in range(abs(l_out - l_lower), min(l_out + l_lower, lmax) + 1):
             lower = _polynomials(lmax, degree - 1, l_lower, parity * (-1) ** l_factor)
-            terms = np.einsum("Map,abm->pMbm", lower, clebsch_gordan(l_lower, l_factor, l_out))
-            target = products[:, l_factor**2 : (l_factor + 1) ** 2]  # (M', 2 l_factor + 1)
-            for term in terms:
-                polynomial = np.zeros((len(_monomials(lmax, degree)), 2 * l_out + 1))
-                np.add.at(polynomial, target, term)
-                result.append(polynomial)
-    return result
+            coupling = clebsch_gordan(l_lower, l_factor, l_out).numpy()
+            target = products[:, l_factor**2 : (l_factor + 1) ** 2].ravel()  # M' x (2 l_factor + 1)
+            for p in range(lower.shape[2]):
+                terms = np.tensordot(lower[:, :, p], coupling, axes=1).reshape(len(target), -1)
+                yield np.stack([np.bincount(target, x, minlength=size) for x in terms.T], axis=1)

@@ -192,7 +192,8 @@ def _forward(at: _TabulatedReceiver) -> None:
 
     def products(edge: Edge, p: int, a: int) -> list[tuple[Value, Array]]:
         assert isinstance(edge, _TabulatedEdge)
-        x = code.load(edge.h("h"), a * at.channels) * code.load(edge.in_scratch, p * code.lanes)
+        r = code.load(edge.in_scratch, p * code.lanes)
+        x = code.load(edge.h("h"), a * at.channels) * r if at.with_features else r
         return [(x, edge.y("y"))]
 
     at.edges(tabulate)

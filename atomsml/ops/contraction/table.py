@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from heapq import heapify, heappop, heappush
 from itertools import accumulate
 
 import numpy as np
@@ -100,10 +101,14 @@ def _group_into_runs(terms: Sequence[tuple[int, ...]]) -> tuple[list[int], list[
     for position, (_, i, j, k) in enumerate(terms):
         for key, third in zip(keys[position], (k, j, i), strict=True):
             members.setdefault(key, {})[position] = third
-    members = dict(sorted(members.items()))  # of equally long runs, the first is taken
     grouped: list[tuple[tuple[int, ...], int]] = []
+    longest = [(-len(found), key) for key, found in members.items()]  # of equally long runs, the first is taken
+    heapify(longest)
     while len(grouped) < len(terms):
-        best = max(members, key=lambda key: len(members[key]))
+        length, best = heappop(longest)
+        if -length > len(members[best]):  # shorter by now
+            heappush(longest, (-len(members[best]), best))
+            continue
         for position, third in list(members[best].items()):
             grouped.append(((*best, third), position))
             for key in keys[position]:

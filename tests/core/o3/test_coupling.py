@@ -57,6 +57,11 @@ def test_basis_is_complete_by_characters(lmax: int, degree: int) -> None:
         assert symmetric_basis(lmax, degree, l_out)[1].shape[2] == expected, l_out
 
 
+def test_high_degrees_are_complete() -> None:
+    """In a second; lmax 6 takes a few."""
+    assert symmetric_basis(5, 3, 1)[1].shape[2] == number_by_characters(5, 3, 1)
+
+
 def test_only_monomials_in_use_are_listed() -> None:
     cubic = [symmetric_basis(3, 3, l_out)[0] for l_out in (0, 1)]
     quadratic = [symmetric_basis(3, 2, l_out)[0] for l_out in (0, 1)]

@@ -127,7 +127,7 @@ def test_no_index_is_wrong() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("lmax_in", "lmax"), [(None, 3), (0, 3), (1, 2), (2, 2), (1, 0)])
+@pytest.mark.parametrize(("lmax_in", "lmax"), [(None, 3), (None, 4), (0, 3), (1, 2), (2, 2), (1, 0)])
 def test_convolution_and_its_gradients(lmax_in: int | None, lmax: int, dtype: torch.dtype) -> None:
     """In two ranges of slots, from 0 to 10 and to the end."""
     setup, generator = Setup(dtype, lmax), torch.Generator().manual_seed(1)

@@ -21,6 +21,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {"shift": -0.3},
     "scalar features": {"hidden_lmax": 0},
     "degree 2 features": {"hidden_lmax": 2, "lmax": 2},
+    "degree 4 harmonics": {"lmax": 4, "hidden_lmax": 0, "channels": 4},
     "few channels": {"channels": 10},
     "one layer": {"num_layers": 1},
     "three layers": {"num_layers": 3, "lmax": 2},

@@ -94,6 +94,7 @@ def test_ase_contract():
     [
         {"lmax": 60},
         {"correlation": 30},
+        {"correlation": 4},
         {"num_layers": 10**6},
         {"channels": 10**9},
         {"num_bessel": 10**9},
