@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from email import message_from_bytes
 from graphlib import TopologicalSorter
 from pathlib import Path
 from shutil import copytree, ignore_patterns
@@ -247,3 +248,25 @@ def test_sdist_holds_the_rooms_as_ordinary_files(built):
         members = {m.name.partition("/")[2]: m for m in archive.getmembers()}
     assert package_files() <= members.keys()
     assert not any(m.issym() or m.islnk() for m in members.values())
+
+
+def test_sdist_holds_tests_guides_examples_and_benchmarks(built):
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
+    for folder in ("tests", "docs", "examples", "benchmarks"):
+        files = [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        assert {relative(path) for path in files} <= names
+    assert {"README.md", "CHANGELOG.md", "LICENSE", "Makefile", "constraints.txt", "mkdocs.yml"} <= names
+    assert not any("__pycache__" in name for name in names)
+
+
+def test_metadata_names_no_host(built):
+    """The project has no home of its own; its description is the README, whose links to files only a checkout has."""
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        fields = message_from_bytes(archive.read(name))
+    assert fields.get_all("Project-URL") is None
+    assert fields["Keywords"]
+    assert {"Programming Language :: Python :: 3.13", "Typing :: Typed"} <= set(fields.get_all("Classifier"))
