@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared.reporting import processor, table, three_digits
+from benchmarks.shared.reporting import label_log_ticks, processor, table, three_digits
 
 PICTURE = "architectures.png"
+EXAMPLES = (10_000, 30_000, 100_000)  # weights, in the legend of areas
 Rows = dict[str, dict[str, Any]]  # "architecture-size" -> what architectures.read_results returns
 ERRORS = {"energy": "E, meV/atom", "forces": "F, meV/A", "stress": "S, meV/A^3"}
 
@@ -29,7 +30,8 @@ def circumstances(results: dict[str, Rows]) -> str:
     return (
         f"Budget: {span} minutes of training for each row, on one thread of one core. Machine: {processor()}; "
         f"{versions}. Errors are mean absolute / root mean square errors on the test set.\n\n"
-        f"![force error against time per atom and against the number of weights](images/{PICTURE})\n"
+        "![force error against time per atom and against the number of weights, which the areas of the points "
+        f"follow](images/{PICTURE})\n"
     )
 
 
@@ -69,7 +71,7 @@ def label(name: str) -> str:
 def draw(results: dict[str, Rows], path: Path) -> None:
     """A column for each set: force error against time per atom (above), and against the number of weights (below).
 
-    A point is called by its architecture, or by its size where that is not the usual one.
+    A point is called by its architecture, or by its size where that is not the usual one; areas follow the weights.
     """
     import matplotlib
 
@@ -92,19 +94,24 @@ def draw(results: dict[str, Rows], path: Path) -> None:
         ):
             scatter(axis, rows, key, models)
             axis.set(xlabel=quantity, ylabel="force MAE, test set, meV/A")
+    sizes = [axes[0, 0].scatter([], [], s=area(count), color="grey", label=f"{count:,}") for count in EXAMPLES]
+    lines = axes[0, 0].plot([], [], color="grey", linewidth=1, label="sizes of one architecture")
+    figure.legend(
+        handles=[*sizes, *lines], title="weights", loc="outside lower center", ncols=len(EXAMPLES) + 1, frameon=False
+    )
     figure.savefig(path, dpi=100)
     plt.close(figure)
 
 
 def scatter(axis: Any, rows: Sequence[tuple[str, dict[str, Any]]], key: str, models: Sequence[str]) -> None:
     """Points with names, sizes of one architecture joined by a line; the area of a point follows its weights."""
-    from matplotlib.ticker import EngFormatter, LogLocator
+    from matplotlib.ticker import EngFormatter
 
     for place, model in enumerate(models):
         mine = [(name, row) for name, row in rows if name.rpartition("-")[0] == model]
         x, y = [row[key] for _, row in mine], [row["errors"]["forces_mae"] for _, row in mine]
         axis.plot(x, y, color=f"C{place}", linewidth=1, alpha=0.6)
-        axis.scatter(x, y, s=[row["parameters"] / 2000 + 10 for _, row in mine], color=f"C{place}", alpha=0.6)
+        axis.scatter(x, y, s=[area(row["parameters"]) for _, row in mine], color=f"C{place}", alpha=0.6)
         for (name, row), where in zip(mine, zip(x, y, strict=True), strict=True):
             above = (0, 5 + math.sqrt(row["parameters"] / 2000) / 2)  # points of the page
             text = model if name == f"{model}-small" else name.removeprefix(f"{model}-")
@@ -113,8 +120,12 @@ def scatter(axis: Any, rows: Sequence[tuple[str, dict[str, Any]]], key: str, mod
     axis.set(xscale="log", yscale="log")
     axis.margins(x=0.2, y=0.15)
     axis.grid(alpha=0.3)
-    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter("{x:g}")
     for direction in (axis.xaxis, axis.yaxis):
-        direction.set_minor_formatter("")
+        label_log_ticks(direction)
+    if key == "parameters":
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def area(weights: int) -> float:
+    """Of a point, in points of the page squared."""
+    return weights / 2000 + 10

@@ -30,7 +30,15 @@ import numpy as np
 from ase import Atoms
 
 from atomsml.dataset import content_hashes, read_dataset
-from benchmarks.shared.reporting import DOCS, given_references, processor, read_frames, replace_section, table
+from benchmarks.shared.reporting import (
+    DOCS,
+    given_references,
+    label_log_ticks,
+    processor,
+    read_frames,
+    replace_section,
+    table,
+)
 
 HELD_OUT = 50  # structures of the training set that choose the best model
 CURVES = "learning_curves.png"
@@ -336,9 +344,8 @@ def draw(results: dict[str, Result], path: Path) -> None:
         minutes, errors = [line["minutes"] for line in curve], [line["forces_mae"] for line in curve]
         axis.plot(minutes, errors, marker=".", markersize=3, linewidth=1.2, label="atomsml, validation set")
         axis.grid(alpha=0.3)
-        for direction in (axis.xaxis, axis.yaxis):
-            direction.set_major_formatter("{x:g}")
-            direction.set_minor_formatter("")
+    for direction in (axes[0, 0].xaxis, axes[0, 0].yaxis):  # all panels share them
+        label_log_ticks(direction)
     axes[0, 0].legend(fontsize=7, loc="lower left")
     figure.supxlabel("minutes of training")
     figure.supylabel("force MAE, meV/A")

@@ -37,6 +37,7 @@ from benchmarks.shared.reporting import (
     DOCS,
     energies_of_atoms,
     given_references,
+    label_log_ticks,
     processor,
     read_frames,
     replace_section,
@@ -294,7 +295,6 @@ def draw(results: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> N
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import LogLocator
 
     figure, axes = plt.subplots(1, len(results), figsize=(9, 4), layout="constrained", squeeze=False)
     for axis, (case, curves) in zip(axes[0], results.items(), strict=True):
@@ -302,9 +302,7 @@ def draw(results: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> N
             minutes, errors = [row["minutes"] for row in curve], [row["forces_rmse"] for row in curve]
             axis.plot(minutes, errors, marker=".", markersize=4, linewidth=1.2, label=name)
         axis.set(title=case, yscale="log", xlabel="minutes", ylabel="force RMSE, validation set, meV/A")
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_formatter("")
+        label_log_ticks(axis.yaxis)
         axis.set_xlim(left=0)
         axis.grid(alpha=0.3, which="both")
         axis.legend()

@@ -10,6 +10,7 @@ import platform
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import ase.io
 from ase import Atoms
@@ -56,6 +57,18 @@ def three_digits(value: float) -> str:
 def spread(values: Sequence[float]) -> str:
     """Median, and the smallest and the largest in brackets."""
     return f"{three_digits(statistics.median(values))} ({three_digits(min(values))}-{three_digits(max(values))})"
+
+
+def label_log_ticks(axis: Any) -> None:
+    """Numbers at 1, 2, 5 of each decade of a logarithmic axis of matplotlib; a range below a decade has several too."""
+    from matplotlib.ticker import FixedLocator
+
+    low, high = axis.get_view_interval()
+    steps = (1, 2, 5) if high > 6 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    axis.set_major_locator(FixedLocator([step * 10.0**decade for decade in decades for step in steps]))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
 
 
 def replace_section(page: Path, name: str, text: str) -> None:

@@ -116,9 +116,10 @@ class _Quantity:
 def parity_plot(collected: Collected, path: Path) -> None:
     """Predictions against labels, and below them the distribution of the errors, for every labelled quantity.
 
-    Up to 5,000 points are drawn one by one, in the colours of their config types where these are few, and more as a
-    density. Predictions further outside the range of the labels than its width, and errors beyond ten times their 90th
-    percentile, would hide all others: they are not drawn but counted in the corner.
+    Points have the colours of their config types where these are several, but few; of more than 5,000, a random
+    5,000 are drawn. Where one colour would do for all, more are shown as a density. Predictions further outside the
+    range of the labels than its width, and errors beyond ten times their 90th percentile, would hide all others:
+    they are not drawn but counted in the corner.
     """
     from matplotlib.figure import Figure
 
@@ -135,7 +136,7 @@ def parity_plot(collected: Collected, path: Path) -> None:
         grid[0, 0].set_axis_off()
         grid[1, 0].set_axis_off()
         figure.suptitle("no label has a prediction", fontsize=_SMALL)
-    if len(colors) > 1 and any(len(quantity.label) <= _MANY for quantity in quantities):
+    if len(colors) > 1 and quantities:
         _add_legend(figure, colors)
     write_atomically(path, lambda beside: figure.savefig(beside, dpi=100))
 
@@ -172,12 +173,14 @@ def _draw_parity(axes: Axes, quantity: _Quantity, color_of: NDArray[np.str_]) ->
     seen = np.abs(predicted - (label.min() + label.max()) / 2) <= 1.5 * width
     low = min(label.min(), predicted[seen].min(initial=np.inf)) - 0.06 * width
     high = max(label.max(), predicted[seen].max(initial=-np.inf)) + 0.06 * width
-    if len(label) > _MANY:
+    as_density = len(label) > _MANY and len(set(color_of)) == 1
+    if as_density:
         _draw_density(axes, label[seen], predicted[seen], (low, high))
     else:
-        size = 25 if len(label) < 100 else 9
-        axes.scatter(label, predicted, c=list(color_of[quantity.structures]), s=size, alpha=0.6, linewidths=0)
-    axes.plot([low, high], [low, high], color="black", linewidth=0.8, zorder=0 if len(label) <= _MANY else 3)
+        drawn = np.random.default_rng(0).permutation(len(label))[:_MANY]  # in no order: none lies on top of all others
+        colors, size = color_of[quantity.structures[drawn]], 25 if len(label) < 100 else 9
+        axes.scatter(label[drawn], predicted[drawn], c=list(colors), s=size, alpha=0.6, linewidths=0)
+    axes.plot([low, high], [low, high], color="black", linewidth=0.8, zorder=3 if as_density else 0)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     unit = f"{quantity.unit} above {origin:,.6g}" if origin else quantity.unit
     axes.set_xlabel(f"{quantity.name}, label ({unit})", fontsize=_SMALL)
@@ -188,6 +191,8 @@ def _draw_parity(axes: Axes, quantity: _Quantity, color_of: NDArray[np.str_]) ->
         f"MAE {np.abs(errors).mean():,.4g} {quantity.error_unit}",
         f"RMSE {np.sqrt(np.square(errors).mean()):,.4g} {quantity.error_unit}",
     ]
+    if len(label) > _MANY and not as_density:
+        lines.append(f"{_MANY:,} of {len(label):,} drawn")
     if not seen.all():
         lines.append(f"{np.count_nonzero(~seen):,} far outside")
     if quantity.missing:

@@ -102,6 +102,13 @@ def test_config_types_have_colours_and_are_no_formulas(tmp_path: Path) -> None:
     assert used_colors(tmp_path / "parity.svg") == set(COLORS[:5])
 
 
+def test_config_types_have_colours_also_where_there_are_many_points(tmp_path: Path) -> None:
+    collected = made(3000, ["bulk", "slab"])  # 18,000 components of forces
+    found = texts(lambda path: parity_plot(collected, path), tmp_path / "parity.svg")
+    assert {"bulk", "slab", "5,000 of 18,000 drawn"} <= set(found)
+    assert used_colors(tmp_path / "parity.svg") == set(COLORS[:2])
+
+
 def test_many_config_types_share_one_colour(tmp_path: Path) -> None:
     parity_plot(made(20, [f"type {i}" for i in range(9)]), tmp_path / "parity.svg")
     assert used_colors(tmp_path / "parity.svg") == {COLORS[0]}
