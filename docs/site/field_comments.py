@@ -13,5 +13,5 @@ class FieldComments(Extension):
     def on_attribute(self, *, attr: Attribute, **_: Any) -> None:
         if attr.docstring is None and attr.lineno is not None:
             _, found, comment = attr.source.partition("  # ")
-            if found:
+            if found and not comment.startswith(("noqa", "type:")):
                 attr.docstring = Docstring(comment.partition("\n")[0], lineno=attr.lineno, parent=attr)
