@@ -18,10 +18,11 @@ from rdkit import Chem
 from atomsml.io import mol_from_smiles
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "benchmarks/README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+GUIDES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md"))
+PAGES = ["README.md", "benchmarks/README.md", *GUIDES]
 SLOW = {  # they train, or start many commands
-    *("docs/training.md", "docs/finetuning.md", "docs/uncertainty.md", "docs/edm.md"),
-    *("docs/simulation.md", "docs/generate.md", "docs/molecule-metrics.md", "docs/sevennet.md"),
+    *("docs/training.md", "docs/finetuning.md", "docs/uncertainty.md", "docs/generators/edm.md"),
+    *("docs/simulation.md", "docs/generators/generate.md", "docs/generators/molecule-metrics.md", "docs/sevennet.md"),
 }
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SMILES = ("CCO", "CC=O", "C1CC1", "CC(=O)N", "c1ccccc1", "CC#N", "CCN", "OCCO", "C=CC=O", "COC", "NC=O", "CC(C)O")
@@ -32,7 +33,7 @@ NEEDS = {
         "the published sets, which are not in this repository",
         "the models of the command above",
     ],
-    "docs/generative.md": ["to install a package; tests/test_plugin.py does"],
+    "docs/generators/generative.md": ["to install a package; tests/test_plugin.py does"],
     "docs/sevennet.md": ["MatterSim's file, and an hour"],
     "docs/speed.md": ["an hour of an idle machine", "minutes of an idle core"],
     "docs/tensor-products.md": ["minutes of an idle core"],

@@ -48,7 +48,7 @@ def public_names(module: str) -> Iterator[str]:
 
 
 def test_every_page_is_in_the_menu(site):
-    pages = {path.relative_to(ROOT / "docs").with_suffix(".html").as_posix() for path in ROOT.glob("docs/*.md")}
+    pages = {path.relative_to(ROOT / "docs").with_suffix(".html").as_posix() for path in ROOT.glob("docs/**/*.md")}
     cards = {f"models/{path.stem}.html" for path in ROOT.glob("atomsml/models/*.md")}
     menu = re.findall(r'<a class="reference internal" href="([^"#]+)">', (site / "index.html").read_text())
     assert pages | cards | {"benchmarks.html", "changelog.html", "examples.html"} <= set(menu)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [
     path.relative_to(ROOT).as_posix()
-    for path in (*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("atomsml/*/*.md"))
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("docs/*/*.md"), *ROOT.glob("atomsml/*/*.md"))
 ]
 
 
@@ -21,7 +21,8 @@ def test_it_is_short():
 
 
 def test_it_leads_to_every_guide():
-    assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= set(re.findall(r"\]\(([^)#]+)", README))
+    guides = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")}
+    assert guides <= set(re.findall(r"\]\(([^)#]+)", README))
 
 
 @pytest.mark.parametrize("page", PAGES)

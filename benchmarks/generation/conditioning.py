@@ -4,7 +4,8 @@
 
 For each property three values are asked for, near the quantiles of 10, 50 and 90 % of the training set. 100 molecules
 each, of the same seeds, as trained (weight 1) and guided (weight 2); those that are not valid and connected are left
-out. The error is the mean absolute difference from what was asked. `--docs` puts the table in docs/generate.md.
+out. The error is the mean absolute difference from what was asked. `--docs` puts the table in
+docs/generators/generate.md.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def main() -> None:
     text = table(header, rows)
     print(text)
     if arguments.docs:
-        replace_section(DOCS / "generate.md", "conditioning", text)
+        replace_section(DOCS / "generators" / "generate.md", "conditioning", text)
 
 
 if __name__ == "__main__":

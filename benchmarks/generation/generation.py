@@ -8,7 +8,7 @@ for the last. DDIM on straight lines is Euler's method, molecule for molecule. T
 valences are allowed, and it is connected (suite `strict` of `atomsml evaluate molecules`); stable by suite `edm`. Bars
 are 95 % confidence intervals (Wilson). Points go to FOLDER/SAMPLER.json as they are done, and a
 point that is there is not drawn again, so that several processes may share the work; `--docs` puts the plot in
-docs/images and the table in docs/generate.md.
+docs/images and the table in docs/generators/generate.md.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def main() -> None:
     plot(points, arguments.folder / "generation.png")
     if arguments.docs:
         plot(points, DOCS / "images" / "generation.png")
-        replace_section(DOCS / "generate.md", "generation", rows_of(points))
+        replace_section(DOCS / "generators" / "generate.md", "generation", rows_of(points))
 
 
 if __name__ == "__main__":

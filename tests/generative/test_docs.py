@@ -1,4 +1,4 @@
-"""The program in docs/generative.md runs as it stands and generates what it says."""
+"""The program in docs/generators/generative.md runs as it stands and generates what it says."""
 
 import re
 from abc import ABC
@@ -14,7 +14,7 @@ from atomsml.generative.core.samplers import SAMPLERS
 from atomsml.generative.core.spaces import SPACES
 
 ROOT = Path(__file__).parent.parent.parent
-PAGE = (ROOT / "docs" / "generative.md").read_text()
+PAGE = (ROOT / "docs" / "generators" / "generative.md").read_text()
 
 
 def test_the_example_generates_water():
