@@ -24,7 +24,7 @@ def select_device(device: str, precision: str) -> torch.device:
         ValueError: no such device, here or at all, or one that cannot hold the precision; says which there are.
     """
     name = str(device).lower()
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+    if not re.fullmatch(r"auto|cpu|(mps|cuda)(:\d+)?", name):
         raise ValueError(f"unknown device {device!r}; choose auto, cpu, cuda, cuda:N or mps")
     available = _available()
     if name == "auto":
@@ -40,7 +40,7 @@ def select_device(device: str, precision: str) -> torch.device:
 def _available() -> list[torch.device]:
     """The devices of this machine, the fastest first."""
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    mps = [torch.device("mps")] if torch.backends.mps.is_available() else []
+    mps = [torch.device("mps", 0)] if torch.backends.mps.is_available() else []
     return [*(torch.device("cuda", i) for i in gpus), *mps, torch.device("cpu")]
 
 

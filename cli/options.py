@@ -31,6 +31,10 @@ def one_of(names: Iterable[str], help: str) -> Any:
     return typer.Option(callback=meant, autocompletion=complete, metavar=f"<{'|'.join(names)}>", help=help)
 
 
+def _complete_device(incomplete: str) -> list[str]:
+    return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete.lower())]
+
+
 def key_of(nouns: Mapping[str, Described], more: str = "") -> Any:
     """An option whose value is a key of a dict; `--help` says what each is."""
     return one_of(nouns, "; ".join(f"{name}: {each.about}" for name, each in nouns.items()) + f".{more}")
@@ -48,7 +52,11 @@ ModelOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[
-    str, typer.Option(help="Where to compute: cpu, cuda, cuda:N or mps; auto takes a GPU if there is one.")
+    str,
+    typer.Option(
+        autocompletion=_complete_device,
+        help="Where to compute: cpu, cuda, cuda:N or mps; auto takes a GPU if there is one.",
+    ),
 ]
 PrecisionOption = Annotated[
     str, one_of(("mixed", "float32", "float64"), "mixed: geometry and sums in float64, the network in float32.")

@@ -33,6 +33,7 @@ NEEDS = {
         "the published sets, which are not in this repository",
         "the models of the command above",
     ],
+    "docs/devices.md": ["a GPU"],
     "docs/generators/generative.md": ["to install a package; tests/test_plugin.py does"],
     "docs/sevennet.md": ["MatterSim's file, and an hour"],
     "docs/speed.md": ["an hour of an idle machine", "minutes of an idle core"],

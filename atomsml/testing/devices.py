@@ -78,7 +78,7 @@ def pretended_device(kind: str) -> Iterator[torch.device]:
     swaps = torch.__future__.get_swap_module_params_on_conversion()
     with ExitStack() as stack:
         for name, value in _MACHINE[kind].items():
-            stack.enter_context(patch(name, lambda value=value: value))
+            stack.enter_context(patch(name, lambda *_, value=value: value))
         stack.enter_context(patch.dict(dispatch.MODULES, {kind: "none"}))  # no file has this name: the reference
         dispatch.kernels.cache_clear()
         stack.callback(dispatch.kernels.cache_clear)
@@ -96,6 +96,7 @@ _MACHINE: dict[str, dict[str, Any]] = {
         "torch.cuda.is_available": True,
         "torch.cuda.device_count": 1,
         "torch.cuda.is_current_stream_capturing": False,
+        "torch.cuda.is_bf16_supported": True,
         "torch.cuda._lazy_init": None,
     },
     "mps": {"torch.backends.mps.is_available": True},
@@ -177,14 +178,11 @@ class _Calls(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if BELOW in [x for x in (*args, *kwargs.values()) if isinstance(x, torch.device)] or "meta" in (
-            kwargs.get("device"),
-            *args[1:2],
-        ):
+        if torch.device("meta") in _devices(args, kwargs):
             with self.operations.left_alone():
                 return func(*args, **kwargs)
         if func is Tensor.cuda:
-            func, args = Tensor.to, (args[0], "cuda")
+            func, args = Tensor.to, (args[0], torch.device("cuda"))
         if func is Tensor.to and isinstance(args[-1], str):
             args = (args[0], torch.device(args[1]))
         if isinstance(kwargs.get("device"), str):
@@ -196,6 +194,8 @@ class _Calls(TorchFunctionMode):
         if func in (torch.tensor, torch.as_tensor) and "device" in kwargs:
             device = kwargs.pop("device")
             return func(*args, **kwargs).to(device)
+        if func in (Tensor.__getitem__, Tensor.__setitem__) and isinstance(args[0], PretendedTensor):
+            args = (args[0], _index(args[1]), *args[2:])
         return func(*args, **kwargs)
 
     def _numbered(self, device: torch.device) -> torch.device:
@@ -204,6 +204,18 @@ class _Calls(TorchFunctionMode):
         if device.type != self.device.type or device.index not in (None, 0):
             raise RuntimeError(f"there is no device {device} here, but {self.device}")
         return self.device
+
+
+def _devices(args: Any, kwargs: dict[str, Any]) -> list[torch.device]:
+    """Those that a call names."""
+    words = [x for x in (*args[1:2], kwargs.get("device")) if isinstance(x, str) and x == "meta"]
+    return [x for x in (*args, *kwargs.values()) if isinstance(x, torch.device)] + [torch.device(x) for x in words]
+
+
+def _index(index: Any) -> Any:
+    """The same with tensors instead of lists: torch would make some without numbers."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return tuple(torch.tensor(x) if isinstance(x, list | np.ndarray) else x for x in parts)
 
 
 class _Operations(TorchDispatchMode):
@@ -227,8 +239,11 @@ class _Operations(TorchDispatchMode):
 
 def _carry_out(func: Any, args: Any, kwargs: dict[str, Any], device: torch.device | None) -> Any:
     """An operation on the numbers behind its arguments; `device` is where tensors go that none of them places."""
-    pretended = [x for x in tree_leaves((args, kwargs)) if isinstance(x, PretendedTensor)]
+    tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+    pretended = [x for x in tensors if isinstance(x, PretendedTensor)]
     if pretended:
+        if any(x.is_meta for x in tensors):
+            raise NotImplementedError(f"{func} got a tensor without numbers beside pretended ones")
         _check(func, args, kwargs)
         device = pretended[0].device
     wanted = kwargs.get("device")

@@ -80,10 +80,8 @@ class MACEConfig:
         )
         if not 0 <= self.hidden_lmax <= self.lmax:
             raise ValueError(f"hidden_lmax must lie in 0..lmax = {self.lmax}, got {self.hidden_lmax}")
-        for name, largest in (("correlation", 3), ("hidden_lmax", 4)):  # beyond, tables and kernels take too long
-            if self.product == "clebsch_gordan" and getattr(self, name) > largest:
-                value = getattr(self, name)
-                raise ValueError(f"{name} must be at most {largest} unless product is gaunt, got {value}")
+        if self.product == "clebsch_gordan" and self.correlation > 3:
+            raise ValueError(f"correlation must be at most 3 unless product is gaunt, got {self.correlation}")
         if self.distance_transform not in ("none", "agnesi"):
             raise ValueError(f"distance_transform must be 'none' or 'agnesi', got {self.distance_transform!r}")
         if self.product not in PRODUCTS:

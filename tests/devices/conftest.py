@@ -6,11 +6,15 @@ Small models and structures; what a device finds is compared with what the CPU f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import ase
+import ase.io
+import numpy as np
 import pytest
 import torch
 from ase.build import bulk, molecule
+from ase.calculators.morse import MorsePotential
 
 from atomsml.device import has_float64
 from atomsml.graph import AtomicGraph
@@ -59,6 +63,29 @@ def images() -> list[ase.Atoms]:
 def graph(images: list[ase.Atoms]) -> AtomicGraph:
     """All of them, float64, on the CPU, without neighbours."""
     return AtomicGraph.from_list([AtomicGraph.from_ase(atoms) for atoms in images])
+
+
+@pytest.fixture
+def water(tmp_path: Path) -> Path:
+    """24 shaken molecules of water in a file, with the energies and forces of ASE's Morse potential."""
+    rng, frames = np.random.default_rng(0), []
+    for _ in range(24):
+        atoms = molecule("H2O")
+        atoms.positions += rng.normal(scale=0.1, size=(3, 3))
+        atoms.calc = MorsePotential(epsilon=2.0, r0=1.0, rho0=3.0)
+        energy, atoms.arrays["REF_forces"] = atoms.get_potential_energy(), atoms.get_forces()
+        atoms.calc, atoms.info["REF_energy"] = None, energy
+        frames.append(atoms)
+    ase.io.write(tmp_path / "water.extxyz", frames)
+    return tmp_path / "water.extxyz"
+
+
+@pytest.fixture
+def molecules(tmp_path: Path) -> Path:
+    """10 molecules in a file, without bonds."""
+    path = tmp_path / "molecules.extxyz"
+    ase.io.write(path, [molecule(name) for name in ("H2O", "CH4", "CH3OH", "CH3CH2OH", "CH3OCH3") * 2])
+    return path
 
 
 @pytest.fixture

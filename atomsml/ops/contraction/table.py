@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import accumulate
+from typing import Self
 
 import numpy as np
 import torch
@@ -80,6 +81,10 @@ class ContractionTable(torch.nn.Module):
         self.register_buffer("value_start", _starts(self.output, self.num_outputs), persistent=False)
         self.register_buffer("derivatives", derivatives, persistent=False)
         self.register_buffer("derivative_start", _starts(component, self.num_components), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._last_matrix = self.matrix  # a copy on the device that is left would be pickled with the model
+        return super()._apply(fn, recurse)
 
     def matrix_like(self, x: Tensor) -> Tensor:
         """`matrix` of the type and on the device of x; the last one is kept, which spares a GPU a copy each step."""

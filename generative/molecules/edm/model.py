@@ -190,7 +190,8 @@ class EDM(MoleculeModel):
         """`nll_bound` at t = `steps` / T (samples,), with this noise in z_t and z_0."""
         data, graphs = self.encode(batch), FullGraphs.from_mask(batch.mask)
         conditions = self.normalised_conditions(batch.conditions, len(batch))
-        t, s = steps.double() / self.config.num_timesteps, (steps - 1).double() / self.config.num_timesteps
+        steps = steps.cpu().double()  # not every device has float64
+        t, s = steps / self.config.num_timesteps, (steps - 1) / self.config.num_timesteps
         errors = self.squared_errors(data, noise, t.to(self.condition_mean), conditions, graphs)
         weight = self.config.num_timesteps / 2 * edm_bound.step_weight(self.process, s, t).to(self.condition_mean)
         at_zero = self.squared_errors(data, noise_at_zero, torch.zeros_like(weight), conditions, graphs)

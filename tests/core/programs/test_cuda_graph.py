@@ -146,7 +146,8 @@ def test_a_potential_on_a_cpu_is_refused(potential: Potential) -> None:
         CUDAGraphPredictor(potential)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("error:no CUDA graph")  # where nothing is captured it would evaluate, and be right
 def test_a_replayed_step_equals_an_evaluated_one(potential: Potential) -> None:
     on_gpu = load("organic-xtb").cast(torch.float64).requires_grad_(False).cuda()
     predict = CUDAGraphPredictor(on_gpu)

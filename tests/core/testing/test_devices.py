@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,6 +55,20 @@ def test_values_and_derivatives_are_those_of_the_cpu(device: torch.device) -> No
     for found, expected in zip(outcome(device), outcome("cpu"), strict=True):
         assert found.device == device
         torch.testing.assert_close(found.cpu(), expected)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [1, slice(1, 3), [0, 2], (1, [0, 2]), (np.int64(1), slice(2)), ([0, 2], [1, 1]), np.array([True, False, True])],
+    ids=str,
+)
+def test_items_are_read_and_written(device: torch.device, index: Any) -> None:
+    here = torch.arange(12.0).view(3, 4)
+    there = here.to(device)
+    assert torch.equal(there[index].cpu(), here[index])
+    here[index], there[index] = -1.0, -1.0
+    assert torch.equal(there.cpu(), here)
+    assert (here == -1).any()
 
 
 def test_modules_move_train_and_are_copied(device: torch.device) -> None:

@@ -95,7 +95,6 @@ def test_ase_contract():
         {"lmax": 60},
         {"correlation": 30},
         {"correlation": 4},
-        {"lmax": 6, "hidden_lmax": 5},
         {"num_layers": 10**6},
         {"channels": 10**9},
         {"num_bessel": 10**9},

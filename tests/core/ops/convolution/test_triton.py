@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 from torch import Tensor
@@ -11,10 +9,9 @@ from torch import Tensor
 from atomsml.ops.convolution import ConvolutionTable, Edges, convolution_table, convolve, convolve_reference
 from atomsml.ops.convolution import operation as convolution
 
-if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
-    pytest.skip("no GPU here: test_triton.py runs this file in Triton's interpreter", allow_module_level=True)
 pytest.importorskip("triton", reason="triton is not installed; pip install -e .[test]")
 
+pytestmark = pytest.mark.gpu  # elsewhere ops/test_triton.py runs this file in Triton's interpreter
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # atoms that receive nothing, from one neighbour, and from three; one that sends nothing
 RECEIVER = torch.tensor([1, 3, 3, 3], device=DEVICE)
