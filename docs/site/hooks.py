@@ -92,7 +92,7 @@ def modules(name: str) -> Iterator[str]:
         yield f"atomsml.{name}"
         return
     for folder, subfolders, found in os.walk(ROOT / "atomsml" / name):
-        subfolders.sort()
+        subfolders[:] = sorted(each for each in subfolders if each != "__pycache__")
         dotted = ".".join(Path(folder).relative_to(ROOT).parts)
         yield dotted
         yield from (f"{dotted}.{file[:-3]}" for file in sorted(found) if file.endswith(".py") and file != "__init__.py")
