@@ -103,7 +103,9 @@ def build(
             raise ValueError(f"{target} is an input as well; choose another output")
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group_key)
     if fractions is None:
-        _say_written(output, _pack(output, files, keys))
+        structures = _pack(output, files, keys)
+        _say_suspicious(output)
+        _say_written(output, structures)
     else:
         _pack_parts(output, files, keys, fractions, split_by)
 
@@ -121,6 +123,18 @@ def _pack(output: Path, files: Sequence[Path], keys: LabelKeys) -> int:
     return write_dataset(output, _follow(blocks, total), [describe_source(found) for found, _ in opened])
 
 
+def _say_suspicious(path: Path) -> None:
+    """What about the packed structures looks wrong; rows are those of all files together."""
+    from dataclasses import replace
+
+    from atomsml.dataset import Dataset, read_dataset
+    from atomsml.dataset.inspection.check import suspicious
+
+    packed = read_dataset(path)
+    for line in suspicious(Dataset(packed.sources, [replace(found, path=path.name) for found in packed.found])):
+        typer.echo(f"warning: {line}", err=True)
+
+
 def _say_written(path: Path, structures: int) -> None:
     typer.echo(f"wrote {path}: {structures} structures, {path.stat().st_size / 1e6:.1f} MB")
 
@@ -136,6 +150,7 @@ def _pack_parts(output: Path, files: Sequence[Path], keys: LabelKeys, fractions:
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
         whole = Path(folder) / output.name
         _pack(whole, files, keys)
+        _say_suspicious(whole)
         sources = StoredColumns(whole).sources
         for name, part in split(read_dataset(whole), fractions, by).items():
             target = _part(output, name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from atomsml.dataset import Dataset, Found, content_hashes, group_hashes, isolated_atoms, read_dataset
+from atomsml.dataset.inspection.check import suspicious
 from atomsml.training.config import SourceConfig, TrainingConfig
 
 
@@ -43,23 +44,26 @@ def read_splits(config: TrainingConfig) -> Splits:
         OSError: a file that cannot be read.
     """
     data = config.data
+    warnings: list[str] = []
     if not data.train:
         raise ValueError("no training data; give data.train in the config, or --train FILE")
     train = read_sources(data.train)
-    held, kept = _hold_out(train, {"test": data.test, "valid": data.valid}, data.split_by)
-    sets: dict[str, Dataset] = {"train": kept}
-    for name, wanted in (("valid", data.valid), ("test", data.test)):
-        if not isinstance(wanted, tuple):
-            sets[name] = held[name]
-        elif wanted:
-            sets[name] = read_sources(wanted)
+    read = {
+        name: read_sources(wanted)
+        for name, wanted in (("valid", data.valid), ("test", data.test), ("replay", config.finetune.replay))
+        if isinstance(wanted, tuple) and wanted
+    }
+    for dataset in (train, *read.values()):
+        warnings += suspicious(dataset)
+    train, said = without_strangers(train)
+    warnings += said
+    held, kept, said = _hold_out(train, {"test": data.test, "valid": data.valid}, data.split_by)
+    sets: dict[str, Dataset] = {"train": kept, **held, **read}
+    replay = sets.pop("replay", None)
     if "valid" not in sets:
         raise ValueError("a run needs validation data, by which the best model is chosen; give a file or a fraction")
-    for name, dataset in sets.items():
-        if len(dataset) == 0:
-            raise ValueError(f"the {name} set has no structures; give more data, or another fraction")
-    replay = read_sources(config.finetune.replay) if config.finetune.replay else None
-    return Splits(sets["train"], sets["valid"], sets.get("test"), replay, tuple(_leaks(sets)))
+    warnings += [*said, *_leaks(sets)]
+    return Splits(sets["train"], sets["valid"], sets.get("test"), replay, tuple(dict.fromkeys(warnings)))
 
 
 def read_sources(sources: Sequence[SourceConfig]) -> Dataset:
@@ -67,32 +71,93 @@ def read_sources(sources: Sequence[SourceConfig]) -> Dataset:
     return Dataset.concatenate([read_dataset(s.file, s.keys).with_weight(s.weight) for s in sources])
 
 
+def without_strangers(train: Dataset) -> tuple[Dataset, list[str]]:
+    """A training set without isolated atoms of elements that nothing else has, of which nothing could be learned.
+
+    Raises:
+        ValueError: there is nothing but isolated atoms.
+    """
+    isolated = isolated_atoms(train)
+    if not isolated.any():
+        return train, []
+    if isolated.all():
+        raise ValueError("the training set has isolated atoms only, from which no bond can be learned; add structures")
+    known = train.subset(np.flatnonzero(~isolated)).elements
+    alone = np.flatnonzero(isolated)
+    strange = alone[~np.isin(train.columns(alone).numbers, known)]
+    if not len(strange):
+        return train, []
+    symbols = _symbols(set(train.columns(strange).numbers.tolist()))
+    warning = (
+        f"{symbols}: only isolated atoms of the training set are of this element, so that nothing can be learned of "
+        "it; they are left out, and the model will not know it"
+    )
+    return train.subset(np.setdiff1d(np.arange(len(train)), strange)), [warning]
+
+
 def _hold_out(
     train: Dataset, wanted: dict[str, tuple[SourceConfig, ...] | float], by: str
-) -> tuple[dict[str, Dataset], Dataset]:
-    """The parts of `train` that are asked for as fractions or numbers, and what is left."""
+) -> tuple[dict[str, Dataset], Dataset, list[str]]:
+    """The parts of `train` that are asked for as fractions or numbers, what is left, and what is to be said.
+
+    A part has the lowest hashes that are still there, equal ones together, so that neither the order of the files nor
+    the position in them matters. A fraction is rounded to a number, which is at least one. Isolated atoms, which are
+    references, and what would take an element out of the training set stay there.
+    """
     amounts = {name: amount for name, amount in wanted.items() if not isinstance(amount, tuple)}
     if not amounts:
-        return {}, train
-    position = np.full(len(train), 2.0)  # beyond what is held out: isolated atoms, which are references
+        return {}, train, []
     others = np.flatnonzero(~isolated_atoms(train))
-    if len(others):
-        rest = train.subset(others)
-        position[others] = (group_hashes(rest) if by == "group" else content_hashes(rest)) / 2.0**64
-    ordered, start, held = np.sort(position), 0.0, {}
+    rest = train.subset(others)
+    hashes = group_hashes(rest) if by == "group" else content_hashes(rest)
+    needed = _last_of_each_element(rest, hashes)
+    free, last = ~needed, np.uint64(0)
+    held: dict[str, Dataset] = {}
     for name, amount in amounts.items():
-        if 0 < amount < 1:
-            stop = start + amount
-        elif amount >= 1 and amount == round(amount) and np.searchsorted(ordered, start) + int(amount) < len(others):
-            stop = float(ordered[np.searchsorted(ordered, start) + int(amount)])
-        else:
+        number = max(1, round(amount * len(rest))) if 0 < amount < 1 else int(amount)
+        if not (0 < amount < 1 or (amount == number and 1 <= number < len(rest) - sum(map(len, held.values())))):
             raise ValueError(
                 f"data.{name} must be files, a fraction between 0 and 1, or a number of structures below "
-                f"{len(others)}; got {amount:g}"
+                f"{len(rest)}; got {amount:g}"
             )
-        held[name] = train.subset(np.flatnonzero((position >= start) & (position < stop)))
-        start = stop
-    return held, train.subset(np.flatnonzero(position >= start))
+        if not free.any() or (amount >= 1 and number > free.sum()):
+            raise ValueError(
+                f"the {name} set cannot have {number} structures: {int(free.sum())} of {len(rest)} can be held out "
+                f"without taking an element from the training set; give --{name} NUMBER, as in --{name} 1, more data, "
+                "or a file"
+            )
+        values, counts = np.unique(hashes[free], return_counts=True)
+        groups = max(1, int(np.searchsorted(np.cumsum(counts), number, side="right")))
+        mine = free & (hashes <= values[groups - 1])
+        held[name], free, last = rest.subset(np.flatnonzero(mine)), free & ~mine, values[groups - 1]
+    moved = np.flatnonzero(needed & (hashes <= last))
+    taken = np.isin(np.arange(len(train)), others[~free & ~needed])
+    return held, train.subset(np.flatnonzero(~taken)), _say_moved(rest, moved)
+
+
+def _last_of_each_element(dataset: Dataset, hashes: np.ndarray) -> np.ndarray:
+    """(n,) bool: for each element the structures, of one hash, that are the last of those with it to be held out."""
+    highest = np.zeros(119, dtype=np.uint64)
+    for start, counts in dataset.compositions():
+        has = np.where(counts > 0, hashes[start : start + len(counts), None], 0)
+        highest = np.maximum(highest, has.max(axis=0))
+    return np.isin(hashes, highest[highest > 0])
+
+
+def _say_moved(dataset: Dataset, moved: np.ndarray) -> list[str]:
+    """What stays in the training set although its hash is among those that are held out."""
+    if not len(moved):
+        return []
+    return [
+        f"{len(moved)} structures with {_symbols(set(dataset.subset(moved).elements))} stay in the training set "
+        "instead of being held out, which would then lack an element"
+    ]
+
+
+def _symbols(elements: set[int]) -> str:
+    from ase.data import chemical_symbols
+
+    return " ".join(chemical_symbols[z] for z in sorted(elements))
 
 
 def _leaks(sets: dict[str, Dataset]) -> list[str]:

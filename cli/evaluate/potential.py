@@ -76,8 +76,7 @@ def evaluate(
     calculator = AtomsMLCalculator(model, device, precision, exact=exact)
     data = _read(inputs, LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group=""))
     _check_elements(data, calculator.potential.elements)
-    for line in (line for labels in data.dataset.found for line in labels.lines()):
-        typer.echo(line, err=True)
+    _say_what_was_read(data.dataset)
     found = _compute(data, calculator, batch_atoms, output, keep=plot is not None)
     report = _report(data, found)
     if plot is not None:
@@ -135,6 +134,16 @@ def _read(inputs: Sequence[str], keys: LabelKeys) -> _Data:
         names = np.repeat([Path(path).name for path in inputs], [len(part) for part in parts])
         types = np.where(types == "", names, types)
     return _Data(dataset, types, [(path, len(part)) for path, part in zip(inputs, parts, strict=True)])
+
+
+def _say_what_was_read(dataset: Dataset) -> None:
+    """Which keys the labels come from, and what about them looks wrong."""
+    from atomsml.dataset.inspection.check import suspicious
+
+    for line in (line for labels in dataset.found for line in labels.lines()):
+        typer.echo(line, err=True)
+    for line in suspicious(dataset):
+        typer.echo(f"warning: {line}", err=True)
 
 
 def _check_elements(data: _Data, elements: tuple[int, ...]) -> None:

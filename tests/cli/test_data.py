@@ -125,3 +125,18 @@ def test_build_from_packed_parts_gives_the_whole_again(run, sets) -> None:
     result = run("data", "build", "set.a.h5", "set.b.h5", "-o", "whole.h5")
     assert result.status == 0
     assert sorted(read_dataset("whole.h5").content) == sorted(read_dataset("one.extxyz").content)
+
+
+def test_what_looks_wrong_is_said_while_packing(run, tmp_path: Path) -> None:
+    frames = [molecule("H2O") for _ in range(4)]
+    for i, atoms in enumerate(frames):
+        atoms.positions[0, 0] += 0.01 * i
+        atoms.info["REF_energy"] = -470.0 - i
+        atoms.arrays["REF_forces"] = np.full((3, 3), 0.5 * (i == 2))  # zero, but for one whose sum is not
+    ase.io.write(tmp_path / "set.extxyz", frames)
+    done = run("data", "build", "set.extxyz", "-o", "set.h5")
+    assert done.status == 0, done.err
+    assert "warning: set.h5: net force: 1 of 4 structures" in done.err
+    assert "(rows 2)" in done.err
+    assert "warning: set.h5: zero forces: 3 of 4 structures" in done.err
+    assert run("data", "build", "set.extxyz", "-o", "part.h5", "--split", "a=0.5 b=0.5").err.count("net force") == 1

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from atomsml.dataset.dataset import Dataset
 from atomsml.dataset.inspection.check_units import check_energies, check_stress
-from atomsml.dataset.inspection.survey import Survey
+from atomsml.dataset.inspection.survey import Survey, survey
 
 EXTREME_FORCE = 50.0  # eV/A
 NET_FORCE = 1e-3  # eV/A: less is of no consequence, whatever the printed digits
 SAME_ENERGY = 1e-3  # eV/atom: labels of one geometry that differ by more are not the same
 SAME_FORCE = 1e-2  # eV/A, root mean square
+LOOKED_AT = 400_000  # atoms of a file by which a command warns: two seconds of a survey
+STRETCH = 20  # structures in a row, so that strained copies of one another are looked at together
+SHOWN_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,32 @@ def check(dataset: Dataset, survey: Survey) -> list[Suspicion]:
         for kind, message, rows in [*check_energies(dataset), *check_stress(dataset, survey)]
     ]
     return [*_duplicates(dataset, survey), *_forces(dataset, survey), *_contacts(dataset, survey), *units]
+
+
+def suspicious(dataset: Dataset) -> Iterator[str]:
+    """A line for everything that `check` finds in each file of a dataset, before a command uses it.
+
+    A large file is looked at in stretches spread over it, LOOKED_AT atoms in all, and the line says so.
+    """
+    for source, found in zip(dataset.sources, dataset.found, strict=True):
+        whole = Dataset([source], [found])
+        rows = _spread_out(whole.num_atoms)
+        part = whole.subset(rows)
+        where = found.path if len(part) == len(whole) else f"{found.path} ({len(part)} of {len(whole)} looked at)"
+        for suspicion in check(part, survey(part)):
+            first = ", ".join(map(str, rows[suspicion.rows[:SHOWN_ROWS]]))
+            more = ", ..." if len(suspicion.rows) > SHOWN_ROWS else ""
+            yield f"{where}: {suspicion.kind}: {suspicion.message}" + (f" (rows {first}{more})" if first else "")
+
+
+def _spread_out(num_atoms: np.ndarray) -> np.ndarray:
+    """Rows of evenly spaced stretches that have about LOOKED_AT atoms; all rows where they have no more."""
+    structures, atoms = len(num_atoms), int(num_atoms.sum())
+    if atoms <= LOOKED_AT or structures <= STRETCH:
+        return np.arange(structures)
+    stretches = max(1, int(structures * LOOKED_AT / atoms / STRETCH))
+    starts = np.linspace(0, structures - STRETCH, stretches).astype(np.int64)
+    return np.unique(starts[:, None] + np.arange(STRETCH))
 
 
 def _duplicates(dataset: Dataset, survey: Survey) -> list[Suspicion]:

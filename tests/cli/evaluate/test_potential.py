@@ -108,7 +108,7 @@ def test_tables_and_the_keys_that_were_found(run: Run, model: str, frames: list[
     assert types.splitlines()[2].endswith("-")  # molecules have no stress
     assert [line.split()[0] for line in elements.splitlines()[1:]] == ["H", "C", "O", "Cu"]
     assert "forces = REF_forces, on 4 of 5" in result.err
-    assert "warning" not in result.err
+    assert "different levels" not in result.err
 
 
 def test_files_stand_for_config_types(run: Run, model: str, frames: list[ase.Atoms]) -> None:
@@ -230,3 +230,12 @@ def test_output_is_checked_before_the_work(
     assert result.err.startswith("error: cannot ")
     assert result.err.count("\n") == 1
     assert [path.name for path in Path().iterdir()] == ["data.extxyz"]
+
+
+def test_what_looks_wrong_is_said_before_the_work(run: Run, model: str, frames: list[ase.Atoms]) -> None:
+    for atoms in frames[3:]:
+        atoms.info["REF_stress"] = 1602.0 * atoms.info["REF_stress"]  # kbar
+    write("data.extxyz", frames)
+    result = run("evaluate", model, "data.extxyz")
+    assert result.status == 0
+    assert "warning: data.extxyz: stress unit: the largest component of a stress is" in result.err

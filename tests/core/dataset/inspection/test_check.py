@@ -13,7 +13,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
 from atomsml.dataset import Dataset, read_dataset
-from atomsml.dataset.inspection.check import Suspicion, check, shared_geometries
+from atomsml.dataset.inspection.check import Suspicion, check, shared_geometries, suspicious
 from atomsml.dataset.inspection.check_units import STRESS_UNITS
 from atomsml.dataset.inspection.survey import survey
 
@@ -160,3 +160,21 @@ def test_cells_that_are_mirror_images_are_no_strain(tmp_path: Path) -> None:
         atoms = ase.Atoms("Cu", cell=np.eye(3) * a, pbc=True, info={"energy": a, "stress": np.eye(3) * 0.01})
         frames.append(atoms)
     assert suspicions(tmp_path / "set.xyz", frames) == {}
+
+
+def test_a_command_is_warned_of_each_file_and_looks_at_a_part_of_a_large_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [ase.Atoms("H2", [[0, 0, 0], [0, 0, 0.7 + i / 1000]], info={"energy": -31.0}) for i in range(400)]
+    for atoms in frames:
+        atoms.arrays["forces"] = np.zeros((2, 3))
+    ase.io.write(tmp_path / "a.extxyz", frames, format="extxyz")
+    ase.io.write(tmp_path / "b.extxyz", frames[:3], format="extxyz")
+    both = Dataset.concatenate([read_dataset(tmp_path / name) for name in ("a.extxyz", "b.extxyz")])
+    lines = [line for line in suspicious(both) if "zero forces" in line]
+    assert [line.partition(": zero forces: ")[0] for line in lines] == [str(p) for p in sorted(tmp_path.iterdir())]
+    assert "400 of 400 structures" in lines[0]
+    assert lines[0].endswith("(rows 0, 1, 2, 3, 4, 5, 6, 7, ...)")
+    monkeypatch.setattr("atomsml.dataset.inspection.check.LOOKED_AT", 80)
+    (line,) = [line for line in suspicious(both) if "zero forces" in line and "looked at" in line]
+    assert "a.extxyz (40 of 400 looked at): zero forces: 40 of 40 structures" in line
