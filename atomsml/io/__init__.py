@@ -16,4 +16,5 @@ from atomsml.io.molecules import mol_from_graph as mol_from_graph
 from atomsml.io.molecules import mol_from_positions as mol_from_positions
 from atomsml.io.molecules import mol_from_smiles as mol_from_smiles
 from atomsml.io.molecules import parse_smiles as parse_smiles
+from atomsml.io.outputs import OutputSet as OutputSet
 from atomsml.io.outputs import write_atomically as write_atomically
