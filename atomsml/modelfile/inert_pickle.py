@@ -25,6 +25,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from atomsml.modelfile.pickle_checks import MOST_BYTES, HostilePickle, check_pickle
+
 _STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -38,6 +40,7 @@ _STORAGES = {
     "BoolStorage": torch.bool,
 }
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_MOST_DIMENSIONS = 16  # of a tensor; models have up to 5
 
 
 class _Refusal(ValueError):
@@ -193,7 +196,7 @@ def named_modules(path: str | Path, what: str) -> set[str]:
     Nothing is built. Raises what `load_inert` raises for a file that cannot be read.
     """
     with _reading(Path(path), what) as archive:
-        operations = pickletools.genops(archive.read(_pickle_name(archive, what)))
+        operations = pickletools.genops(_read_pickle(archive, what)[1])
         return {str(name).partition(".")[0] for operation, name, _ in operations if operation.name == "GLOBAL"}
 
 
@@ -210,10 +213,12 @@ def _reading(path: Path, what: str) -> Iterator[zipfile.ZipFile]:
             yield archive
     except _Refusal as error:
         raise ValueError(f"{path}: {error}") from None
+    except HostilePickle as error:
+        raise ValueError(f"{path} asks for more than {what} needs: {error}") from None
     except OSError:
         raise
     except Exception as error:  # a damaged pickle can fail in any instruction, with any exception
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error)[:200].split()) or type(error).__name__
         raise ValueError(f"{path} is damaged and cannot be read as {what}: {reason}") from None
 
 
@@ -241,21 +246,26 @@ def _open_archive(path: Path, what: str) -> zipfile.ZipFile:
     return archive
 
 
-def _pickle_name(archive: zipfile.ZipFile, what: str) -> str:
+def _read_pickle(archive: zipfile.ZipFile, what: str) -> tuple[str, bytes]:
+    """The name of the archive's pickle and its instructions, which are checked."""
     names = [n for n in archive.namelist() if n.endswith("/data.pkl") and n.count("/") == 1]
     if len(names) != 1:
         raise _Refusal(f"cannot be read as {what}: the archive has no data.pkl, so torch.save did not write it")
-    return names[0]
+    if archive.getinfo(names[0]).file_size > MOST_BYTES:
+        raise HostilePickle(f"its pickle has more than {MOST_BYTES} bytes")
+    stream = archive.read(names[0])
+    check_pickle(stream)
+    return names[0], stream
 
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, archive: zipfile.ZipFile, allowed: set[tuple[str, str]], what: str) -> None:
-        pickled = _pickle_name(archive, what)
+        pickled, stream = _read_pickle(archive, what)
         self._folder = pickled.removesuffix("data.pkl")
         byte_order = f"{self._folder}byteorder"  # absent before torch 2.1
         if byte_order in archive.namelist() and archive.read(byte_order) != b"little":
             raise _Refusal(f"cannot be read as {what}: its numbers are not little-endian")
-        super().__init__(BytesIO(archive.read(pickled)), encoding="utf-8")
+        super().__init__(BytesIO(stream), encoding="utf-8")
         self._archive = archive
         self._allowed = allowed | {("torch", n) for n in _STORAGES} | {("numpy", "dtype")}
         self._what = what
@@ -281,6 +291,8 @@ class _Unpickler(pickle.Unpickler):
         kind, storage, key, _, count = pid
         if kind != "storage" or not (isinstance(storage, type) and issubclass(storage, Record)):
             raise _Refusal("refused: the file refers to something other than tensor storages")
+        if not isinstance(key, str) or not isinstance(count, int):
+            raise _Refusal("refused: the file has a tensor storage without a name or a length")
         dtype = _STORAGES[storage.name]
         if key not in self._storages:
             raw = bytearray(self._archive.read(f"{self._folder}data/{key}"))
@@ -295,6 +307,8 @@ def _rebuild_tensor(
     stored: StoredTensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
 ) -> StoredTensor:
     storage = stored.values
+    if len(size) > _MOST_DIMENSIONS:
+        raise ValueError(f"a tensor has {len(size)} dimensions, more than {_MOST_DIMENSIONS}")
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
     count = torch.Size(size).numel()
     inside = min(offset, *size, *stride, 0) >= 0 and (count == 0 or last < storage.numel()) and count <= storage.numel()
@@ -305,6 +319,19 @@ def _rebuild_tensor(
 
 def _rebuild_parameter(data: StoredTensor, *_: Any) -> StoredTensor:
     return data
+
+
+def _rebuild_set(members: Iterable[Any] = ()) -> set[Any]:
+    """Of members that hash at once: a nested tuple can take for ever."""
+    members = list(members)
+    if not all(isinstance(x, str | bytes | int | float) for x in members):
+        raise _Refusal("refused: the file has a set of something other than text and numbers")
+    return set(members)
+
+
+def _rebuild_ordered_dict() -> _OrderedDict:
+    """Empty, as torch writes it: the entries are set afterwards, by an instruction of their own."""
+    return _OrderedDict()
 
 
 def _rebuild_bytes(text: str, encoding: str) -> bytes:
@@ -321,9 +348,9 @@ def _rebuild_scalar(dtype: Record, data: bytes) -> float | int:
 
 
 _BUILDERS = {
-    ("builtins", "set"): _Builder(set),
-    ("__builtin__", "set"): _Builder(set),  # its name in the pickle protocol of torch.save
-    ("collections", "OrderedDict"): _Builder(_OrderedDict),
+    ("builtins", "set"): _Builder(_rebuild_set),
+    ("__builtin__", "set"): _Builder(_rebuild_set),  # its name in the pickle protocol of torch.save
+    ("collections", "OrderedDict"): _Builder(_rebuild_ordered_dict),
     ("torch", "Size"): _Builder(tuple),
     ("_codecs", "encode"): _Builder(_rebuild_bytes),
     ("torch._utils", "_rebuild_tensor_v2"): _Builder(_rebuild_tensor),

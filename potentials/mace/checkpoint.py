@@ -105,8 +105,8 @@ def convert(path: str | Path, head: str | None = None) -> tuple[MACE, dict[str, 
         model.load_state_dict(weights)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    except (RuntimeError, LookupError, TypeError, AttributeError) as error:  # shapes and types that do not fit together
-        reason = " ".join(str(error).split())
+    except (RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
+        reason = " ".join(str(error)[:200].split())  # shapes, types and sizes that do not fit together
         raise ValueError(f"{path} is damaged and cannot be read as a MACE checkpoint: {reason}") from None
     return model.eval(), {
         "kind": "converted",
@@ -132,7 +132,7 @@ def _allowed() -> dict[str, list[str]]:
 
 def _heads(tree: Record) -> list[str]:
     """Files from before there were heads have none to name."""
-    return [str(name) for name in tree.get("heads")] if "heads" in tree else ["Default"]
+    return [str(name)[:100] for name in tree.get("heads")] if "heads" in tree else ["Default"]
 
 
 def _choose(heads: list[str], head: str | None) -> str:
@@ -169,12 +169,16 @@ def _check_supported(tree: Record) -> None:
 
 
 def _walk(record: Record) -> Iterator[Record]:
-    """The record and all of its submodules."""
-    yield record
-    modules = record.state.get("_modules") if isinstance(record.state, dict) else None
-    for module in modules.values() if isinstance(modules, dict) else ():
-        if isinstance(module, Record):
-            yield from _walk(module)
+    """The record and all of its submodules, each once however many others hold it."""
+    waiting, seen = [record], {id(record)}
+    while waiting:
+        found = waiting.pop()
+        yield found
+        modules = found.state.get("_modules") if isinstance(found.state, dict) else None
+        for module in modules.values() if isinstance(modules, dict) else ():
+            if isinstance(module, Record) and id(module) not in seen:
+                seen.add(id(module))
+                waiting.append(module)
 
 
 def _config(tree: Record, head: int) -> MACEConfig:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import reprlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,8 +61,7 @@ def convert(path: str | Path) -> tuple[NequIP, dict[str, Any]]:
     """
     path = Path(path)
     tree = load_inert_dict(path, NAMES, WHAT)
-    if not all(isinstance(tree.get(key), dict) for key in ("config", "model_state_dict")):
-        raise ValueError(f"{path} is not {WHAT}: it has no config with a model_state_dict")
+    _check_complete(path, tree)
     settings = WHERE_ABSENT | tree["config"]
     try:
         weights = {name: x.values.double() for name, x in tree["model_state_dict"].items() if _is_tensor(x)}
@@ -72,14 +72,27 @@ def convert(path: str | Path) -> tuple[NequIP, dict[str, Any]]:
         model.load_state_dict(_state_dict(model, settings, weights), assign=True)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    except (RuntimeError, LookupError, TypeError, AttributeError) as error:  # shapes and types that do not fit together
-        reason = " ".join(str(error).split())
+    except (RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
+        reason = " ".join(str(error)[:200].split())  # shapes, types and sizes that do not fit together
         raise ValueError(f"{path} is damaged and cannot be read as {WHAT}: {reason}") from None
     return model.eval(), {
         "kind": "converted",
         "references_kind": "given",
         "source": {"file": path.name, "sha256": _sha256(path), "sevenn": str(settings["version"])},
     }
+
+
+def _check_complete(path: Path, tree: dict[Any, Any]) -> None:
+    """Raise ValueError where a file holds no config, in the words of what it is instead."""
+    if all(isinstance(tree.get(key), dict) for key in ("config", "model_state_dict")):
+        return
+    if isinstance(tree.get("model"), dict) and {"optimizer", "epoch"} & set(tree):
+        raise ValueError(
+            f"{path} is a checkpoint of mace_run_train, which holds weights only; give the .model that lies beside it"
+        )
+    if tree and all(_is_tensor(value) for value in tree.values()):
+        raise ValueError(f"{path} is a state_dict, which holds weights only; give the whole saved model")
+    raise ValueError(f"{path} is not {WHAT}: it has no config with a model_state_dict")
 
 
 def _is_tensor(value: Any) -> bool:
@@ -99,20 +112,20 @@ def _check_supported(settings: dict[str, Any]) -> None:
     """Raise ValueError that names what would have to be computed differently."""
     for key, values in SUPPORTED.items():
         if settings[key] not in values:
-            raise unsupported(f"{key} = {settings[key]!r}; supported is {values[0]!r}")
+            raise unsupported(f"{key} = {reprlib.repr(settings[key])}; supported is {values[0]!r}")
     for key in ("act_scalar", "act_gate"):
         if settings[key]["e"] != "silu":
-            raise unsupported(f"{key} = {settings[key]['e']!r}; supported is 'silu'")
+            raise unsupported(f"{key} = {reprlib.repr(settings[key]['e'])}; supported is 'silu'")
 
 
 def _config(settings: dict[str, Any], weights: dict[str, Tensor]) -> NequIPConfig:
     num_layers = settings["num_convolution_layer"]
     envelope, basis = settings["cutoff_function"], settings["radial_basis"]
     if basis["radial_basis_name"] != "bessel":
-        raise unsupported(f"the radial basis {basis['radial_basis_name']!r}")
+        raise unsupported(f"the radial basis {reprlib.repr(basis['radial_basis_name'])}")
     xplor = envelope["cutoff_function_name"] == "XPLOR"
     if not xplor and envelope["cutoff_function_name"] != "poly_cut":
-        raise unsupported(f"the cutoff function {envelope['cutoff_function_name']!r}")
+        raise unsupported(f"the cutoff function {reprlib.repr(envelope['cutoff_function_name'])}")
     channels, lmax = _channels(settings), settings["lmax"]
     return NequIPConfig(
         elements=tuple(sorted(settings["_type_map"])),
@@ -160,7 +173,7 @@ def _same(name: str, value: str | list[str]) -> str:
     """One setting, or a list of one for each layer, all the same."""
     values = {value} if isinstance(value, str) else set(value)
     if len(values) != 1 or not values <= set(SELF_CONNECTIONS):
-        raise unsupported(f"{name} = {value!r}")
+        raise unsupported(f"{name} = {reprlib.repr(value)}")
     return values.pop()
 
 

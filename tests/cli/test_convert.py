@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,3 +147,37 @@ def test_bad_outputs_are_refused_before_the_file_is_read(run: Run) -> None:
     assert "must have the suffix .safetensors" in run("convert", "none.model", "-o", "out.pt").err
     Path("file").write_text("")
     assert "cannot write file/out.safetensors" in run("convert", "none.model", "-o", "file/out.safetensors").err
+
+
+def test_a_training_checkpoint_of_mace_is_known(run: Run) -> None:
+    """What `mace_run_train` leaves in its folder checkpoints: weights without the model that they belong to."""
+    layer = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(layer.parameters(), amsgrad=True)
+    layer(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.9993)
+    states = {"model": layer.state_dict(), "optimizer": optimizer.state_dict(), "lr_scheduler": schedule.state_dict()}
+    torch.save({**states, "epoch": 3}, "u_run-1_epoch-3.pt")
+    result = run("convert", "u_run-1_epoch-3.pt", "-o", "u.safetensors")
+    assert result.status == 1
+    assert "a checkpoint of mace_run_train, which holds weights only; give the .model that lies beside it" in result.err
+    torch.save(layer.state_dict(), "weights.pt")
+    result = run("convert", "weights.pt", "-o", "u.safetensors")
+    assert result.status == 1
+    assert "weights.pt is a state_dict, which holds weights only; give the whole saved model" in result.err
+    assert not Path("u.safetensors").exists()
+
+
+def test_modules_that_share_their_children_are_visited_once(run: Run) -> None:
+    """Forty levels of a module that holds the next one twice: 2^40 paths lead to the last."""
+
+    def text(word: str) -> bytes:
+        return b"X" + len(word).to_bytes(4, "little") + word.encode()
+
+    module = b"cmace.modules.models\nScaleShiftMACE\n)R}" + text("_modules") + b"}"
+    level = b"0" + module + text("a") + b"h\0s" + text("b") + b"h\0ssbq\0"
+    with zipfile.ZipFile("shared.model", "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + module + b"sbq\0" + level * 40 + b".")
+    result = run("convert", "shared.model", "-o", "shared.safetensors")
+    assert result.status == 1
+    assert result.err == "error: shared.model: the file's ScaleShiftMACE has no interactions\n"

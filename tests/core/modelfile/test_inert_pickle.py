@@ -214,6 +214,12 @@ STORAGE = b"(S'storage'\nctorch\nDoubleStorage\nS'0'\nS'cpu'\nI12\ntQ"
         b"\x80\x63.",  # protocol 99
         b"",
         b"N",
+        b"\x80\x02})" + b"\x85" * 1_000_000 + b"K\x01s.",  # hashing it ends the interpreter
+        b"\x80\x02Nr\x00\x00\x00\x08.",  # a memo of 2 GB
+        b"c__builtin__\nset\n((((tttlp0\ng0\ntR.",  # a set of tuples
+        b"ccollections\nOrderedDict\n((tltR.",  # entries as arguments
+        REBUILD + b"(" + STORAGE + b"I0\n(" + b"I1\n" * 17 + b"t(" + b"I0\n" * 17 + b"tI00\nNtR.",  # 17 dimensions
+        b"(S'storage'\nctorch\nDoubleStorage\n(tS'cpu'\nI12\ntQ.",  # a storage whose name is no text
     ],
 )
 def test_allowed_names_with_hostile_contents(instructions: bytes, saved: Path, tmp_path: Path) -> None:
