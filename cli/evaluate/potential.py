@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from atomsml.potential import Prediction
     from atomsml.training.evaluation.metrics import Collected, ErrorTable, Table
 
+MEASURED = 150  # batches by which labels are compared with predictions for a factor between them
 SHIFTED = 20.0  # meV/atom: an energy error above it that constants per element explain is worth a warning
 
 
@@ -120,6 +121,7 @@ class _Found:
     energy_errors: list[np.ndarray] = field(default_factory=list)  # eV/atom, of each batch
     collected: list[Collected] = field(default_factory=list)
     not_finite: list[int] = field(default_factory=list)  # structures of which the prediction is not
+    measured: list[tuple[np.ndarray, Collected]] = field(default_factory=list)  # batches, with their structures
 
 
 def _read(inputs: Sequence[str], keys: LabelKeys) -> _Data:
@@ -178,14 +180,19 @@ def _compute(data: _Data, calculator: AtomsMLCalculator, batch_atoms: int, outpu
     dataset = data.dataset
     found = _Found(ErrorTable(np.unique(data.types).tolist(), dataset.elements))
     plan = plan_batches(np.arange(len(dataset)), dataset.num_atoms, max_atoms=batch_atoms)
+    every = 1 + len(plan) // MEASURED
     with trajectory_writer(output) as write_frame:
-        for indices in follow(plan, len(plan), "evaluate", lambda batch: f"structure {batch[0]} of {len(dataset)}"):
+        for number, indices in enumerate(
+            follow(plan, len(plan), "evaluate", lambda batch: f"structure {batch[0]} of {len(dataset)}")
+        ):
             graph, names = dataset.batch(indices), data.types[indices].tolist()
             prediction = _predict(calculator, graph)
             found.errors.add(prediction, graph, names)
             batch = Collected.from_batch(prediction, graph, names)
             found.energy_errors.append(batch.energy_predicted - batch.energy_label)
             found.not_finite += indices[_not_finite(batch)].tolist()
+            if number % every == 0:
+                found.measured.append((indices, batch))
             if keep:
                 found.collected.append(batch)
             if output is not None:
@@ -241,6 +248,28 @@ def _starts(batch: Collected) -> np.ndarray:
     return np.cumsum(batch.num_atoms) - batch.num_atoms
 
 
+def _factors(data: _Data, found: _Found) -> list[dict[str, Any]]:
+    """What labels of a file are a multiple of the model's predictions, and by what."""
+    import numpy as np
+
+    from atomsml.training.evaluation.factors import label_factors
+    from atomsml.training.evaluation.metrics import Collected
+
+    rows = np.concatenate([indices for indices, _ in found.measured])
+    collected = Collected.concatenate([batch for _, batch in found.measured])
+    columns = data.dataset.columns(rows)
+    volume = np.abs(np.linalg.det(columns.cell))
+    volume[~columns.pbc.any(axis=1) | (volume == 0)] = np.nan
+    file_of = np.searchsorted(np.cumsum([count for _, count in data.files]), rows, side="right")
+    factors = []
+    for i, (file, _) in enumerate(data.files):
+        mine = np.flatnonzero(file_of == i)
+        if len(mine):
+            for factor in label_factors(collected.take(mine), volume[mine]):
+                factors.append({"file": file, **vars(factor)})
+    return factors
+
+
 def _report(data: _Data, found: _Found) -> dict[str, Any]:
     """The JSON object: errors by config type and by element, and the energy RMSE without shifts of the references."""
     import numpy as np
@@ -258,6 +287,7 @@ def _report(data: _Data, found: _Found) -> dict[str, Any]:
         "errors": clean(found.errors.table()),
         "elements": clean(found.errors.by_element()),
         "energy_rmse_without_shifts": None if shifted is None else finite(1000 * shifted),
+        "factors": _factors(data, found),
     }
 
 
@@ -272,6 +302,8 @@ def _print(report: dict[str, Any], errors: ErrorTable, as_json: bool) -> None:
         if by_element := errors.by_element():
             typer.echo("")
             print_table(*format_table(by_element, "element"))
+    for factor in report["factors"]:
+        typer.echo(f"warning: {factor['file']}: {factor['message']}", err=True)
     rmse, without = errors.table()["all"].get("energy_rmse"), report["energy_rmse_without_shifts"]
     if rmse is not None and without is not None and rmse > SHIFTED and without < 0.1 * rmse:
         typer.echo(

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from atomsml.dataset.columns import atoms_of
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Predict, Prediction
 
@@ -211,6 +212,12 @@ class Collected:
             stress_label=_array(graph.system_data.get("stress"), stresses),
             stress_predicted=_array(prediction.stress, stresses),
         )
+
+    def take(self, structures: NDArray[np.int64]) -> Collected:
+        """Those of some structures."""
+        atoms = atoms_of(np.concatenate([[0], np.cumsum(self.num_atoms)]), structures)
+        per_atom = ("numbers", "forces_label", "forces_predicted")
+        return Collected(**{n: a[atoms if n in per_atom else structures] for n, a in vars(self).items()})
 
     @staticmethod
     def concatenate(parts: Sequence[Collected]) -> Collected:

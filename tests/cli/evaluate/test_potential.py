@@ -239,3 +239,17 @@ def test_what_looks_wrong_is_said_before_the_work(run: Run, model: str, frames: 
     result = run("evaluate", model, "data.extxyz")
     assert result.status == 0
     assert "warning: data.extxyz: stress unit: the largest component of a stress is" in result.err
+
+
+def test_labels_that_are_a_multiple_of_the_predictions_are_named(run: Run, model: str, frames: list[ase.Atoms]) -> None:
+    for atoms in frames:
+        right = computed(atoms, model)
+        atoms.info["REF_energy"] = right.get_potential_energy()
+        atoms.arrays["REF_forces"] = -right.get_forces()  # gradients
+        atoms.info.pop("REF_stress", None)
+    write("data.extxyz", frames)
+    result = run("evaluate", model, "data.extxyz", "--json")
+    assert "warning: data.extxyz: force labels are -1 times the model's: the other sign" in result.err
+    (factor,) = json.loads(result.out)["factors"]
+    assert (factor["file"], factor["label"]) == ("data.extxyz", "forces")
+    assert factor["factor"] == pytest.approx(-1.0, abs=0.01)
