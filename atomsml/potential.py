@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from atomsml.device import capturing
+from atomsml.electronic_state import ElectronicState
 from atomsml.geometry import apply_strain, volume
 from atomsml.graph import AtomicGraph, NeighborGraph
 
@@ -123,6 +124,7 @@ class Potential(nn.Module, ABC):
         """References are zero until they are set."""
         super().__init__()
         self.config, self.cutoff, self.elements = config, config.cutoff, config.elements
+        self.electronic_state = ElectronicState()  # for which its energies hold, as its file states it
         self.register_buffer("references", torch.zeros(len(config.elements), dtype=torch.float64))
 
     @abstractmethod

@@ -29,9 +29,12 @@ def info(
     import yaml
 
     from atomsml.cli.output import print_json
-    from atomsml.modelfile import find_model, model_hash, read_metadata
+    from atomsml.modelfile import find_model, generated_kind, model_hash, read_metadata
 
-    about = {**read_metadata(model), "file": str(find_model(model)), "sha256": model_hash(model)}
+    about = read_metadata(model)
+    if generated_kind(about) is None:
+        about = {**about, "charge": about.get("charge"), "spin": about.get("spin")}  # older files do not say
+    about = {**about, "file": str(find_model(model)), "sha256": model_hash(model)}
     if precision_report is not None:
         _report_precision(model, precision_report, device, as_json)
     elif as_json:

@@ -42,7 +42,6 @@ def prepare(inputs: Sequence[str], model: str | None, device: str, precision: st
     started = time.perf_counter()
     from atomsml.interfaces.ase import AtomsMLCalculator
     from atomsml.io import read_structures
-    from atomsml.potential import check_elements
 
     structures = read_structures(inputs)
     if model is None:
@@ -51,7 +50,7 @@ def prepare(inputs: Sequence[str], model: str | None, device: str, precision: st
     calculator = AtomsMLCalculator(model, device, precision, exact=exact)
     for structure in structures:
         with naming(structure):
-            check_elements(structure.atoms.numbers.tolist(), calculator.potential.elements)
+            calculator.check(structure.atoms)
     return Job(structures, calculator, model, started)
 
 

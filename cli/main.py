@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -72,6 +73,25 @@ def main(arguments: list[str] | None = None) -> None:
     # threads that wait must sleep: on a busy machine those that spin slow each other down many times over; read by
     # OpenMP when torch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)  # once for each place and text
+        warnings.showwarning = _show_warning
+        _run(arguments)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    """One line, without the place in the code."""
+    typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
+
+
+def _run(arguments: list[str] | None) -> None:
     try:
         app(arguments)
     except (ValueError, OSError) as error:

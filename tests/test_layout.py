@@ -109,7 +109,7 @@ FLOORS = (
     "ops",
     "radial nn neighbors",
     "graph",
-    "potential pair_geometry",
+    "electronic_state potential pair_geometry",
     "programs io modelfile",
     "dataset simulate uncertainty",
     "training properties interfaces testing",

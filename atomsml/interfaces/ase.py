@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from atomsml.device import PRECISIONS, select_device
+from atomsml.electronic_state import ElectronicState, check_atoms, state_of_atoms
 from atomsml.graph import AtomicGraph
 from atomsml.interfaces.models import Model, open_model
 from atomsml.neighbors.verlet import VerletList
@@ -61,7 +62,8 @@ class AtomsMLCalculator(Calculator):
     device where they are unpickled.
 
     Raises:
-        ValueError: an unknown model, device, precision or head; atoms that the model cannot treat. Says what exists.
+        ValueError: an unknown model, device, precision or head; says what exists. Atoms that the model cannot treat:
+            see `check`.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012
@@ -95,8 +97,19 @@ class AtomsMLCalculator(Calculator):
             # what lies in a skin would cost autograd as much as other neighbours
             self._neighbors = VerletList(potential.cutoff, 0.0 if exact else SKIN)
         self._fixed: AtomicGraph | None = None  # everything but the positions, of the last call
-        self._fixed_from: list[bytes] = []
+        self._fixed_from: list[object] = []
         self._has_volume = False
+
+    def check(self, atoms: ase.Atoms) -> None:
+        """Refuse atoms that the model was not made for; `calculate` does so as well.
+
+        Raises:
+            ValueError: no atoms, an unknown element, or another total charge or spin (`atomsml.electronic_state`).
+        """
+        if len(atoms) == 0:
+            raise ValueError("there are no atoms to compute")
+        check_elements(atoms.numbers.tolist(), self.potential.elements)
+        check_atoms(atoms, self.potential.electronic_state, f"the model {self.parameters['model']}")
 
     def calculate(
         self,
@@ -132,7 +145,11 @@ class AtomsMLCalculator(Calculator):
             changes: list[str] = super().check_state(atoms, tol)
             return changes
         known, now = _content(self.atoms), _content(atoms)
-        return [name for name in now if known[name] != now[name]]
+        changes = [name for name in now if known[name] != now[name]]
+        states = self.potential.electronic_state != ElectronicState()
+        if states and state_of_atoms(self.atoms) != state_of_atoms(atoms):  # which may be refused
+            changes.append("info")
+        return changes
 
     def set(self, **options: Any) -> dict[str, Any]:
         """Refused, where there is anything to set: the weights were prepared for the options of __init__."""
@@ -146,7 +163,7 @@ class AtomsMLCalculator(Calculator):
 
     def _graph(self, atoms: ase.Atoms) -> AtomicGraph:
         """The atoms as a graph; in a run where only positions change, only positions are converted."""
-        content = [array.tobytes() for array in (atoms.numbers, atoms.cell.array, atoms.pbc)]
+        content = [array.tobytes() for array in (atoms.numbers, atoms.cell.array, atoms.pbc)] + [state_of_atoms(atoms)]
         if self._fixed is None or self._fixed_from != content:
             self._fixed, self._has_volume = self._convert(atoms), _has_volume(atoms)
             self._fixed_from = content
@@ -154,9 +171,7 @@ class AtomsMLCalculator(Calculator):
         return graph if self._neighbors is None else self._neighbors.update(graph)
 
     def _convert(self, atoms: ase.Atoms) -> AtomicGraph:
-        if len(atoms) == 0:
-            raise ValueError("there are no atoms to compute")
-        check_elements(atoms.numbers.tolist(), self.potential.elements)
+        self.check(atoms)
         device = self.device
         return AtomicGraph(
             positions=self._tensor(atoms.positions),

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from atomsml.electronic_state import check_graph
 from atomsml.graph import AtomicGraph
 from atomsml.interfaces.models import Model, open_model
 from atomsml.modelfile import find_model
@@ -78,12 +79,16 @@ def predict(
     can be differentiated further; `evaluate` is for that. Radial functions may be tabulated, as by the calculator.
 
     Raises:
-        ValueError: an unknown model, or an element that it was not made for.
+        ValueError: an unknown model, or an element, total charge or spin that it was not made for.
     """
     many = [graphs] if isinstance(graphs, AtomicGraph) else list(graphs)
     if not many:
         return []
-    predictor = _predictor(_named(model, many[0].device) if isinstance(model, str | Path) else model)
+    opened = _named(model, many[0].device) if isinstance(model, str | Path) else model
+    name = f"the model {model if isinstance(model, str | Path) else type(model).__name__}"
+    for graph in many:
+        check_graph(graph, opened.electronic_state, name)
+    predictor = _predictor(opened)
     if isinstance(graphs, AtomicGraph):
         return predictor(graphs, forces, stress)
     # labels and conditions may differ from graph to graph, and no model reads them

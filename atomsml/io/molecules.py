@@ -30,7 +30,8 @@ MAX_FORCE_FIELD_STEPS = 2000
 def graph_from_rdkit(mol: Mol, dtype: torch.dtype = torch.float64) -> AtomicGraph:
     """Graph of the first conformer of a Mol with explicit hydrogens.
 
-    Formal charges become atom_data["initial_charges"] and their sum system_data["charge"], in e; bonds are dropped.
+    Formal charges become atom_data["initial_charges"] and their sum system_data["charge"], in e. Where it has unpaired
+    electrons, system_data["spin"] is the multiplicity 2S + 1 with parallel spins. Bonds are dropped.
 
     Raises:
         ValueError: no three-dimensional conformer, implicit hydrogens, or a wildcard atom.
@@ -48,6 +49,10 @@ def graph_from_rdkit(mol: Mol, dtype: torch.dtype = torch.float64) -> AtomicGrap
     if 0 in numbers:
         raise ValueError(f"atom {numbers.index(0)} of the RDKit Mol is a wildcard; replace it by an element")
     charges = [atom.GetFormalCharge() for atom in atoms]
+    system_data = {"charge": torch.tensor([sum(charges)], dtype=dtype)}
+    unpaired = sum(atom.GetNumRadicalElectrons() for atom in atoms)
+    if unpaired:
+        system_data["spin"] = torch.tensor([unpaired + 1])
     return AtomicGraph(
         positions=torch.tensor(mol.GetConformer().GetPositions(), dtype=dtype),
         numbers=torch.tensor(numbers, dtype=torch.int64),
@@ -55,7 +60,7 @@ def graph_from_rdkit(mol: Mol, dtype: torch.dtype = torch.float64) -> AtomicGrap
         pbc=torch.zeros(1, 3, dtype=torch.bool),
         batch=torch.zeros(len(numbers), dtype=torch.int64),
         atom_data={"initial_charges": torch.tensor(charges, dtype=dtype)},
-        system_data={"charge": torch.tensor([sum(charges)], dtype=dtype)},
+        system_data=system_data,
     )
 
 

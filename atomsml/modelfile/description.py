@@ -11,6 +11,7 @@ Its metadata key "atomsml" holds the JSON object; `potential` fills the first bl
 | package | which package has the architecture, where that is not atomsml; absent otherwise |
 | elements, references | symbols, and one energy per element, eV |
 | cutoff, parameters | neighbour cutoff in Angstrom, and number of trainable parameters |
+| charge, spin | total charge in e and multiplicity 2S + 1 for which the energies hold; null or absent: not stated |
 | name, kind, references_kind | what `atomsml models` shows; "isolated atoms", "least squares" or "given" |
 | training, metrics, licence, ... | anything JSON can hold |
 
@@ -35,9 +36,11 @@ from torch import nn
 
 from atomsml.architectures import Architectures
 from atomsml.config import config_from_json
+from atomsml.electronic_state import ElectronicState
 from atomsml.modelfile.catalogue import find_model
 
 FORMAT = 1
+LARGEST = 1000  # charge or spin of a structure for which somebody has a model
 
 _KIND = re.compile(r"[a-z0-9-]{1,40}")  # a word of the command line
 _PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")  # a file is not trusted with more than a name
@@ -122,6 +125,22 @@ def checked_config(path: Path, description: dict[str, Any], config_class: type[A
         return config_from_json(config_class, description["config"])
     except ValueError as error:
         raise ValueError(f"model file {path}: {first_line(error)}") from None
+
+
+def checked_state(path: Path, description: dict[str, Any]) -> ElectronicState:
+    """The total charge and the spin for which a file says that its potential holds.
+
+    Raises:
+        ValueError: anything but small whole numbers, or a multiplicity below 1.
+    """
+    charge, spin = description.get("charge"), description.get("spin")
+    for name, value, lowest in (("charge", charge, -LARGEST), ("spin", spin, 1)):
+        if value is not None and not (type(value) is int and lowest <= value <= LARGEST):
+            raise ValueError(
+                f"model file {path}: its {name} must be null or a whole number from {lowest} to {LARGEST}, "
+                f"got {reprlib.repr(value)}"
+            )
+    return ElectronicState(charge, spin)
 
 
 def _unreadable(path: Path, reason: str) -> str:

@@ -11,7 +11,13 @@ from torch import nn
 
 from atomsml.modelfile.catalogue import find_model
 from atomsml.modelfile.checks import build_within_budget, check_tensors
-from atomsml.modelfile.description import checked_config, generated_kind, known_architecture, read_metadata
+from atomsml.modelfile.description import (
+    checked_config,
+    checked_state,
+    generated_kind,
+    known_architecture,
+    read_metadata,
+)
 from atomsml.potential import Potential
 
 
@@ -35,9 +41,11 @@ def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> Potent
             f"--model {name_or_path}`, or choose a potential (`atomsml models` lists both)"
         )
     model_class, config = _architecture(path, description)
+    state = checked_state(path, description)
     potential = build_within_budget(path, lambda: model_class(config))
     potential.cast(check_tensors(path, potential))
     load_tensors(path, potential)
+    potential.electronic_state = state
     return potential.eval().to(device)
 
 

@@ -26,6 +26,7 @@ def save(potential: Potential, path: str | Path, metadata: dict[str, Any]) -> No
         OSError: the file cannot be written.
     """
     about = {"name": Path(path).stem, "kind": "unspecified", "references_kind": "given"}
+    about |= dataclasses.asdict(potential.electronic_state)  # unless the metadata have them
     write_model(potential, path, {**about, **metadata, **_describe(potential)})
 
 

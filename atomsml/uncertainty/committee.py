@@ -8,13 +8,14 @@ The uncertainty of a single potential is in last_layer.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from atomsml.electronic_state import ElectronicState
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Potential, Prediction, Predictor, evaluate
 
@@ -25,7 +26,8 @@ class Committee(nn.Module):
     The members may differ in architecture, cutoff and elements; the committee knows the elements that all know.
 
     Raises:
-        ValueError: fewer than two members, a member that is no potential, or no element in common.
+        ValueError: fewer than two members, a member that is no potential, members for different charges or spins, or
+            no element in common.
     """
 
     def __init__(self, members: Sequence[Potential]) -> None:
@@ -38,6 +40,7 @@ class Committee(nn.Module):
         self.members: Sequence[Potential] = nn.ModuleList(members)  # type: ignore[assignment]
         self.cutoff = max(member.cutoff for member in members)
         self.direct_forces = any(member.direct_forces for member in members)
+        self.electronic_state = reduce(ElectronicState.merged, (member.electronic_state for member in members))
         self.elements = tuple(sorted(set.intersection(*(set(member.elements) for member in members))))
         if not self.elements:
             raise ValueError("the members of a committee have no element in common")

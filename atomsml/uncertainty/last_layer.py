@@ -52,7 +52,7 @@ class LastLayerUncertainty(nn.Module):
         super().__init__()
         self.potential, self.facts = potential, facts
         self.cutoff, self.elements = potential.cutoff, potential.elements
-        self.direct_forces = potential.direct_forces
+        self.direct_forces, self.electronic_state = potential.direct_forces, potential.electronic_state
         self.register_buffer("factor", factor)
 
     @classmethod

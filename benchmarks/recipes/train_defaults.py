@@ -35,17 +35,23 @@ RECIPES = Path(__file__).parent.resolve()
 DESCRIPTIONS = {
     "organic-xtb": {
         "kind": "molecules",
+        "charge": 0,
+        "spin": 1,
         "licence": "MIT, as atomsml; the labels were computed for this project with GFN2-xTB (tblite)",
         "data": "GFN2-xTB energies and forces of ZINC molecules, their BRICS fragments, dimers and water clusters",
     },
     "refractory-pbe": {
         "kind": "crystals",
+        "charge": 0,
+        "spin": None,
         "licence": "MIT, as atomsml; the labels (VASP, PBE) are those of two BSD-3-Clause data sets",
         "data": "Nb, Mo, Ta, W and their six binaries of Li et al., npj Comput. Mater. 6, 70 (2020); "
         "Mo of Zuo et al., J. Phys. Chem. A 124, 731 (2020)",
     },
     "universal-small": {
         "kind": "crystals",
+        "charge": 0,
+        "spin": None,
         "licence": "MIT, as atomsml; the labels are a mean of SevenNet-l3i5 and SevenNet-0 (MIT), no DFT, computed for "
         "this project; structures of the Materials Project, WBM and others (CC BY 4.0)",
         "data": "crystals of 89 elements and strained, rattled, hot, sliced and otherwise changed variants of them",

@@ -50,6 +50,28 @@ def test_json_is_what_the_calculator_says(run: Run, model: str, inputs: list[str
             np.testing.assert_allclose(record["stress"], atoms.get_stress(), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("[NH4+]", "its total charge is +1, the model was made for 0"),
+        ("[CH3]", "its spin multiplicity is 2, the model was made for 1"),
+        ("O=O", "its ground state has the spin multiplicity 3, the model was made for 1"),
+    ],
+)
+def test_ions_and_open_shells_are_refused(run: Run, source: str, reason: str) -> None:
+    result = run("energy", source)
+    assert result.status == 1
+    assert f"{source}, frame 0: {reason}; " in result.err
+
+
+def test_a_model_that_states_no_charge_says_so_in_one_line(run: Run, model: str) -> None:
+    result = run("energy", "[OH3+]", "[OH-]", "C", "-m", model)
+    assert result.status == 0
+    assert len(result.out.splitlines()) == 4
+    what = "does not say for which total charge and spin it holds; those of the structures are ignored"
+    assert result.err == f"warning: the model {model} {what}\n"
+
+
 def test_table_has_a_line_per_structure(run: Run, model: str, inputs: list[str]) -> None:
     result = run("energy", *inputs, "O", "-m", model)
     header, *lines = result.out.splitlines()

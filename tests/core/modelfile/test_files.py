@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from atomsml import modelfile
+from atomsml.electronic_state import ElectronicState
 from atomsml.potential import Potential
 from atomsml.potentials import POTENTIALS
 
@@ -79,9 +80,23 @@ def test_metadata(path, pair_potential):
         "parameters": 2,
         "name": "pair",
         "kind": "crystals",
+        "charge": None,
+        "spin": None,
         "metrics": {"force_mae": 0.03},
         "licence": "MIT",
     }
+
+
+def test_charge_and_spin(path, pair_potential, tmp_path):
+    assert modelfile.load(path).electronic_state == ElectronicState()
+    rewrite(path, drop=["charge", "spin"])  # as files of 0.1.0
+    assert modelfile.load(path).electronic_state == ElectronicState()
+    pair_potential.electronic_state = ElectronicState(-1, 2)
+    modelfile.save(pair_potential, tmp_path / "anion.safetensors", {})
+    again = modelfile.load(tmp_path / "anion.safetensors")
+    assert again.electronic_state == ElectronicState(-1, 2)
+    modelfile.save(again, tmp_path / "other.safetensors", {"charge": 0, "spin": None})
+    assert modelfile.load(tmp_path / "other.safetensors").electronic_state == ElectronicState(0, None)
 
 
 def test_what_the_potential_says_wins_over_old_metadata(path, pair_potential, tmp_path):
@@ -187,6 +202,11 @@ def test_truncated_anywhere(path):
             {"config": {"elements": [1, 18, 36], "cutoff": 5.0, "epsilon": 0.1}},
             "tensor 'sigma' has shape (2,), its config asks for (3,)",
         ),
+        ({"charge": 0.5}, "its charge must be null or a whole number from -1000 to 1000, got 0.5"),
+        ({"charge": True}, "its charge must be null or a whole number"),
+        ({"spin": 0}, "its spin must be null or a whole number from 1 to 1000, got 0"),
+        ({"spin": "singlet"}, "its spin must be null or a whole number"),
+        ({"spin": 10**400}, "its spin must be null or a whole number"),
         ({"tensors": {"extra": torch.zeros(1)}}, "has an unexpected tensor 'extra'"),
         ({"tensors": {"sigma": torch.zeros(2, dtype=torch.int64)}}, "tensor 'sigma' has type I64"),
         ({"tensors": {"sigma": torch.zeros(2, dtype=torch.float16)}}, "tensor 'sigma' has type F16"),
