@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +48,7 @@ def relax(
 ) -> None:
     """Relax structures to the nearest minimum.
 
-    The exit status is 1 if any did not converge.
+    The exit status is 1 if any did not converge. A molecule that reacts is said to have changed its bonding.
     """
     from atomsml.cli.job import naming, prepare, warn_of_direct_forces
     from atomsml.cli.output import check_output, check_trajectory, print_json, write_structures, write_summary
@@ -66,7 +67,8 @@ def relax(
     records, images = _relax_all(job, settings, trajectory)
     write_structures(output, images)
     failed = [record for record in records if not record["converged"]]
-    write_summary(output, context, job.facts(), [output, *([trajectory] if trajectory else [])], failed)
+    facts = replace(job.facts(), results=_reacted(records))
+    write_summary(output, context, facts, [output, *([trajectory] if trajectory else [])], failed)
     if as_json:
         print_json(records)
     else:
@@ -88,12 +90,12 @@ def _relax_all(
     with trajectory_writer(trajectory) as write_frame:
         for structure in job.structures:
             structure.atoms.calc = job.calculator
-            states = []
+            states, before = [], structure.atoms.copy()
             run = iterate_relax(structure.atoms, settings)
             for state in follow(run, settings.steps, label(structure), _describe):
                 states.append(state)
                 write_frame(structure.atoms)
-            records.append(_record(structure, states[0], states[-1]))
+            records.append(_record(structure, before, states[0], states[-1]))
             images.append(snapshot(structure.atoms))  # now: the calculator keeps the results of one structure only
     return records, images
 
@@ -102,10 +104,12 @@ def _describe(state: RelaxState) -> str:
     return f"{state.energy:.4f} eV, max force {state.fmax:.4f} eV/A"
 
 
-def _record(structure: StructureRecord, first: RelaxState, last: RelaxState) -> dict[str, Any]:
+def _record(structure: StructureRecord, before: ase.Atoms, first: RelaxState, last: RelaxState) -> dict[str, Any]:
     from atomsml.cli.job import identity
     from atomsml.cli.output import finite
+    from atomsml.simulate.bonding import bonding_changed
 
+    words = {True: "changed", False: "kept", None: None}
     return {
         **identity(structure),
         "converged": last.converged,
@@ -114,14 +118,26 @@ def _record(structure: StructureRecord, first: RelaxState, last: RelaxState) -> 
         "fmax": finite(last.fmax),
         "energy_before": finite(first.energy),
         "energy": finite(last.energy),
+        "bonding": words[bonding_changed(before, structure.atoms)],
     }
+
+
+def _reacted(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """For the summary: which structures are no longer what they were; says so on stderr."""
+    changed = [{"file": r["file"], "index": r["index"]} for r in records if r["bonding"] == "changed"]
+    if changed:
+        first = "{file}, frame {index}".format(**changed[0])
+        others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        typer.echo(f"note: {first}{others}: bonding changed; what was relaxed is no longer what was given", err=True)
+    return {"bonding_changed": changed}
 
 
 def _print(records: list[dict[str, Any]]) -> None:
     from atomsml.cli.output import number, print_table
 
+    header = ["file", "index", "formula", "converged", "steps", "max force eV/A", "energy before eV", "energy eV"]
     print_table(
-        ["file", "index", "formula", "converged", "steps", "max force eV/A", "energy before eV", "energy eV"],
+        [*header, "bonding"],
         [
             [
                 r["file"],
@@ -132,6 +148,7 @@ def _print(records: list[dict[str, Any]]) -> None:
                 number(r["fmax"], 4),
                 number(r["energy_before"], 6),
                 number(r["energy"], 6),
+                r["bonding"] or "-",
             ]
             for r in records
         ],

@@ -93,3 +93,19 @@ def test_progress_is_plain_lines_in_a_log(run: Run, model: str) -> None:
     assert 10 <= len(lines) <= 12
     assert "\r" not in result.err
     assert "\x1b" not in result.err
+
+
+def test_a_molecule_that_reacts_is_said_to(run: Run) -> None:
+    result = run("relax", "CO", "[NH3+]CC(=O)[O-]", "--json")
+    assert result.status == 0  # it converged
+    assert [record["bonding"] for record in json.loads(result.out)] == ["kept", "changed"]
+    note = "note: [NH3+]CC(=O)[O-], frame 0: bonding changed; what was relaxed is no longer what was given"
+    assert result.err.splitlines()[-1] == note
+    summary = json.loads(Path("relaxed.summary.json").read_text())
+    assert summary["bonding_changed"] == [{"file": "[NH3+]CC(=O)[O-]", "index": 0}]
+
+
+def test_crystals_have_no_bonds_to_keep(run: Run, model: str) -> None:
+    ase.io.write("copper.vasp", bulk("Cu"))
+    result = run("relax", "copper.vasp", "-m", model, "--steps", 1)
+    assert result.out.splitlines()[-1].split()[-1] == "-"
