@@ -11,10 +11,12 @@ from atomsml.cli.options import (
     ConfigOption,
     DeviceOption,
     ExactOption,
+    FormatOption,
     Inputs,
     JsonOption,
     ModelOption,
     PrecisionOption,
+    StrictOption,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ def energy(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the structures with their results, e.g. out.extxyz.")
     ] = None,
+    format: FormatOption = None,
+    strict: StrictOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -40,21 +44,27 @@ def energy(
 
     if output is not None:
         check_output(output, images=1)
-    job = prepare(inputs, model, device, precision, exact)
+    job = prepare(inputs, format, model, device, precision, exact, strict)
     if output is not None:
         check_output(output, len(job.structures))
     records, images = [], []
     for structure in job.structures:
         structure.atoms.calc = job.calculator
-        records.append(_record(structure))
-        images.append(snapshot(structure.atoms))
+        try:
+            records.append(_record(structure))
+        except ValueError as error:  # atoms that overlap, for example
+            job.refuse(structure, str(error))
+        else:
+            images.append(snapshot(structure.atoms))
+    job.require_some()
     if output is not None:
         write_structures(output, images)
-        write_summary(output, context, job.facts(), [output], failed=[])
+        write_summary(output, context, job.facts(), [output], failed=job.refusals())
     if as_json:
-        print_json(records)
+        print_json(job.in_order(records))
     else:
         _print(records)
+    job.end()
 
 
 def _record(structure: StructureRecord) -> dict[str, Any]:
@@ -64,12 +74,12 @@ def _record(structure: StructureRecord) -> dict[str, Any]:
     """
     import numpy as np
 
-    from atomsml.cli.job import identity, label
+    from atomsml.cli.job import identity
 
     atoms = structure.atoms
     energy, forces = float(atoms.get_potential_energy()), atoms.get_forces(apply_constraint=False)
     if not (np.isfinite(energy) and np.isfinite(forces).all()):
-        raise ValueError(f"{label(structure)}: the model gives no finite energy and forces; do atoms overlap?")
+        raise ValueError("the model gives no finite energy and forces; do atoms overlap?")
     record = {
         **identity(structure),
         "energy": energy,

@@ -76,10 +76,12 @@ def _report_precision(model: str, source: str, device: str, as_json: bool) -> No
 
 def _structure(source: str) -> StructureRecord:
     """The first structure of a file; says so where there are more."""
-    from atomsml.cli.job import label
-    from atomsml.io import read_structures
+    from atomsml.cli.job import label, read_records_aloud
+    from atomsml.io import Refused
 
-    structure, *others = read_structures([source])
+    structure, *others = read_records_aloud([source], None)
+    if isinstance(structure, Refused):
+        raise ValueError(str(structure))
     if others:
         typer.echo(f"{source} holds {len(others) + 1} structures; the report is of {label(structure)}", err=True)
     return structure

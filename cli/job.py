@@ -3,28 +3,78 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from atomsml.cli.output import Facts
 
 if TYPE_CHECKING:
+    import ase
+
     from atomsml.interfaces.ase import AtomsMLCalculator
-    from atomsml.io import StructureRecord
+    from atomsml.io import Refused, StructureRecord
 
 
-@dataclass(frozen=True)
+@dataclass
 class Job:
-    """Checked structures and the calculator that will treat them."""
+    """Checked structures, those that were refused, and the calculator for the others."""
 
-    structures: list[StructureRecord]
+    inputs: list[StructureRecord | Refused]  # in the order in which they were given
     calculator: AtomsMLCalculator
     model: str  # embedded name or path
     started: float  # time.perf_counter() before anything was read
+
+    @property
+    def structures(self) -> list[StructureRecord]:
+        from atomsml.io import StructureRecord
+
+        return [each for each in self.inputs if isinstance(each, StructureRecord)]
+
+    @property
+    def refused(self) -> list[Refused]:
+        from atomsml.io import Refused
+
+        return [each for each in self.inputs if isinstance(each, Refused)]
+
+    def refuse(self, structure: StructureRecord, reason: str) -> None:
+        """Take a structure among those that cannot be treated."""
+        from atomsml.io import Refused
+
+        place = next(i for i, each in enumerate(self.inputs) if each is structure)
+        self.inputs[place] = Refused(structure.file, structure.index, reason)
+
+    def in_order(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """JSON objects of the treated structures, and in their places those of the refused."""
+        from atomsml.io import Refused
+
+        treated = iter(records)
+        return [refusal(each) if isinstance(each, Refused) else next(treated) for each in self.inputs]
+
+    def refusals(self) -> list[dict[str, Any]]:
+        """For `failed` in the summary."""
+        return [refusal(each) for each in self.refused]
+
+    def require_some(self) -> None:
+        """Refuse to go on where no structure is left.
+
+        Raises:
+            ValueError: names the first that was refused.
+        """
+        _require_some(self.inputs)
+
+    def end(self, failed: bool = False) -> None:
+        """Name on stderr what was refused; the exit status is 1 if anything was, or `failed`."""
+        for each in self.refused:
+            typer.echo(f"refused: {each}", err=True)
+        if self.refused:
+            typer.echo(f"{len(self.refused)} of {len(self.inputs)} inputs were refused and left out", err=True)
+        if self.refused or failed:
+            raise typer.Exit(1)
 
     def facts(self) -> Facts:
         """For the summary."""
@@ -32,26 +82,121 @@ class Job:
         return Facts(self.model, str(device), len(self.structures), self.started)
 
 
-def prepare(inputs: Sequence[str], model: str | None, device: str, precision: str, exact: bool) -> Job:
+def prepare(
+    inputs: Sequence[str],
+    format: str | None,
+    model: str | None,
+    device: str,
+    precision: str,
+    exact: bool,
+    strict: bool,
+    check: Callable[[ase.Atoms], None] = lambda atoms: None,
+) -> Job:
     """Read all inputs, choose and load the model, and check every structure before the first is computed.
 
+    Args:
+        strict: whether the first structure that cannot be treated ends everything.
+        check: raises a ValueError for a structure that the settings of the command do not fit.
+
     Raises:
-        ValueError: an input, a model, a device, or a structure that the model cannot treat; says which.
+        ValueError: a model or a device that is not there, or no structure that can be treated; says why.
         OSError: an input that is missing.
     """
     started = time.perf_counter()
     from atomsml.interfaces.ase import AtomsMLCalculator
-    from atomsml.io import read_structures
 
-    structures = read_structures(inputs)
+    records: list[StructureRecord | Refused] = []
+    for record in read_records_aloud(inputs, format):
+        _stop_if(strict, record)
+        records.append(record)
+    _require_some(records)
     if model is None:
-        model = choose_model(structures)
+        model, records = _choose(records)
         typer.echo(f"model: {model}, chosen by the elements (--model takes another)", err=True)
     calculator = AtomsMLCalculator(model, device, precision, exact=exact)
-    for structure in structures:
-        with naming(structure):
-            calculator.check(structure.atoms)
-    return Job(structures, calculator, model, started)
+    records = [_checked(record, calculator, check) for record in records]
+    for record in records:
+        _stop_if(strict, record)
+    _require_some(records)
+    return Job(records, calculator, model, started)
+
+
+def read_records_aloud(inputs: Sequence[str], format: str | None) -> Iterator[StructureRecord | Refused]:
+    """Records of the inputs; what was left out of folders is said on stderr."""
+    from atomsml.io import read_records
+
+    with warnings.catch_warnings(record=True, category=UserWarning) as caught:
+        warnings.simplefilter("always", UserWarning)
+        records = read_records(inputs, format)
+    for warning in caught:
+        typer.echo(str(warning.message), err=True)
+    return records
+
+
+def _checked(
+    record: StructureRecord | Refused, calculator: AtomsMLCalculator, check: Callable[[ase.Atoms], None]
+) -> StructureRecord | Refused:
+    """The record, or why neither the model nor the command can treat it."""
+    from atomsml.io import Refused
+
+    if isinstance(record, Refused):
+        return record
+    try:
+        calculator.check(record.atoms)
+        check(record.atoms)
+    except ValueError as error:
+        return Refused(record.file, record.index, str(error))
+    return record
+
+
+def _stop_if(strict: bool, record: StructureRecord | Refused) -> None:
+    from atomsml.io import Refused
+
+    if strict and isinstance(record, Refused):
+        raise ValueError(f"{record} (without --strict it is left out and the others are treated)")
+
+
+def _require_some(records: Sequence[StructureRecord | Refused]) -> None:
+    """Something that can be treated."""
+    from atomsml.io import Refused
+
+    refused = [record for record in records if isinstance(record, Refused)]
+    if len(refused) == len(records):
+        others = f"; and so are {len(refused) - 1} others" if len(refused) > 1 else ""
+        raise ValueError(f"{refused[0]}{others}" if refused else "the inputs hold no structure")
+
+
+def refusal(refused: Refused) -> dict[str, Any]:
+    """The JSON object of a structure that cannot be treated."""
+    return {"file": refused.file, "index": refused.index, "refused": refused.reason}
+
+
+def _choose(records: Sequence[StructureRecord | Refused]) -> tuple[str, list[StructureRecord | Refused]]:
+    """The embedded model for the structures; those with elements that none knows are refused, if there are others."""
+    from atomsml.io import Refused, StructureRecord
+
+    known = {symbol for about in _potentials().values() for symbol in about["elements"]}
+
+    def checked(record: StructureRecord | Refused) -> StructureRecord | Refused:
+        unknown = set() if isinstance(record, Refused) else set(record.atoms.symbols) - known
+        if isinstance(record, Refused) or not unknown:
+            return record
+        reason = f"has {' '.join(sorted(unknown))}, which no embedded model knows; choose one with --model"
+        return Refused(record.file, record.index, reason)
+
+    checked_records = [checked(record) for record in records]
+    structures = [record for record in checked_records if isinstance(record, StructureRecord)]
+    if structures:
+        return choose_model(structures), checked_records
+    return choose_model([record for record in records if isinstance(record, StructureRecord)]), checked_records
+
+
+def _potentials() -> dict[str, dict[str, Any]]:
+    """What the embedded models that are potentials say of themselves, by name."""
+    from atomsml.modelfile import embedded_models, generated_kind, read_metadata
+
+    descriptions = {name: read_metadata(name) for name in embedded_models()}
+    return {name: about for name, about in descriptions.items() if generated_kind(about) is None}
 
 
 def choose_model(structures: Sequence[StructureRecord]) -> str:
@@ -60,16 +205,9 @@ def choose_model(structures: Sequence[StructureRecord]) -> str:
     Raises:
         ValueError: molecules and crystals are mixed, or no or several models fit; lists those that know the elements.
     """
-    from atomsml.modelfile import embedded_models, generated_kind, read_metadata
-
     kinds = sorted({"crystals" if structure.atoms.pbc.any() else "molecules" for structure in structures})
     elements = {symbol for structure in structures for symbol in structure.atoms.symbols}
-    descriptions = {name: read_metadata(name) for name in embedded_models()}
-    known = {
-        name: about["kind"]
-        for name, about in descriptions.items()
-        if generated_kind(about) is None and elements <= set(about["elements"])
-    }
+    known = {name: about["kind"] for name, about in _potentials().items() if elements <= set(about["elements"])}
     fitting = [name for name, kind in known.items() if [kind] == kinds]
     if len(fitting) == 1:
         return fitting[0]

@@ -11,11 +11,13 @@ from atomsml.cli.options import (
     ConfigOption,
     DeviceOption,
     ExactOption,
+    FormatOption,
     Inputs,
     JsonOption,
     ModelOption,
     PrecisionOption,
     SeedOption,
+    StrictOption,
     key_of,
 )
 from atomsml.simulate.integrators import INTEGRATORS
@@ -46,6 +48,8 @@ def md(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "mixed",
     exact: ExactOption = False,
+    format: FormatOption = None,
+    strict: StrictOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,30 +61,36 @@ def md(
 
     from atomsml.cli.job import prepare, warn_of_direct_forces
     from atomsml.cli.output import check_trajectory, print_json, write_summary
+    from atomsml.io import Refused
     from atomsml.simulate.md import MDSettings
 
     settings = MDSettings(ensemble, temperature, timestep, steps, thermostat_time, thermostat)
     check_trajectory(output)
-    job = prepare(inputs, model, device, precision, exact)
+    job = prepare(inputs, format, model, device, precision, exact, strict)
     warn_of_direct_forces(job, "nve does not conserve the total energy, and nvt samples no Boltzmann distribution")
-    outputs = _numbered(output, len(job.structures))
+    outputs = _numbered(output, len(job.inputs))
     records = []
-    for number, (structure, path) in enumerate(zip(job.structures, outputs, strict=True)):
+    for number, (structure, path) in enumerate(zip(job.inputs, outputs, strict=True)):
+        if isinstance(structure, Refused):
+            continue
         structure.atoms.calc = job.calculator
         # a seed of its own, so that a structure moves in the same way whatever else is computed
         rng = np.random.default_rng([seed, number])
-        records.append(_run(structure, settings, rng, interval, path))
+        try:
+            records.append(_run(structure, settings, rng, interval, path))
+        except ValueError as error:  # a single atom, or atoms that overlap
+            job.refuse(structure, str(error))
+    job.require_some()
     failed = [record for record in records if not record["finished"]]
     written = [r[key] for r in records for key in ("trajectory", "log", "plot") if r[key] is not None]
-    write_summary(output, context, job.facts(), written, failed)
+    write_summary(output, context, job.facts(), written, [*failed, *job.refusals()])
     if as_json:
-        print_json(records)
+        print_json(job.in_order(records))
     else:
         _print(records)
     for record in failed:
         typer.echo(f"error: {record['file']}, frame {record['index']}: {record['reason']}", err=True)
-    if failed:
-        raise typer.Exit(1)
+    job.end(failed=bool(failed))
 
 
 def _numbered(path: Path, count: int) -> list[Path]:
@@ -94,7 +104,7 @@ def _run(
     structure: StructureRecord, settings: MDSettings, rng: np.random.Generator, interval: int, path: Path
 ) -> dict[str, Any]:
     """One trajectory with its log and plot; an exploded one is kept up to there. Returns the JSON object."""
-    from atomsml.cli.job import identity, label, naming
+    from atomsml.cli.job import identity, label
     from atomsml.cli.output import follow, growing_file, trajectory_writer
     from atomsml.simulate.md import UnstableDynamics, iterate_md
 
@@ -103,15 +113,14 @@ def _run(
     reason = "finished"
     with trajectory_writer(path) as write_frame, growing_file(files["log"]) as log:
         states = iterate_md(structure.atoms, settings, rng)
-        with naming(structure):
-            try:
-                for state in follow(states, settings.steps, label(structure), _describe):
-                    if state.step % interval == 0:
-                        write_frame(structure.atoms)
-                        _log(log, state)
-                        written.append(state)
-            except UnstableDynamics as error:
-                reason = str(error)
+        try:
+            for state in follow(states, settings.steps, label(structure), _describe):
+                if state.step % interval == 0:
+                    write_frame(structure.atoms)
+                    _log(log, state)
+                    written.append(state)
+        except UnstableDynamics as error:
+            reason = str(error)
     if written:
         _plot(files["plot"], written, settings, structure.atoms.get_chemical_formula())
     return {

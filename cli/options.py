@@ -40,9 +40,12 @@ def key_of(nouns: Mapping[str, Described], more: str = "") -> Any:
     return one_of(nouns, "; ".join(f"{name}: {each.about}" for name, each in nouns.items()) + f".{more}")
 
 
-Inputs = Annotated[
-    list[str], typer.Argument(metavar="INPUT...", help="Structure files of any format that ASE reads, or SMILES.")
+Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Structure files, folders of them, or SMILES.")]
+FormatOption = Annotated[
+    str | None,
+    typer.Option("--format", help="Format of the files, whatever their names: extxyz, sdf, smiles, a name of ASE, ..."),
 ]
+StrictOption = Annotated[bool, typer.Option(help="Stop at the first structure that cannot be treated.")]
 ModelOption = Annotated[
     str | None,
     typer.Option(

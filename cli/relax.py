@@ -12,10 +12,12 @@ from atomsml.cli.options import (
     ConfigOption,
     DeviceOption,
     ExactOption,
+    FormatOption,
     Inputs,
     JsonOption,
     ModelOption,
     PrecisionOption,
+    StrictOption,
     key_of,
 )
 from atomsml.simulate.optimizers import OPTIMIZERS
@@ -43,6 +45,8 @@ def relax(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "mixed",
     exact: ExactOption = False,
+    format: FormatOption = None,
+    strict: StrictOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,7 +54,7 @@ def relax(
 
     The exit status is 1 if any did not converge. A molecule that reacts is said to have changed its bonding.
     """
-    from atomsml.cli.job import naming, prepare, warn_of_direct_forces
+    from atomsml.cli.job import prepare, warn_of_direct_forces
     from atomsml.cli.output import check_output, check_trajectory, print_json, write_structures, write_summary
     from atomsml.simulate.relax import RelaxSettings
 
@@ -58,24 +62,23 @@ def relax(
     check_output(output, images=1)
     if trajectory is not None:
         check_trajectory(trajectory)
-    job = prepare(inputs, model, device, precision, exact)
+    job = prepare(inputs, format, model, device, precision, exact, strict, settings.check)
     check_output(output, len(job.structures))
-    for structure in job.structures:
-        with naming(structure):
-            settings.check(structure.atoms)
     warn_of_direct_forces(job, "where they vanish the energy need not be at a minimum, and --cell follows the energy")
     records, images = _relax_all(job, settings, trajectory)
+    job.require_some()
     write_structures(output, images)
     failed = [record for record in records if not record["converged"]]
     facts = replace(job.facts(), results=_reacted(records))
-    write_summary(output, context, facts, [output, *([trajectory] if trajectory else [])], failed)
+    outputs = [output, *([trajectory] if trajectory else [])]
+    write_summary(output, context, facts, outputs, [*failed, *job.refusals()])
     if as_json:
-        print_json(records)
+        print_json(job.in_order(records))
     else:
         _print(records)
     if failed:
         typer.echo(f"{len(failed)} of {len(records)} structures did not converge", err=True)
-        raise typer.Exit(1)
+    job.end(failed=bool(failed))
 
 
 def _relax_all(
@@ -92,9 +95,13 @@ def _relax_all(
             structure.atoms.calc = job.calculator
             states, before = [], structure.atoms.copy()
             run = iterate_relax(structure.atoms, settings)
-            for state in follow(run, settings.steps, label(structure), _describe):
-                states.append(state)
-                write_frame(structure.atoms)
+            try:
+                for state in follow(run, settings.steps, label(structure), _describe):
+                    states.append(state)
+                    write_frame(structure.atoms)
+            except ValueError as error:  # atoms that overlap, for example
+                job.refuse(structure, str(error))
+                continue
             records.append(_record(structure, before, states[0], states[-1]))
             images.append(snapshot(structure.atoms))  # now: the calculator keeps the results of one structure only
     return records, images

@@ -1,6 +1,7 @@
 """Between AtomicGraph and the atoms of ASE and pymatgen.
 
 Arrays keep their names: `atoms.arrays` are atom_data and numeric `atoms.info` is system_data, each under its own key.
+Bonds in `atoms.info`, of which every system has another number, stay behind.
 The results of a calculator attached to `atoms` are never picked up, nor are constraints; strings and other objects,
 which no tensor can hold, are left behind.
 """
@@ -16,7 +17,6 @@ import torch
 from torch import Tensor
 
 from atomsml.graph import AtomicGraph
-from atomsml.io.molecules import graph_from_smiles
 
 if TYPE_CHECKING:
     from pymatgen.core import Molecule, Structure
@@ -29,6 +29,7 @@ PYMATGEN_NAMES = {theirs: ours for ours, theirs in ASE_NAMES.items()}
 def graph_from_ase(atoms: ase.Atoms, dtype: torch.dtype = torch.float64) -> AtomicGraph:
     """Graph of one system, without a neighbour list; floating-point data get `dtype`, integers become int64."""
     extra = {name: array for name, array in atoms.arrays.items() if name not in ("numbers", "positions")}
+    numbers_of_system = {name: value for name, value in atoms.info.items() if name != "bonds"}
     return AtomicGraph(
         positions=torch.tensor(atoms.positions, dtype=dtype),
         numbers=torch.tensor(atoms.numbers, dtype=torch.int64),
@@ -36,7 +37,7 @@ def graph_from_ase(atoms: ase.Atoms, dtype: torch.dtype = torch.float64) -> Atom
         pbc=torch.tensor(atoms.pbc)[None],
         batch=torch.zeros(len(atoms), dtype=torch.int64),
         atom_data=_tensors(extra, dtype),
-        system_data={name: value[None] for name, value in _tensors(atoms.info, dtype).items()},
+        system_data={name: value[None] for name, value in _tensors(numbers_of_system, dtype).items()},
     )
 
 
@@ -131,11 +132,6 @@ def graph_to_pymatgen(graph: AtomicGraph) -> Structure | Molecule:
         site_properties=sites,
         properties=values,
     )
-
-
-def atoms_from_smiles(smiles: str, seed: int = 0) -> ase.Atoms:
-    """ASE Atoms of a SMILES string, embedded and relaxed as by `mol_from_smiles`, with its errors."""
-    return graph_to_ase(graph_from_smiles(smiles, seed))
 
 
 def independent(vectors: np.ndarray) -> bool:

@@ -1,68 +1,96 @@
-"""Structure files, and what a structure must have to be treated."""
+"""Structure files, folders of them, and SMILES: everything that a command can be given."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import ase
-import ase.io
-import numpy as np
 
-from atomsml.io.convert import atoms_from_smiles, independent
-from atomsml.io.molecules import parse_smiles
+from atomsml.io.formats.source import DAMAGED, Source, format_suffix, plain_name
+from atomsml.io.formats.table import is_known, reader_of
+from atomsml.io.molecules import atoms_from_smiles, parse_smiles
+from atomsml.io.records import Refused, StructureRecord, fault, record_of
 
-
-@dataclass(frozen=True)
-class StructureRecord:
-    """One structure of the input, and where it came from."""
-
-    file: str  # path, or the SMILES string
-    index: int  # frame within the file
-    atoms: ase.Atoms
+# in a folder the files of one VASP run are one input: the first of these that is there
+VASP_RUN = ("vasprun.xml", "OUTCAR", "CONTCAR", "POSCAR")
 
 
-def read_structures(inputs: Sequence[str]) -> list[StructureRecord]:
-    """All frames of all inputs, in order: paths of any format ASE reads, or SMILES strings where no such file exists.
+def read(inputs: str | Path | Sequence[str | Path], format: str | None = None) -> list[ase.Atoms]:
+    """All structures of files, folders or SMILES, in order.
+
+        >>> from atomsml.io import read
+        >>> [str(atoms.symbols) for atoms in read(["O", "CO"])]
+        ['OH2', 'COH4']
+
+    The format follows from the name of a file, whether it is compressed (.gz, .bz2, .xz) or not; `format` overrules.
+    `atoms.info` has what a file states about charge, spin and bonds, see `StructureRecord`.
 
     Raises:
         FileNotFoundError: an input that is neither a file nor a SMILES string.
-        ValueError: a file that cannot be read or holds no structure, or a structure that `check_structure` refuses.
+        ValueError: the first structure that `read_records` refuses.
     """
-    for text in inputs:  # find missing files before reading the first
-        if not os.path.exists(text):
-            _require_smiles(text)
-    records = [record for text in inputs for record in _read(text)]
-    for record in records:
-        check_structure(record.atoms, f"{record.file}, frame {record.index}")
-    return records
+    one = [inputs] if isinstance(inputs, str | Path) else inputs
+    images = []
+    for record in read_records([str(text) for text in one], format):
+        if isinstance(record, Refused):
+            raise ValueError(str(record))
+        images.append(record.atoms)
+    return images
 
 
-def check_structure(atoms: ase.Atoms, where: str) -> None:
-    """Refuse a structure that has no energy: `where` names it in the message.
+def read_records(inputs: Sequence[str], format: str | None = None) -> Iterator[StructureRecord | Refused]:
+    """Structures of all inputs one after the other, and in their places those that cannot be treated.
+
+    An input is a file, a SMILES string where no such file exists, or a folder, which stands for its files and those of
+    its folders, sorted by name. Files of a folder that are of no known format are left out with a warning.
 
     Raises:
-        ValueError: no atoms, an unknown element, partly occupied sites, a position or cell vector that is not finite,
-            or periodic axes without independent cell vectors.
+        FileNotFoundError: an input that is neither a file nor a SMILES string; before anything is read.
+        ValueError: a format that is not known.
     """
-    if len(atoms) == 0:
-        raise ValueError(f"{where}: has no atoms; remove it from the input")
-    unknown = np.flatnonzero(atoms.numbers <= 0)
-    if len(unknown):
-        raise ValueError(f"{where}: atom {unknown[0]} is of no known element (X); give it one")
-    occupancy = atoms.info.get("occupancy")  # ASE's CIF reader keeps the major species and notes the rest here
-    if isinstance(occupancy, dict) and any(part < 0.999 for site in occupancy.values() for part in site.values()):
-        raise ValueError(f"{where}: has partly occupied sites; make an ordered structure first")
-    broken = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
-    if len(broken):
-        raise ValueError(f"{where}: the position of atom {broken[0]} is not finite; correct it")
-    if not np.isfinite(atoms.cell.array).all():
-        raise ValueError(f"{where}: the cell is not finite; correct it")
-    if not independent(atoms.cell.array[atoms.pbc]):
-        raise ValueError(
-            f"{where}: periodic, but its cell is singular; give independent cell vectors or set pbc to False"
-        )
+    sources: list[str | Path] = []
+    for text in inputs:
+        if os.path.isdir(text):
+            sources += _files_of(Path(text), format)
+        elif os.path.exists(text):
+            sources.append(Path(text))
+        else:
+            _require_smiles(text)
+            sources.append(text)
+    return _records(sources, format)
+
+
+def _records(sources: Sequence[str | Path], format: str | None) -> Iterator[StructureRecord | Refused]:
+    for source in sources:
+        for record in _read_smiles(source) if isinstance(source, str) else _read_file(Source(source), format):
+            reason = None if isinstance(record, Refused) else fault(record.atoms)
+            yield record if reason is None else Refused(record.file, record.index, reason)
+
+
+def _read_file(source: Source, format: str | None) -> Iterator[StructureRecord | Refused]:
+    empty = True
+    reader = reader_of(source.path, format)
+    try:
+        for record in reader(source):
+            yield record
+            empty = False
+    except DAMAGED as error:
+        yield Refused(source.name, None, f"cannot be read ({error}); check that it is complete")
+    except ValueError as error:
+        yield Refused(source.name, None, str(error))
+    else:
+        if empty:
+            yield Refused(source.name, None, "holds no structure; check that it is complete")
+
+
+def _read_smiles(smiles: str) -> Iterator[StructureRecord | Refused]:
+    try:
+        yield record_of(smiles, 0, atoms_from_smiles(smiles), {"smiles": smiles})
+    except ValueError as error:
+        yield Refused(smiles, 0, str(error))
 
 
 def _require_smiles(text: str) -> None:
@@ -72,16 +100,40 @@ def _require_smiles(text: str) -> None:
         raise FileNotFoundError(f"no file {text!r}, check the path; nor a molecule: {error}") from error
 
 
-def _read(text: str) -> list[StructureRecord]:
-    if not os.path.exists(text):
-        return [StructureRecord(text, 0, atoms_from_smiles(text))]
-    try:
-        frames = ase.io.read(text, index=":", do_not_split_by_at_sign=True)
-    except Exception as error:  # ASE's readers raise anything, from KeyError to AssertionError
-        reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
-        raise ValueError(
-            f"{text}: cannot be read ({reason}); check that it is complete and of a format ASE reads"
-        ) from error
-    if not frames:
-        raise ValueError(f"{text}: holds no structure; check that it is complete")
-    return [StructureRecord(text, index, atoms) for index, atoms in enumerate(frames)]
+def _files_of(folder: Path, format: str | None) -> list[Path]:
+    """The files of a folder that hold structures; warns of those that are left out.
+
+    Raises:
+        ValueError: there are none.
+    """
+    taken: list[Path] = []
+    left_out: list[Path] = []
+    for place, subfolders, names in os.walk(folder):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        files = [Path(place, name) for name in sorted(names) if not name.startswith(".")]
+        run = _vasp_run(files)
+        for file in files:
+            known = format is not None or _holds_structures(file)
+            (taken if file == run or (run is None and known) else left_out).append(file)
+    if not taken:
+        raise ValueError(f"{folder}: has no file of a known format; name the files, and their --format")
+    if left_out:
+        names = [str(file) for file in left_out]
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        warnings.warn(f"{folder}: left out {', '.join(names[:5])}{more}, no structures to read", stacklevel=3)
+    return taken
+
+
+def _vasp_run(files: Sequence[Path]) -> Path | None:
+    by_name = {plain_name(file): file for file in files}
+    return next((by_name[name] for name in VASP_RUN if name in by_name), None)
+
+
+def _holds_structures(file: Path) -> bool:
+    """By its name; tables are asked whether they have SMILES, and the summaries of commands are none."""
+    if plain_name(file).endswith(".summary.json"):
+        return False
+    if format_suffix(file) == ".csv":
+        with Source(file).open_text() as text:
+            return "smiles" in text.readline().lower()
+    return is_known(file)

@@ -64,6 +64,46 @@ def graph_from_rdkit(mol: Mol, dtype: torch.dtype = torch.float64) -> AtomicGrap
     )
 
 
+def atoms_from_mol(mol: Mol) -> ase.Atoms:
+    """ASE Atoms of the first conformer of a Mol with explicit hydrogens.
+
+    Formal charges become initial charges, the masses of isotopes masses. `info` has the total charge (int, e) as
+    "charge", the bonds as "bonds" in the form of `bonds_of_mol`, and where electrons are unpaired the multiplicity
+    2S + 1 of their parallel spins as "spin".
+    """
+    atoms = list(mol.GetAtoms())
+    charges = [atom.GetFormalCharge() for atom in atoms]
+    positions = mol.GetConformer().GetPositions() if atoms else None
+    image = ase.Atoms([atom.GetAtomicNum() for atom in atoms], positions, charges=charges)
+    if any(atom.GetIsotope() for atom in atoms):
+        image.set_masses(
+            [a.GetMass() if a.GetIsotope() else mass for a, mass in zip(atoms, image.get_masses(), strict=True)]
+        )
+    image.info["charge"] = sum(charges)
+    unpaired = sum(atom.GetNumRadicalElectrons() for atom in atoms)
+    if unpaired:
+        image.info["spin"] = unpaired + 1
+    image.info["bonds"] = bonds_of_mol(mol)
+    return image
+
+
+def atoms_from_smiles(smiles: str, seed: int = 0) -> ase.Atoms:
+    """ASE Atoms of a SMILES string, embedded and relaxed as by `mol_from_smiles`, with its errors."""
+    return atoms_from_mol(mol_from_smiles(smiles, seed))
+
+
+def geometry_fault(mol: Mol) -> str | None:
+    """Why a Mol of a file, not sanitised, is no molecule in space: flat, or without all hydrogens; None if it is."""
+    if mol.GetNumAtoms() == 0:
+        return "has no atoms; remove it"
+    if mol.GetNumConformers() == 0 or not mol.GetConformer().Is3D():
+        return "has no geometry in three dimensions; embed it first"
+    mol.UpdatePropertyCache(strict=False)
+    if any(atom.GetTotalNumHs() for atom in mol.GetAtoms()):
+        return "lacks hydrogens; add all of them, with positions"
+    return None
+
+
 def mol_from_graph(graph: AtomicGraph, charge: int | None = None) -> Mol:
     """Mol with bonds, bond orders, formal charges and stereochemistry perceived from the positions of one open system.
 

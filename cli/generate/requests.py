@@ -164,13 +164,13 @@ def _read_other(path: Path) -> tuple[ase.Atoms, np.ndarray | None]:
     import numpy as np
 
     from atomsml.generative.molecules.metrics.perception import REACH
-    from atomsml.io import bond_graph, read_structures
+    from atomsml.io import bond_graph, read
 
-    records = read_structures([str(path)])
-    _check_one(path, len(records))
-    if records[0].atoms.pbc.any():
+    images = read(path)
+    _check_one(path, len(images))
+    atoms = images[0]
+    if atoms.pbc.any():
         raise ValueError(f"{path}: the scaffold is periodic; give one open molecule")
-    atoms = records[0].atoms
     if not (atoms.numbers == 1).any():
         return atoms, None
     carried = np.zeros(len(atoms), int)

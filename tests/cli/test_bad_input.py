@@ -36,7 +36,7 @@ class TestEveryCommand:
 
     def test_unreadable_file(self, run: Run, model: str, command: str) -> None:
         Path("broken.xyz").write_text("3\n\nH 0 0\n")
-        _check(run, command, "broken.xyz", "-m", model, message="broken.xyz: cannot be read")
+        _check(run, command, "broken.xyz", "-m", model, message="broken.xyz: frame 0 is cut off")
 
     def test_binary_file(self, run: Run, model: str, command: str) -> None:
         Path("noise.cif").write_bytes(bytes(range(256)))
@@ -50,7 +50,7 @@ class TestEveryCommand:
         _check(run, command, "O", "-m", "bad.safetensors", message="bad.safetensors")
 
     def test_unknown_element(self, run: Run, model: str, command: str) -> None:
-        _check(run, command, "O", "CCl", "-m", model, message="CCl, frame 0: the model does not know Cl")
+        _check(run, command, "O", "CCl", "-m", model, "--strict", message="CCl, frame 0: the model does not know Cl")
 
     def test_nan_positions(self, run: Run, model: str, command: str) -> None:
         atoms = molecule("H2O")
@@ -62,7 +62,8 @@ class TestEveryCommand:
         atoms = bulk("Cu")
         atoms.cell[2] = atoms.cell[0]
         ase.io.write("flat.traj", [molecule("H2O"), atoms])
-        _check(run, command, "flat.traj", "-m", model, message="flat.traj, frame 1: periodic, but its cell is singular")
+        words = ("flat.traj", "-m", model, "--strict")
+        _check(run, command, *words, message="flat.traj, frame 1: periodic, but its cell is singular")
 
     def test_no_atoms(self, run: Run, model: str, command: str) -> None:
         ase.io.write("empty.traj", ase.Atoms())
@@ -90,6 +91,37 @@ class TestEveryCommand:
 
         device = "mps" if torch.cuda.is_available() else "cuda"
         _check(run, command, "O", "-m", model, "--device", device, message=f"device '{device}'")
+
+
+@pytest.mark.parametrize(("command", "options"), [("energy", ()), ("relax", ()), ("md", ("--steps", 2))])
+def test_bad_structures_do_not_stop_the_others(run: Run, model: str, command: str, options: tuple[object, ...]) -> None:
+    good, strange = molecule("H2O"), molecule("H2O")
+    strange.positions[1] = np.nan
+    ase.io.write("three.traj", [good, strange, good])
+    Path("cut.xyz").write_text("3\n\nO 0 0 0\n")
+    inputs = ("three.traj", "CCl", "cut.xyz", "O")
+    result = run(command, *inputs, "-m", model, "-o", "out.extxyz", "--json", *options)
+    assert result.status == 1
+    reasons = {
+        "three.traj, frame 1": "the position of atom 1 is not finite; correct it",
+        "CCl, frame 0": "the model does not know Cl",
+        "cut.xyz": "frame 0 is cut off; check that the file is complete",
+    }
+    for place, reason in reasons.items():
+        assert f"refused: {place}: {reason}" in result.err
+    assert "3 of 6 inputs were refused and left out" in result.err
+    records = json.loads(result.out)
+    places = [("three.traj", 0), ("three.traj", 1), ("three.traj", 2), ("CCl", 0), ("cut.xyz", None), ("O", 0)]
+    assert [(record["file"], record["index"]) for record in records] == places
+    assert ["refused" in record for record in records] == [False, True, False, True, True, False]
+    summary = json.loads(Path("out.summary.json").read_text())
+    assert summary["structures"] == 3
+    refused = [record for record in summary["failed"] if "refused" in record]
+    assert all(record["refused"].startswith(reason) for record, reason in zip(refused, reasons.values(), strict=True))
+    if command == "md":  # numbered as the inputs are, so that a refusal renames nothing
+        assert sorted(path.name for path in Path().glob("out-*.extxyz")) == [f"out-{i}.extxyz" for i in (0, 2, 5)]
+    else:
+        assert len(ase.io.read("out.extxyz", ":")) == 3
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from atomsml.dataset.formats.frames import extxyz_frames
 from atomsml.dataset.read import HDF5, format_suffix
 from atomsml.generative.molecules.data import hdf5_molecules
 from atomsml.generative.molecules.metrics.evaluate import Reference
-from atomsml.io import check_structure, read_structures
+from atomsml.io import check_structure, read
 
 SMILES = (".smi", ".smiles", ".txt", ".csv")
 
@@ -36,7 +36,7 @@ def read_generated(path: str | Path) -> list[ase.Atoms]:
     elif format_suffix(path) in (".xyz", ".extxyz"):
         molecules = [ase.Atoms(f.numbers, f.positions, cell=f.cell, pbc=f.pbc) for f in extxyz_frames(path)]
     else:
-        molecules = [record.atoms for record in read_structures([str(path)])]
+        molecules = read(path)
     if not molecules:
         raise ValueError(f"{path}: holds no molecule; check that it is complete")
     for index, atoms in enumerate(molecules):

@@ -1,0 +1,1 @@
+"""Readers of files of structures, one for each family of formats."""
