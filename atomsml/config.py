@@ -11,6 +11,46 @@ import typing
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+# Lowest and highest value of the numbers in the configs of models, by name: the same word means the same in all.
+# Wide enough for any model, narrow enough that no table takes hours and no power or product overflows.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "elements": (1, 118),
+    "cutoff": (0.1, 100),
+    "xplor_onset": (0, 100),
+    "coordinate_range": (1e-4, 1e4),
+    "avg_num_neighbors": (1e-4, 1e5),
+    "scale": (1e-9, 1e6),
+    "shift": (-1e6, 1e6),
+    "element_scale": (1e-4, 1e4),
+    "number_scale": (1e-4, 1e4),
+    "envelope_power": (1, 100),
+    "lmax": (0, 8),
+    "mmax": (0, 8),
+    "hidden_lmax": (0, 8),
+    "correlation": (1, 6),
+    "order": (1, 6),
+    "num_layers": (1, 32),
+    "num_heads": (1, 1024),
+    "num_bessel": (1, 1024),
+    "num_splines": (0, 1024),
+    "channels": (1, 8192),
+    "grid_channels": (1, 8192),
+    "hidden_channels": (1, 8192),
+    "attention_channels": (1, 8192),
+    "ffn_channels": (1, 8192),
+    "readout_channels": (1, 8192),
+    "radial_mlp": (1, 8192),
+    "pair_channels": (1, 8192),
+    "vectors": (1, 8192),
+    "hidden": (1, 8192),
+    "num_formulas": (0, 10**6),
+    "num_sets": (0, 10**6),
+    "num_timesteps": (1, 10**5),
+    "condition_dropout": (0, 1),
+}
+ANY_NUMBER = (-1e12, 1e12)  # of a field with another name, in an architecture of another package
+MOST_ENTRIES = 118  # of a list
+
 
 def config_from_json(config_class: type[Any], values: Any, by_hand: bool = False, where: str = "") -> Any:
     """Rebuild a config dataclass from the dict that `dataclasses.asdict` and JSON made of it: lists become tuples.
@@ -72,15 +112,36 @@ def check_hyperparameters(config: Any, positive: Sequence[str], at_most: dict[st
     """
     elements = config.elements
     if not elements or list(elements) != sorted(set(elements)):
-        raise ValueError(f"elements must be distinct atomic numbers in ascending order, got {elements}")
+        raise ValueError(f"elements must be distinct atomic numbers in ascending order, got {reprlib.repr(elements)}")
     if not 1 <= elements[0] <= elements[-1] <= 118:
-        raise ValueError(f"elements must be atomic numbers from 1 to 118, got {elements}")
+        raise ValueError(f"elements must be atomic numbers from 1 to 118, got {reprlib.repr(elements)}")
     for name, largest in at_most.items():
         if getattr(config, name) > largest:
-            raise ValueError(f"{name} must be at most {largest}, got {getattr(config, name)}")
+            raise ValueError(f"{name} must be at most {largest}, got {reprlib.repr(getattr(config, name))}")
     for name in positive:
         if not getattr(config, name) > 0:
-            raise ValueError(f"{name} must be positive, got {getattr(config, name)}")
+            raise ValueError(f"{name} must be positive, got {reprlib.repr(getattr(config, name))}")
+    check_bounds(config)
+
+
+def check_bounds(config: Any) -> None:
+    """Every number of a model's config lies within BOUNDS, and every list is short.
+
+    Raises:
+        ValueError: names the field, the rule and the value.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            check_bounds(value)
+            continue
+        entries = value if isinstance(value, tuple) else (value,)
+        if len(entries) > MOST_ENTRIES:
+            raise ValueError(f"{field.name} must have at most {MOST_ENTRIES} entries, got {len(entries)}")
+        low, high = BOUNDS.get(field.name, ANY_NUMBER)
+        for entry in entries:
+            if isinstance(entry, int | float) and not low <= entry <= high:
+                raise ValueError(f"{field.name} must lie between {low:g} and {high:g}, got {reprlib.repr(entry)}")
 
 
 def _optional(field: dataclasses.Field[Any]) -> bool:
@@ -136,4 +197,9 @@ def _number(value: Any, by_hand: bool) -> float | None:
             value = float(value)
         except ValueError:
             return None
-    return float(value) if type(value) in (int, float) and math.isfinite(value) else None
+    if type(value) not in (int, float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer beyond 1e308
+        return None

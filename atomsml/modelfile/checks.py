@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from atomsml.modelfile.description import first_line
@@ -59,6 +59,25 @@ def check_tensors(path: Path, model: nn.Module) -> torch.dtype:
     if len(dtypes) != 1:
         raise ValueError(f"model file {path}: the weights must all be float32 or all be float64")
     return dtypes.pop()
+
+
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError that names a tensor with a number that is not finite."""
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"model file {path}: tensor {name!r} has numbers that are not finite; it is damaged")
+
+
+def check_claims(path: Path, description: dict[str, Any], found: Mapping[str, Any]) -> None:
+    """Compare what a description says beside the config with what the model that was read says of itself.
+
+    Raises:
+        ValueError: elements, references, cutoff or another key of `found` are others; says which.
+    """
+    for key, value in found.items():
+        if key in description and description[key] != value:
+            said, right = reprlib.repr(description[key]), reprlib.repr(value)
+            raise ValueError(f"model file {path} contradicts itself: it says {key} {said}, but the model has {right}")
 
 
 class _Budget(TorchFunctionMode):

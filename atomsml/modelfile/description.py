@@ -15,9 +15,9 @@ Its metadata key "atomsml" holds the JSON object; `potential` fills the first bl
 | name, kind, references_kind | what `atomsml models` shows; "isolated atoms", "least squares" or "given" |
 | training, metrics, licence, ... | anything JSON can hold |
 
-Nothing in a file is executed. A file is not trusted either: keys and types of the config are checked, a model that
-would need far more memory than its file holds numbers is not built, and names, types and shapes of the tensors must be
-those of the model.
+Nothing in a file is executed. A file is not trusted either: keys, types and bounds of the config are checked, a model
+that would need far more memory than its file holds numbers is not built, names, types and shapes of the tensors must be
+those of the model, their numbers finite, and elements, references and cutoff above those of config and tensors.
 
 A generator is kept in the same way, by `atomsml.generative.core.modelfile`: its key `generates` says what it draws, its
 architecture is one of `atomsml.generative.GENERATORS`, and it has neither references nor a cutoff.
@@ -35,7 +35,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from atomsml.architectures import Architectures
-from atomsml.config import config_from_json
+from atomsml.config import check_bounds, config_from_json
 from atomsml.electronic_state import ElectronicState
 from atomsml.modelfile.catalogue import find_model
 
@@ -119,10 +119,12 @@ def checked_config(path: Path, description: dict[str, Any], config_class: type[A
     """The config that a file holds.
 
     Raises:
-        ValueError: unknown keys, wrong types, or what the config class itself refuses.
+        ValueError: unknown keys, wrong types, numbers out of bounds, or what the config class itself refuses.
     """
     try:
-        return config_from_json(config_class, description["config"])
+        config = config_from_json(config_class, description["config"])
+        check_bounds(config)
+        return config
     except ValueError as error:
         raise ValueError(f"model file {path}: {first_line(error)}") from None
 

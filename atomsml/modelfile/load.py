@@ -10,7 +10,7 @@ from safetensors import safe_open
 from torch import nn
 
 from atomsml.modelfile.catalogue import find_model
-from atomsml.modelfile.checks import build_within_budget, check_tensors
+from atomsml.modelfile.checks import build_within_budget, check_claims, check_finite, check_tensors
 from atomsml.modelfile.description import (
     checked_config,
     checked_state,
@@ -18,6 +18,7 @@ from atomsml.modelfile.description import (
     known_architecture,
     read_metadata,
 )
+from atomsml.modelfile.save import describe
 from atomsml.potential import Potential
 
 
@@ -46,13 +47,20 @@ def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> Potent
     potential.cast(check_tensors(path, potential))
     load_tensors(path, potential)
     potential.electronic_state = state
+    own = describe(potential)
+    check_claims(path, description, {key: own[key] for key in ("elements", "references", "cutoff")})
     return potential.eval().to(device)
 
 
 def load_tensors(path: Path, model: nn.Module) -> None:
-    """Put the tensors of a file, which `check_tensors` has compared, into a model."""
+    """Put the tensors of a file, which `check_tensors` has compared, into a model.
+
+    Raises:
+        ValueError: a number in them is not finite.
+    """
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name).clone() for name in model.state_dict()}
+    check_finite(path, tensors)
     model.load_state_dict(tensors, assign=True)  # as they were saved; copies could round float64 buffers
 
 

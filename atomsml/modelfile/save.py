@@ -27,7 +27,7 @@ def save(potential: Potential, path: str | Path, metadata: dict[str, Any]) -> No
     """
     about = {"name": Path(path).stem, "kind": "unspecified", "references_kind": "given"}
     about |= dataclasses.asdict(potential.electronic_state)  # unless the metadata have them
-    write_model(potential, path, {**about, **metadata, **_describe(potential)})
+    write_model(potential, path, {**about, **metadata, **describe(potential)})
 
 
 def write_model(model: nn.Module, path: str | Path, description: dict[str, Any]) -> None:
@@ -47,7 +47,8 @@ def write_model(model: nn.Module, path: str | Path, description: dict[str, Any])
     write_atomically(path, lambda beside: beside.write_bytes(content))
 
 
-def _describe(potential: Potential) -> dict[str, Any]:
+def describe(potential: Potential) -> dict[str, Any]:
+    """What a potential says of itself: the first block of the table in atomsml.modelfile.description."""
     from ase.data import chemical_symbols
 
     from atomsml.potentials import POTENTIALS

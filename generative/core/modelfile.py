@@ -25,6 +25,7 @@ from atomsml.modelfile import (
     FORMAT,
     architecture_of,
     build_within_budget,
+    check_claims,
     check_tensors,
     checked_config,
     find_model,
@@ -80,4 +81,5 @@ def load_generator(name_or_path: str | Path, device: torch.device | str = "cpu")
         model.check_tables()
     except ValueError as error:
         raise ValueError(f"model file {path} is damaged: {error}") from None
+    check_claims(path, description, model.describe())
     return model.eval().requires_grad_(False).to(device)

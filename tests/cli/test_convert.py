@@ -164,7 +164,10 @@ def test_a_training_checkpoint_of_mace_is_known(run: Run) -> None:
     torch.save(layer.state_dict(), "weights.pt")
     result = run("convert", "weights.pt", "-o", "u.safetensors")
     assert result.status == 1
-    assert "weights.pt is a state_dict, which holds weights only; give the whole saved model" in result.err
+    assert (
+        "weights.pt is not a SevenNet checkpoint but a state_dict, which holds weights only; give the whole saved model"
+        in result.err
+    )
     assert not Path("u.safetensors").exists()
 
 

@@ -262,7 +262,8 @@ def so2(linear, x: Tensor, config: EquiformerV2Config) -> Tensor:
         ({"mmax": 3}, r"mmax must lie in 0\.\.lmax = 2, got 3"),
         ({"num_heads": 4}, "attention_channels must be a multiple of num_heads = 4, got 6"),
         ({"num_layers": 10**6}, "num_layers must be at most"),
-        ({"channels": 10**9}, "far larger than its file"),
+        ({"channels": 10**9}, "channels must lie between 1 and 8192"),
+        ({"channels": 8192, "ffn_channels": 8192}, "far larger than its file|asks for"),
     ],
     ids=str,
 )

@@ -25,6 +25,7 @@ al., arXiv:2208.04202), which makes the geometry agree with one assignment of bo
 from __future__ import annotations
 
 import itertools
+import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
@@ -81,7 +82,7 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if not 0 < value <= 4096:
-                raise ValueError(f"{name} must lie in 1 ... 4096, got {value}")
+                raise ValueError(f"{name} must lie in 1 ... 4096, got {reprlib.repr(value)}")
         if self.pair_channels % 8:
             raise ValueError(f"pair_channels must be a multiple of 8, the number of gates; got {self.pair_channels}")
 
@@ -100,10 +101,12 @@ class MoleculeFlowConfig:
     def __post_init__(self) -> None:
         elements = list(self.elements)
         if elements != sorted(set(elements)) or len(elements) < 2 or elements[0] != 1 or elements[-1] > 118:
-            raise ValueError(f"elements must ascend from 1, hydrogen, to at most 118, with a heavy one; got {elements}")
+            raise ValueError(
+                f"elements must ascend from 1, hydrogen, to at most 118, with a heavy one; got {reprlib.repr(elements)}"
+            )
         for name in ("num_formulas", "num_sets"):
             if not 0 <= getattr(self, name) <= 10**6:
-                raise ValueError(f"{name} must lie in 0 ... 1000000, got {getattr(self, name)}")
+                raise ValueError(f"{name} must lie in 0 ... 1000000, got {reprlib.repr(getattr(self, name))}")
 
 
 class MoleculeFlow(MoleculeModel):

@@ -11,7 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from atomsml import modelfile
+from atomsml.config import BOUNDS
 from atomsml.electronic_state import ElectronicState
+from atomsml.generative import GENERATORS
 from atomsml.potential import Potential
 from atomsml.potentials import POTENTIALS
 
@@ -207,6 +209,15 @@ def test_truncated_anywhere(path):
         ({"spin": 0}, "its spin must be null or a whole number from 1 to 1000, got 0"),
         ({"spin": "singlet"}, "its spin must be null or a whole number"),
         ({"spin": 10**400}, "its spin must be null or a whole number"),
+        ({"elements": ["Ar", "H"]}, "contradicts itself: it says elements ['Ar', 'H'], but the model has ['H', 'Ar']"),
+        ({"elements": ["H", "H"]}, "contradicts itself: it says elements"),
+        ({"elements": 7}, "contradicts itself: it says elements"),
+        ({"cutoff": 6.0}, "contradicts itself: it says cutoff 6.0, but the model has 5.0"),
+        ({"cutoff": None}, "contradicts itself: it says cutoff None"),
+        ({"references": {"H": 1.0}}, "contradicts itself: it says references"),
+        ({"references": {"H": float("nan"), "Ar": 0.0}}, "contradicts itself: it says references"),
+        ({"tensors": {"sigma": torch.tensor([1.0, torch.nan])}}, "tensor 'sigma' has numbers that are not finite"),
+        ({"tensors": {"references": torch.tensor([1.0, torch.inf]).double()}}, "'references' has numbers that are not"),
         ({"tensors": {"extra": torch.zeros(1)}}, "has an unexpected tensor 'extra'"),
         ({"tensors": {"sigma": torch.zeros(2, dtype=torch.int64)}}, "tensor 'sigma' has type I64"),
         ({"tensors": {"sigma": torch.zeros(2, dtype=torch.float16)}}, "tensor 'sigma' has type F16"),
@@ -272,7 +283,7 @@ class Wide(Potential):
         (3, "tensor 'linear.weight' has shape (2, 2), its config asks for (3, 3)"),
         (10**6, "has an impossible config: the model would be far larger than its file"),  # 4 TB
         (10**12, "has an impossible config"),
-        (10**30, "has an impossible config"),
+        (10**30, "width must lie between"),
         (-3, "has an impossible config"),
     ],
 )
@@ -287,3 +298,51 @@ def test_a_model_file_has_the_permissions_of_any_other_file(path):
     other = path.with_name("other")
     other.write_bytes(b"")
     assert path.stat().st_mode == other.stat().st_mode
+
+
+# Numbers in the config of every architecture
+
+CLASSES = {name: known[name] for known in (POTENTIALS, GENERATORS) for name in known if name != "pair"}
+TOO_MUCH = [10**400, -(10**400), 10**13, -(10**13), 1e308, float("nan"), float("inf"), -float("inf"), True, "5", [5]]
+
+
+def numbers_of(config, prefix=()):
+    """The path of every number of a config, through nested ones and into lists."""
+    for field in dataclasses.fields(config):
+        value, path = getattr(config, field.name), (*prefix, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from numbers_of(value, path)
+        elif isinstance(value, tuple) and value and not isinstance(value[0], str):
+            yield from ((*path, i) for i in range(len(value)))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield path
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_number_of_a_config_has_bounds(name, tmp_path):
+    config_class = CLASSES[name].Config
+    config = config_class(elements=(1, 6, 8))
+    paths = list(numbers_of(config))
+    assert len(paths) > 8
+    for path in paths:
+        words = [word for word in path if isinstance(word, str)]
+        assert words[-1] in BOUNDS, path
+        for value in TOO_MUCH:
+            values = json.loads(json.dumps(dataclasses.asdict(config)))
+            place = values
+            for word in path[:-1]:
+                place = place[word]
+            place[path[-1]] = value
+            with pytest.raises(ValueError, match=r"^model file [^\n]{1,400}$"):
+                modelfile.checked_config(tmp_path, {"config": values}, config_class)
+
+
+@pytest.mark.parametrize(("name", "value"), [("cutoff", 1e-300), ("cutoff", -0.0), ("scale", 1e-300), ("shift", 1e9)])
+def test_numbers_that_only_later_would_overflow(name, value):
+    with pytest.raises(ValueError, match=f"^{name} must "):
+        POTENTIALS["mace"].Config(elements=(1,), **{name: value})
+
+
+def test_long_lists_are_refused():
+    with pytest.raises(ValueError, match="radial_mlp must have at most 118 entries, got 1000"):
+        POTENTIALS["mace"].Config(elements=(1,), radial_mlp=(8,) * 1000)
