@@ -63,6 +63,11 @@ def state_of_atoms(atoms: ase.Atoms) -> ElectronicState:
     return _state(atoms.info, atoms.arrays.get("initial_charges"), moments)
 
 
+def stated_charge(fields: Mapping[str, Any]) -> float | None:
+    """The total charge that is stated under any of the names, e."""
+    return _number(fields, CHARGE_KEYS)
+
+
 def check_atoms(atoms: ase.Atoms, model: ElectronicState, name: str) -> None:
     """Refuse atoms of another charge or spin than a model was made for; warn if it does not say what it was made for.
 

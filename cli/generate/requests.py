@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from atomsml.generative.molecules.model import MoleculeModel
     from atomsml.generative.molecules.molecules import Request, Scaffold
 
+FAR = 4.0  # mean absolute deviations of a condition from its mean; of a normal distribution 0.14 % lie beyond
 SCAFFOLD_OVERLAP = 0.5  # A: no two heavy atoms of a molecule are closer
 
 
@@ -65,7 +66,7 @@ class Wishes:
         return [draw_formula(formulas, counts, elements, np.random.default_rng(s), self.num_atoms, held) for s in seeds]
 
     def warn(self, model: MoleculeModel) -> None:
-        """Say on stderr where a formula lies outside of what the model has learnt from."""
+        """Say on stderr where a formula or a condition lies outside of what the model has learnt from."""
         from atomsml.generative.molecules.compositions import format_formula
 
         sizes = model.formulas.sum(dim=1).tolist()
@@ -75,6 +76,15 @@ class Wishes:
                 f"on {min(sizes)} to {max(sizes)}",
                 err=True,
             )
+        for i, name in enumerate(model.config.conditions):
+            mean, deviation = model.condition_mean[i].item(), model.condition_scale[i].item()
+            if abs(self.conditions.get(name, mean) - mean) > FAR * deviation:
+                typer.echo(
+                    f"note: {name}={self.conditions[name]:g} is far from what the model was trained on: "
+                    f"mean {mean:.3g}, mean absolute deviation {deviation:.2g}, hence hardly anything outside of "
+                    f"{mean - FAR * deviation:.3g} to {mean + FAR * deviation:.3g}",
+                    err=True,
+                )
 
 
 def read_wishes(num_atoms: int | None, formula: str | None, scaffold: Path | None, conditions: Sequence[str]) -> Wishes:

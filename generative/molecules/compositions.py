@@ -28,11 +28,13 @@ def parse_formula(text: str) -> dict[int, int]:
         {6: 6, 1: 6, 8: 1}
 
     Raises:
-        ValueError: no formula, an element that does not exist, or more than MOST_ATOMS atoms.
+        ValueError: no formula, an element that does not exist, a charge, or more than MOST_ATOMS atoms.
     """
     from ase.data import atomic_numbers
     from ase.formula import Formula as AseFormula
 
+    if set("+-") & set(text):  # which ASE would drop
+        raise ValueError(f"the formula {text} has a charge, and generators draw neutral molecules; leave the sign out")
     try:
         counts = AseFormula(text).count()
         found = {atomic_numbers[symbol]: count for symbol, count in counts.items() if count > 0}

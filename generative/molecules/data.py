@@ -21,6 +21,7 @@ import numpy as np
 from atomsml.dataset.formats.frames import OPENERS, extxyz_frames
 from atomsml.dataset.formats.hdf5 import GEOMETRY, open_hdf5, plain_fields
 from atomsml.dataset.read import HDF5, format_suffix
+from atomsml.electronic_state import stated_charge
 from atomsml.generative.core.sampling import batches_of_like_size
 from atomsml.generative.molecules.set import MoleculeSet
 from atomsml.io import bonds_of_mol
@@ -37,12 +38,14 @@ def read_molecules(paths: Sequence[str | Path]) -> MoleculeSet:
     """The molecules of some files, one after the other: .xyz, .extxyz, .sdf (also .gz, .xz) or .h5.
 
     An HDF5 file has flat arrays `offsets`, `numbers` and `positions`, and `smiles` where bonds are known. Properties
-    are what a file says in one number about each molecule: keys of comment lines, data fields, further arrays.
+    are what a file says in one number about each molecule: keys of comment lines, data fields, further arrays. Ions, by
+    formal charges or a stated charge, are left out and counted among the warnings: generators draw neutral molecules.
 
     Raises:
         OSError: no such file.
-        ValueError: another format, a file that cannot be read or is empty, or a molecule that cannot be trained on:
-            periodic, without explicit hydrogens, with a position that is not finite, or with overlapping atoms.
+        ValueError: another format, a file that cannot be read, is empty or holds ions alone, or a molecule that cannot
+            be trained on: periodic, without explicit hydrogens, with a position that is not finite, or with overlapping
+            atoms.
     """
     return MoleculeSet.concatenate([_read(Path(path)) for path in paths])
 
@@ -51,17 +54,33 @@ def _read(path: Path) -> MoleculeSet:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; check the path")
     suffix = format_suffix(path)
-    readers: dict[str, Callable[[Path], MoleculeSet]] = {".xyz": _read_xyz, ".extxyz": _read_xyz, ".sdf": _read_sdf}
+    readers: dict[str, Callable[[Path], tuple[MoleculeSet, Sequence[float | None]]]] = {
+        ".xyz": _read_xyz,
+        ".extxyz": _read_xyz,
+        ".sdf": _read_sdf,
+    }
     readers |= dict.fromkeys(HDF5, _read_hdf5)
     if suffix not in readers:
         raise ValueError(f"{path}: {suffix or 'no suffix'} is no format of molecules; use {', '.join(readers)}")
-    molecules = readers[suffix](path)
+    molecules, charges = readers[suffix](path)
     if len(molecules) == 0:
         raise ValueError(f"{path}: holds no molecule; check that it is complete")
-    return _checked(molecules, str(path))
+    return _neutral(_checked(molecules, str(path)), charges, path)
 
 
-def _read_xyz(path: Path) -> MoleculeSet:
+def _neutral(molecules: MoleculeSet, charges: Sequence[float | None], path: Path) -> MoleculeSet:
+    """Without those whose total charge is known not to be zero."""
+    charged = np.array([bool(charge) for charge in charges])
+    if not charged.any():
+        return molecules
+    what = _count(path, np.flatnonzero(charged).tolist(), len(charged), "are not neutral and are left out")
+    if charged.all():
+        raise ValueError(f"{what}: none remain, and generators draw neutral molecules; give some")
+    return replace(molecules.subset(np.flatnonzero(~charged)), warnings=(*molecules.warnings, what))
+
+
+def _read_xyz(path: Path) -> tuple[MoleculeSet, Sequence[float | None]]:
+    """And the charges that are stated, as of the readers below."""
     numbers, positions = [], []
     fields: list[Mapping[str, Any]] = []
     for index, frame in enumerate(extxyz_frames(path)):
@@ -70,14 +89,15 @@ def _read_xyz(path: Path) -> MoleculeSet:
         numbers.append(frame.numbers)
         positions.append(frame.positions)
         fields.append(frame.fields)
-    return MoleculeSet.from_rows(numbers, positions, [None] * len(numbers), _columns(fields))
+    molecules = MoleculeSet.from_rows(numbers, positions, [None] * len(numbers), _columns(fields), file=str(path))
+    return molecules, [stated_charge(row) for row in fields]
 
 
-def _read_sdf(path: Path) -> MoleculeSet:
+def _read_sdf(path: Path) -> tuple[MoleculeSet, Sequence[float | None]]:
     from rdkit import Chem
     from rdkit.rdBase import BlockLogs
 
-    numbers, positions, bonds, strange = [], [], [], []
+    numbers, positions, bonds, charges, strange = [], [], [], [], []
     fields: list[Mapping[str, Any]] = []
     with BlockLogs():
         for index, mol in enumerate(_sdf_records(path)):
@@ -94,9 +114,10 @@ def _read_sdf(path: Path) -> MoleculeSet:
             numbers.append(np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]))
             positions.append(mol.GetConformer().GetPositions())
             bonds.append(None if strange[-1:] == [index] else bonds_of_mol(mol))
+            charges.append(Chem.GetFormalCharge(mol))
             fields.append(mol.GetPropsAsDict())
     warnings = [] if not strange else [_count(path, strange, len(numbers), "have valences that RDKit refuses")]
-    return MoleculeSet.from_rows(numbers, positions, bonds, _columns(fields), warnings)
+    return MoleculeSet.from_rows(numbers, positions, bonds, _columns(fields), warnings, str(path)), charges
 
 
 def _sdf_records(path: Path) -> Iterator[Mol | None]:
@@ -110,7 +131,7 @@ def _sdf_records(path: Path) -> Iterator[Mol | None]:
     return iter(Chem.ForwardSDMolSupplier(content, sanitize=False, removeHs=False))
 
 
-def _read_hdf5(path: Path) -> MoleculeSet:
+def _read_hdf5(path: Path) -> tuple[MoleculeSet, Sequence[float | None]]:
     rows, places = hdf5_molecules(path)
     present, count = plain_fields(path)
     with open_hdf5(path) as file:
@@ -123,7 +144,23 @@ def _read_hdf5(path: Path) -> MoleculeSet:
     bonds = [None if s is None else bonds_from_smiles(s, *each) for s, *each in zip(smiles, rows, places, strict=True)]
     lost = [i for i, (s, row) in enumerate(zip(smiles, bonds, strict=True)) if s is not None and row is None]
     warnings = [] if not lost else [_count(path, lost, count, "do not fit their SMILES")]
-    return MoleculeSet.from_rows(rows, places, bonds, properties, warnings)
+    charges = [
+        _formal_charge(text) if text else stated_charge({name: values[i] for name, values in properties.items()})
+        for i, text in enumerate(smiles)
+    ]
+    return MoleculeSet.from_rows(rows, places, bonds, properties, warnings, str(path)), charges
+
+
+def _formal_charge(smiles: str) -> float | None:
+    """None of what RDKit cannot read."""
+    from rdkit import Chem
+    from rdkit.rdBase import BlockLogs
+
+    if not set("+-") & set(smiles):  # as most, which need not be parsed for it
+        return 0
+    with BlockLogs():
+        mol = Chem.MolFromSmiles(smiles)
+    return None if mol is None else Chem.GetFormalCharge(mol)
 
 
 def hdf5_molecules(path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -9,6 +9,7 @@
 | bonds | (bonds, 3) | two atoms, counted within the molecule, and 1 single, 2 double, 3 triple, 4 aromatic |
 | bonds_known | (molecules,) | whether its bonds are those of the molecule, or are unknown |
 | properties | (molecules,) each | numbers by name, in the unit of the file; NaN where unknown |
+| places | (molecules, 2) | which of `files` a molecule comes from, and its number there, counted from 0 |
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class MoleculeSet(SampleSet[Molecules]):
     bond_offsets: np.ndarray
     bonds: np.ndarray
     bonds_known: np.ndarray
+    places: np.ndarray
+    files: tuple[str, ...]
     properties: dict[str, np.ndarray] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -45,8 +48,9 @@ class MoleculeSet(SampleSet[Molecules]):
         bonds: Sequence[np.ndarray | None],
         properties: Mapping[str, np.ndarray],
         warnings: Sequence[str] = (),
+        file: str = "in memory",
     ) -> MoleculeSet:
-        """From one array for each molecule; bonds are (bonds, 3), None where they are unknown."""
+        """From one array for each molecule of a file; bonds are (bonds, 3), None where they are unknown."""
         rows = [np.zeros((0, 3), np.int16) if row is None else row.reshape(-1, 3).astype(np.int16) for row in bonds]
         offsets = _offsets(numbers)
         with np.errstate(invalid="ignore", over="ignore"):  # what is not finite stays so
@@ -58,6 +62,8 @@ class MoleculeSet(SampleSet[Molecules]):
             bond_offsets=_offsets(rows),
             bonds=np.concatenate([np.zeros((0, 3), np.int16), *rows]),
             bonds_known=np.array([row is not None for row in bonds], bool),
+            places=np.stack([np.zeros(len(numbers), np.int64), np.arange(len(numbers))], axis=1),
+            files=(file,),
             properties=dict(properties),
             warnings=tuple(warnings),
         )
@@ -66,6 +72,7 @@ class MoleculeSet(SampleSet[Molecules]):
     def concatenate(parts: Sequence[MoleculeSet]) -> MoleculeSet:
         """One set after the other; a property that a part lacks is NaN there."""
         names = sorted({name for part in parts for name in part.properties})
+        first_file = np.cumsum([0, *(len(part.files) for part in parts)])
         return MoleculeSet(
             offsets=_joined([part.offsets for part in parts]),
             numbers=np.concatenate([part.numbers for part in parts]),
@@ -73,6 +80,10 @@ class MoleculeSet(SampleSet[Molecules]):
             bond_offsets=_joined([part.bond_offsets for part in parts]),
             bonds=np.concatenate([part.bonds for part in parts]),
             bonds_known=np.concatenate([part.bonds_known for part in parts]),
+            places=np.concatenate(
+                [part.places + np.array([i, 0]) for part, i in zip(parts, first_file[:-1], strict=True)]
+            ),
+            files=tuple(file for part in parts for file in part.files),
             properties={
                 name: np.concatenate([part.properties.get(name, np.full(len(part), np.nan)) for part in parts])
                 for name in names
@@ -89,6 +100,11 @@ class MoleculeSet(SampleSet[Molecules]):
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers, ascending."""
         return tuple(np.unique(self.numbers).tolist())
+
+    def where(self, index: int) -> str:
+        """The file of a molecule, and its number there."""
+        file, number = self.places[index].tolist()
+        return f"{self.files[file]}: molecule {number} (counted from 0)"
 
     def hashes(self) -> np.ndarray:
         """(molecules,) uint64 of each geometry, to 1e-4 A."""
@@ -116,6 +132,8 @@ class MoleculeSet(SampleSet[Molecules]):
             bond_offsets=_from_lengths(np.diff(self.bond_offsets)[rows]),
             bonds=self.bonds[bonds],
             bonds_known=self.bonds_known[rows],
+            places=self.places[rows],
+            files=self.files,
             properties={name: values[rows] for name, values in self.properties.items()},
         )
 

@@ -255,7 +255,7 @@ def _sets(molecules: MoleculeSet) -> tuple[np.ndarray, np.ndarray]:
         try:
             rows.append((numbers, parents(numbers, molecules.positions[start:stop])))
         except ValueError as error:
-            raise ValueError(f"molecule {len(rows)} (counted from 0) is {error}") from None
+            raise ValueError(f"{molecules.where(len(rows))}: {error}") from None
     return count_sets(rows, [z for z in molecules.elements if z > 1])
 
 

@@ -216,6 +216,14 @@ class TestWrites:
         assert generate("--config", "c.yaml").status == 0
         assert json.loads(Path("molecules.summary.json").read_text())["options"]["condition"] == ["gap=5.2"]
 
+    def test_a_wish_far_from_the_training_set_is_said(self, generate: Run) -> None:
+        seen = np.linspace(2, 8, len(SEEN))  # as the generator has it
+        spread = 4 * np.abs(seen - 5).mean()
+        assert "note: " not in generate("-n", 1, "--condition", f"gap={5 + 0.99 * spread}").err
+        (note,) = [line for line in generate("-n", 1, "--condition", "gap=500").err.splitlines() if "note: " in line]
+        assert note.startswith("note: gap=500 is far from what the model was trained on: mean 5, ")
+        assert note.endswith(f"hence hardly anything outside of {5 - spread:.3g} to {5 + spread:.3g}")
+
     def test_progress_is_plain_lines_in_a_log(self, generate: Run) -> None:
         err = generate("-n", 40).err
         lines = [line for line in err.splitlines() if line.startswith("generate  step ")]
@@ -289,6 +297,7 @@ class TestRefuses:
         [
             (("-n", 0), "-n must be at least 1, got 0"),
             (("--formula", "C6H6Xx"), "'C6H6Xx' is no chemical formula"),
+            (("--formula", "C6H6O+"), "the formula C6H6O+ has a charge, and generators draw neutral molecules"),
             (("--formula", "C2H5"), "has 17 electrons, an odd number"),
             (("--formula", "CH6"), "CH6 cannot be one molecule"),
             (("--formula", "CH4", "--atoms", 6), "--formula CH4 has 5 atoms, --atoms is 6; give one"),

@@ -43,6 +43,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder / "run" / "model.safetensors")
 
 
+def test_a_molecule_that_cannot_be_learnt_from_is_named_by_file_and_place(run: Run, molecules: Path) -> None:
+    ase.io.write("more.extxyz", [molecule("CH4"), molecule("H2")])
+    result = run(
+        "train", "-m", "flow", "--train", molecules, "--train", "more.extxyz", "--valid", molecules, "-o", "out"
+    )
+    assert result.status == 1
+    where = "error: the training set: more.extxyz: molecule 1 (counted from 0): a molecule without heavy atoms"
+    assert result.err.splitlines()[-1].startswith(where)
+
+
 def test_from_a_config_to_a_generator_and_its_molecules(run: Run, molecules: Path) -> None:
     values = {"model": "flow", "data": {"train": str(molecules), "valid": 2}, "max_steps": 50}
     Path("config.yaml").write_text(yaml.safe_dump(values))

@@ -211,6 +211,39 @@ def test_molecules_in_pieces_are_kept_with_a_warning(tmp_path: Path) -> None:
     assert "the first is molecule 2, counted from 0" in warning
 
 
+def charged_extxyz(path: Path) -> Path:
+    images = [molecule("H2O"), ase.Atoms("OH", [[0, 0, 0], [0, 0, 0.97]]), molecule("CH4")]
+    images[1].info["charge"] = -1
+    ase.io.write(path, images)
+    return path
+
+
+def charged_sdf(path: Path) -> Path:
+    return write_sdf(path, [embedded(smiles) for smiles in ("O", "[OH-]", "[NH3+]CC(=O)[O-]")])
+
+
+def charged_hdf5(path: Path) -> Path:
+    smiles = ["O", "[OH-]", "CC"]
+    return write_hdf5(path, [embedded(each) for each in smiles], smiles)
+
+
+@pytest.mark.parametrize("write", [charged_extxyz, charged_sdf, charged_hdf5])
+def test_ions_are_left_out_and_counted(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    path = write(tmp_path / f"m.{write.__name__.removeprefix('charged_').replace('hdf5', 'h5')}")
+    found = read_molecules([path, path])
+    assert found.sizes.tolist() == 2 * [3, *found.sizes[1:2]]  # a zwitterion is neutral
+    what = "1 of 3 molecules are not neutral and are left out (the first is molecule 1, counted from 0)"
+    assert found.warnings == 2 * (f"{path}: {what}",)
+    assert found.where(3) == f"{path}: molecule 2 (counted from 0)"
+    assert found.subset(np.array([2, 0])).where(0) == f"{path}: molecule 0 (counted from 0)"
+
+
+def test_ions_alone_are_refused(tmp_path: Path) -> None:
+    message = read_error(write_sdf(tmp_path / "m.sdf", [embedded("[NH4+]"), embedded("CC(=O)[O-]")]))
+    assert "2 of 2 molecules are not neutral" in message
+    assert message.endswith("none remain, and generators draw neutral molecules; give some")
+
+
 def _written(path: Path, text: str) -> Path:
     path.write_text(text)
     return path

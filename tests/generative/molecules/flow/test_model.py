@@ -175,7 +175,7 @@ def test_molecules_without_a_skeleton_are_refused_by_name(model: MoleculeFlow) -
         [molecule("CH4").numbers, hydrogen.numbers], [molecule("CH4").positions, hydrogen.positions], [None] * 2, {}
     )
     with pytest.raises(
-        ValueError, match=r"the training set: molecule 1 \(counted from 0\) is a molecule without heavy"
+        ValueError, match=r"the training set: in memory: molecule 1 \(counted from 0\): a molecule without heavy"
     ):
         MoleculeFlow.check(pair, pair)
 
