@@ -39,6 +39,7 @@ def energy(
     as_json: JsonOption = False,
 ) -> None:
     """Compute energy, forces and stress of structures."""
+    from atomsml.cli.files import open_outputs
     from atomsml.cli.job import prepare
     from atomsml.cli.output import check_output, print_json, snapshot, write_structures, write_summary
 
@@ -58,8 +59,9 @@ def energy(
             images.append(snapshot(structure.atoms))
     job.require_some()
     if output is not None:
-        write_structures(output, images)
-        write_summary(output, context, job.facts(), [output], failed=job.refusals())
+        with open_outputs(context, output, [output]) as files:
+            write_structures(files, output, images)
+            write_summary(files, output, context, job.facts(), [output], failed=job.refusals())
     if as_json:
         print_json(job.in_order(records))
     else:

@@ -16,6 +16,7 @@ from atomsml.cli.evaluate import molecules as evaluate_molecules
 from atomsml.cli.evaluate import potential as evaluate
 from atomsml.cli.generate import command as generate
 from atomsml.cli.train import command as train
+from atomsml.signals import exit_status, raising_stops
 
 
 class Commands(TyperGroup):
@@ -24,6 +25,13 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = " ".join(args[:2])
         return (name, self.commands[name], args[2:]) if name in self.commands else super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:  # of which the command had nothing to say yet
+            typer.echo("interrupted: nothing is written", err=True)
+            raise typer.Exit(exit_status(stop)) from None
 
 
 # plain help: rich would double the time that --help takes
@@ -93,6 +101,7 @@ def _show_warning(
 
 def _run(arguments: list[str] | None) -> None:
     try:
-        app(arguments)
+        with raising_stops():
+            app(arguments)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")

@@ -26,7 +26,7 @@ from atomsml.simulate.thermostats import THERMOSTATS
 if TYPE_CHECKING:
     import numpy as np
 
-    from atomsml.io import StructureRecord
+    from atomsml.io import OutputSet, StructureRecord
     from atomsml.simulate.md import MDSettings, MDState
 
 
@@ -59,6 +59,7 @@ def md(
     """
     import numpy as np
 
+    from atomsml.cli.files import end_interrupted, open_outputs
     from atomsml.cli.job import prepare, warn_of_direct_forces
     from atomsml.cli.output import check_trajectory, print_json, write_summary
     from atomsml.io import Refused
@@ -68,26 +69,40 @@ def md(
     check_trajectory(output)
     job = prepare(inputs, format, model, device, precision, exact, strict)
     warn_of_direct_forces(job, "nve does not conserve the total energy, and nvt samples no Boltzmann distribution")
-    outputs = _numbered(output, len(job.inputs))
-    records = []
-    for number, (structure, path) in enumerate(zip(job.inputs, outputs, strict=True)):
-        if isinstance(structure, Refused):
-            continue
-        structure.atoms.calc = job.calculator
-        # a seed of its own, so that a structure moves in the same way whatever else is computed
-        rng = np.random.default_rng([seed, number])
-        try:
-            records.append(_run(structure, settings, rng, interval, path))
-        except ValueError as error:  # a single atom, or atoms that overlap
-            job.refuse(structure, str(error))
-    job.require_some()
-    failed = [record for record in records if not record["finished"]]
-    written = [r[key] for r in records for key in ("trajectory", "log", "plot") if r[key] is not None]
-    write_summary(output, context, job.facts(), written, [*failed, *job.refusals()])
+    sets = [_files(path) for path in _numbered(output, len(job.inputs))]
+    derived = [file for paths in sets for file in paths.values() if file != output]
+    records: list[dict[str, Any]] = []
+    stop: KeyboardInterrupt | None = None
+    with open_outputs(context, output, [output] if len(sets) == 1 else [], derived) as files:
+        for number, (structure, paths) in enumerate(zip(job.inputs, sets, strict=True)):
+            if isinstance(structure, Refused):
+                continue
+            structure.atoms.calc = job.calculator
+            # a seed of its own, so that a structure moves in the same way whatever else is computed
+            rng = np.random.default_rng([seed, number])
+            try:
+                record, stop = _run(structure, settings, rng, interval, files, paths)
+            except ValueError as error:  # a single atom, or atoms that overlap
+                job.refuse(structure, str(error))
+            else:
+                records.append(record)
+            if stop is not None:
+                break
+        for structure in job.structures[len(records) :]:
+            job.refuse(structure, "not begun: interrupted")
+        job.require_some()
+        failed = [record for record in records if not record["finished"]]
+        written = [r[key] for r in records for key in ("trajectory", "log", "plot") if r[key] is not None]
+        if stop is not None and not written:
+            raise stop
+        files.interrupted = stop is not None
+        write_summary(files, output, context, job.facts(), written, [*failed, *job.refusals()])
     if as_json:
         print_json(job.in_order(records))
     else:
         _print(records)
+    if stop is not None:
+        end_interrupted(files, stop, _kept(records[-1]))
     for record in failed:
         typer.echo(f"error: {record['file']}, frame {record['index']}: {record['reason']}", err=True)
     job.end(failed=bool(failed))
@@ -100,48 +115,75 @@ def _numbered(path: Path, count: int) -> list[Path]:
     return [path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(count)]
 
 
+def _files(path: Path) -> dict[str, Path]:
+    from atomsml.io.outputs import beside
+
+    return {"trajectory": path, "log": beside(path, ".csv"), "plot": beside(path, ".png")}
+
+
 def _run(
-    structure: StructureRecord, settings: MDSettings, rng: np.random.Generator, interval: int, path: Path
-) -> dict[str, Any]:
-    """One trajectory with its log and plot; an exploded one is kept up to there. Returns the JSON object."""
+    structure: StructureRecord,
+    settings: MDSettings,
+    rng: np.random.Generator,
+    interval: int,
+    files: OutputSet,
+    paths: dict[str, Path],
+) -> tuple[dict[str, Any], KeyboardInterrupt | None]:
+    """One trajectory with its log and plot; one that explodes or is interrupted is kept up to there.
+
+    Returns the JSON object, and the request to stop if there was one.
+    """
     from atomsml.cli.job import identity, label
-    from atomsml.cli.output import follow, growing_file, trajectory_writer
+    from atomsml.cli.output import follow, trajectory_writer
+    from atomsml.signals import held_stops
     from atomsml.simulate.md import UnstableDynamics, iterate_md
 
-    files = {"trajectory": path, "log": path.with_suffix(".csv"), "plot": path.with_suffix(".png")}
     written: list[MDState] = []
-    reason = "finished"
-    with trajectory_writer(path) as write_frame, growing_file(files["log"]) as log:
+    reason, stop = "finished", None
+    with trajectory_writer(files, paths["trajectory"]) as write_frame:
         states = iterate_md(structure.atoms, settings, rng)
         try:
             for state in follow(states, settings.steps, label(structure), _describe):
                 if state.step % interval == 0:
-                    write_frame(structure.atoms)
-                    _log(log, state)
-                    written.append(state)
+                    with held_stops():  # a frame and its line, or neither
+                        write_frame(structure.atoms)
+                        _log(files, paths["log"], state)
+                        written.append(state)
         except UnstableDynamics as error:
             reason = str(error)
+        except KeyboardInterrupt as error:
+            reason, stop = "interrupted", error
     if written:
-        _plot(files["plot"], written, settings, structure.atoms.get_chemical_formula())
-    return {
+        _plot(files, paths["plot"], written, settings, structure.atoms.get_chemical_formula())
+    record = {
         **identity(structure),
         "finished": reason == "finished",
         "reason": reason,
         "steps": written[-1].step if written else 0,
         **_statistics(written, len(structure.atoms), settings),
-        **{key: str(file) if written else None for key, file in files.items()},
+        **{key: str(file) if written else None for key, file in paths.items()},
     }
+    return record, stop
+
+
+def _kept(last: dict[str, Any]) -> str:
+    """What there is of the last structure of an interrupted run."""
+    if last["trajectory"] is None:
+        return f"nothing is written of {last['file']}, frame {last['index']}"
+    return f"the trajectory up to step {last['steps']} is in {last['trajectory']}"
 
 
 def _describe(state: MDState) -> str:
     return f"{state.time:.0f} fs  {state.total_energy:.4f} eV  {state.temperature:.0f} K"
 
 
-def _log(path: Path, state: MDState) -> None:
+def _log(files: OutputSet, path: Path, state: MDState) -> None:
     """Append a line to a CSV file, after its header if it is the first."""
+    from atomsml.io.outputs import naming_file
+
     energies = (state.potential_energy, state.kinetic_energy, state.total_energy)
     line = ",".join([str(state.step), f"{state.time:.3f}", *(f"{e:.8f}" for e in energies), f"{state.temperature:.3f}"])
-    with path.open("a", encoding="utf-8") as file:
+    with naming_file(path), files.growing(path).open("a", encoding="utf-8") as file:
         if state.step == 0:
             file.write("step,time_fs,potential_eV,kinetic_eV,total_eV,temperature_K\n")
         file.write(line + "\n")
@@ -161,11 +203,9 @@ def _statistics(states: list[MDState], atoms: int, settings: MDSettings) -> dict
     }
 
 
-def _plot(path: Path, states: list[MDState], settings: MDSettings, formula: str) -> None:
+def _plot(files: OutputSet, path: Path, states: list[MDState], settings: MDSettings, formula: str) -> None:
     """Energy and temperature against time."""
     from matplotlib.figure import Figure
-
-    from atomsml.io import write_atomically
 
     time = [s.time / 1000 for s in states]
     start = states[0].potential_energy
@@ -183,7 +223,7 @@ def _plot(path: Path, states: list[MDState], settings: MDSettings, formula: str)
         bottom.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     bottom.set_xlabel("time (ps)")
     bottom.set_ylabel("temperature (K)")
-    write_atomically(path, lambda beside: figure.savefig(beside, dpi=150))
+    files.write(path, lambda beside: figure.savefig(beside, dpi=150))
 
 
 def _print(records: list[dict[str, Any]]) -> None:

@@ -18,6 +18,8 @@ import typer
 if TYPE_CHECKING:
     import ase
 
+    from atomsml.io import OutputSet
+
 State = TypeVar("State")
 
 
@@ -141,7 +143,7 @@ def snapshot(atoms: ase.Atoms) -> ase.Atoms:
     return copy
 
 
-def write_structures(path: Path, images: list[ase.Atoms]) -> None:
+def write_structures(files: OutputSet, path: Path, images: list[ase.Atoms]) -> None:
     """Write structures in the format that the suffix of `path` means.
 
     Raises:
@@ -149,8 +151,6 @@ def write_structures(path: Path, images: list[ase.Atoms]) -> None:
         OSError: the path cannot be written.
     """
     import ase.io
-
-    from atomsml.io import write_atomically
 
     def write(beside: Path) -> None:
         try:
@@ -160,42 +160,42 @@ def write_structures(path: Path, images: list[ase.Atoms]) -> None:
         except Exception as error:  # ASE's writers raise anything where a structure does not fit the format
             raise ValueError(f"cannot write {path} in this format: {error}; use .extxyz or .traj") from error
 
-    write_atomically(path, write)
+    files.write(path, write)
 
 
 @contextmanager
-def trajectory_writer(path: Path | None) -> Iterator[Callable[[ase.Atoms], None]]:
-    """A function that appends a frame with its results to `path`; without a path it does nothing."""
+def trajectory_writer(files: OutputSet, path: Path | None) -> Iterator[Callable[[ase.Atoms], None]]:
+    """A function that appends a frame with its results to what is to be `path`; without a path it does nothing.
+
+    What it has returned from is on the disk, whatever happens to the run.
+    """
     from ase.io.extxyz import write_extxyz
     from ase.io.trajectory import TrajectoryWriter
+
+    from atomsml.io.outputs import naming_file
+    from atomsml.signals import held_stops
 
     if path is None:
         yield lambda atoms: None
         return
-    with growing_file(path) as partial:
+
+    def append(atoms: ase.Atoms) -> None:
+        with held_stops(), naming_file(path):
+            write(snapshot(atoms))
+
+    with naming_file(path):
         if path.suffix == ".traj":
-            with TrajectoryWriter(partial) as trajectory:
-                yield lambda atoms: trajectory.write(snapshot(atoms))
+            with TrajectoryWriter(files.growing(path)) as trajectory:
+                write = trajectory.write
+                yield append
         else:
-            with partial.open("w", encoding="utf-8") as file:
-                yield lambda atoms: write_extxyz(file, [snapshot(atoms)])
+            with files.growing(path).open("w", encoding="utf-8") as file:
 
+                def write(frame: ase.Atoms) -> None:
+                    write_extxyz(file, [frame])
+                    file.flush()
 
-@contextmanager
-def growing_file(path: Path) -> Iterator[Path]:
-    """A hidden file that grows beside `path` and takes its place at the end.
-
-    It does so after an error too: hours of a run that stopped early are worth keeping. An empty file is not.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-    finally:
-        if partial.exists() and partial.stat().st_size > 0:
-            os.replace(partial, path)
-        else:
-            partial.unlink(missing_ok=True)
+                yield append
 
 
 @dataclass(frozen=True)
@@ -210,10 +210,15 @@ class Facts:
 
 
 def write_summary(
-    path: Path, context: typer.Context, facts: Facts, outputs: Sequence[Path | str], failed: Sequence[dict[str, Any]]
+    files: OutputSet,
+    path: Path,
+    context: typer.Context,
+    facts: Facts,
+    outputs: Sequence[Path | str],
+    failed: Sequence[dict[str, Any]],
 ) -> None:
     """Write `<stem>.summary.json` beside the output `path`: what is needed to repeat the run and to judge it."""
-    from atomsml.io import write_atomically
+    from atomsml.cli.files import summary_path
     from atomsml.io.versions import library_versions
 
     options = {key: value for key, value in context.params.items() if key not in ("inputs", "config")}
@@ -226,13 +231,14 @@ def write_summary(
         "seed": context.params.get("seed"),
         "versions": library_versions(),
         "structures": facts.structures,
+        "interrupted": files.interrupted,
         "failed": list(failed),
         "outputs": [str(output) for output in outputs],
         "wall_time_s": round(time.perf_counter() - facts.started, 3),
         **facts.results,
     }
     text = json.dumps(summary, indent=1, default=str)
-    write_atomically(summary_path(path), lambda beside: Path(beside).write_text(text + "\n", encoding="utf-8"))
+    files.write(summary_path(path), lambda beside: beside.write_text(text + "\n", encoding="utf-8"))
 
 
 def _model_hash(model: str) -> str | list[str]:
@@ -243,7 +249,3 @@ def _model_hash(model: str) -> str | list[str]:
     if model not in embedded_models() and Path(model).is_dir():
         return [model_hash(file) for file in committee_files(model)]
     return model_hash(model)
-
-
-def summary_path(path: Path) -> Path:
-    return path.with_name(f"{path.stem}.summary.json")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import ase
 
     from atomsml.cli.job import Job
-    from atomsml.io import StructureRecord
+    from atomsml.io import OutputSet, StructureRecord
     from atomsml.simulate.relax import RelaxSettings, RelaxState
 
 
@@ -52,8 +52,10 @@ def relax(
 ) -> None:
     """Relax structures to the nearest minimum.
 
-    The exit status is 1 if any did not converge. A molecule that reacts is said to have changed its bonding.
+    The exit status is 1 if any did not converge. A molecule that reacts is said to have changed its bonding. Ctrl-C
+    keeps the structures that are done and exits with status 130.
     """
+    from atomsml.cli.files import end_interrupted, open_outputs
     from atomsml.cli.job import prepare, warn_of_direct_forces
     from atomsml.cli.output import check_output, check_trajectory, print_json, write_structures, write_summary
     from atomsml.simulate.relax import RelaxSettings
@@ -65,32 +67,46 @@ def relax(
     job = prepare(inputs, format, model, device, precision, exact, strict, settings.check)
     check_output(output, len(job.structures))
     warn_of_direct_forces(job, "where they vanish the energy need not be at a minimum, and --cell follows the energy")
-    records, images = _relax_all(job, settings, trajectory)
-    job.require_some()
-    write_structures(output, images)
-    failed = [record for record in records if not record["converged"]]
-    facts = replace(job.facts(), results=_reacted(records))
-    outputs = [output, *([trajectory] if trajectory else [])]
-    write_summary(output, context, facts, outputs, [*failed, *job.refusals()])
+    with open_outputs(context, output, [output, trajectory]) as files:
+        records, images, stop = _relax_all(job, settings, files, output, trajectory)
+        if stop is not None and not images:
+            raise stop
+        job.require_some()
+        files.interrupted = stop is not None
+        failed = [record for record in records if not record["converged"]]
+        write_structures(files, output, images)
+        facts = replace(job.facts(), results=_reacted(records))
+        outputs = [output, *([trajectory] if trajectory else [])]
+        write_summary(files, output, context, facts, outputs, [*failed, *job.refusals()])
     if as_json:
         print_json(job.in_order(records))
     else:
         _print(records)
+    if stop is not None:
+        end_interrupted(files, stop, f"{len(images)} of {len(job.inputs)} structures are in {output}")
     if failed:
         typer.echo(f"{len(failed)} of {len(records)} structures did not converge", err=True)
     job.end(failed=bool(failed))
 
 
 def _relax_all(
-    job: Job, settings: RelaxSettings, trajectory: Path | None
-) -> tuple[list[dict[str, Any]], list[ase.Atoms]]:
-    """Relax every structure; returns the JSON objects, and the relaxed structures with their results."""
+    job: Job, settings: RelaxSettings, files: OutputSet, output: Path, trajectory: Path | None
+) -> tuple[list[dict[str, Any]], list[ase.Atoms], KeyboardInterrupt | None]:
+    """Relax every structure, and write those that are done now and then.
+
+    Returns the JSON objects, the relaxed structures with their results, and the request to stop if there was one.
+    """
+    from atomsml.cli.files import now_and_then
     from atomsml.cli.job import label
-    from atomsml.cli.output import follow, snapshot, trajectory_writer
+    from atomsml.cli.output import follow, snapshot, trajectory_writer, write_structures
+    from atomsml.signals import held_stops
     from atomsml.simulate.relax import iterate_relax
 
-    records, images = [], []
-    with trajectory_writer(trajectory) as write_frame:
+    records: list[dict[str, Any]] = []
+    images: list[ase.Atoms] = []
+    keep = now_and_then(lambda: write_structures(files, output, images))
+    stop: KeyboardInterrupt | None = None
+    with trajectory_writer(files, trajectory) as write_frame:
         for structure in job.structures:
             structure.atoms.calc = job.calculator
             states, before = [], structure.atoms.copy()
@@ -99,12 +115,18 @@ def _relax_all(
                 for state in follow(run, settings.steps, label(structure), _describe):
                     states.append(state)
                     write_frame(structure.atoms)
+                with held_stops():
+                    records.append(_record(structure, before, states[0], states[-1]))
+                    images.append(snapshot(structure.atoms))  # the calculator keeps the results of one structure only
+                    keep()
             except ValueError as error:  # atoms that overlap, for example
                 job.refuse(structure, str(error))
-                continue
-            records.append(_record(structure, before, states[0], states[-1]))
-            images.append(snapshot(structure.atoms))  # now: the calculator keeps the results of one structure only
-    return records, images
+            except KeyboardInterrupt as error:
+                stop = error
+                break
+    for structure in job.structures[len(records) :]:
+        job.refuse(structure, "not done: interrupted")
+    return records, images, stop
 
 
 def _describe(state: RelaxState) -> str:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from atomsml.io.signals import held_stops
+from atomsml.signals import held_stops
 
 LONGEST_NAME = 255  # bytes, on the usual file systems
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -38,16 +38,12 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
 class OutputSet:
     """The files that one command writes: `with OutputSet([log, summary]) as files: ...`.
 
-    Files are made by `write`, or by appending to what `growing` returns. They take their places together when the block
-    ends, in the order of `targets`, the last of which should be the one that describes the others. After an exception
-    everything stays as it was, and what had grown goes to a name with `interrupted`.
+    Files are made by `write`, anew whenever it is called, or by appending to what `growing` returns. They take their
+    places together when the block ends, in the order of `targets`, the last of which should be the one that describes
+    the others. After an exception everything stays as it was, and what had been made goes to names with `interrupted`.
 
     Set `interrupted` where a block ends early with what is finished: files that stood there move to names with
     `previous` then. So does at any end what stood in the place of a target that was not made.
-
-    Args:
-        targets: where files may go.
-        journals: growing files that are only to outlive a crash; removed when the block ends.
 
     Attributes:
         remains: sentences on what a killed run had left, and where it is now.
@@ -59,13 +55,12 @@ class OutputSet:
             that another process is making.
     """
 
-    def __init__(self, targets: Sequence[Path], journals: Sequence[Path] = ()) -> None:
+    def __init__(self, targets: Sequence[Path]) -> None:
         self.interrupted = False
         self.remains: list[str] = []
         self.kept: list[Path] = []
         self.previous: list[Path] = []
-        self._targets, self._journals = list(targets), [path for path in journals if path not in targets]
-        self._places = {path: _Place(path) for path in [*self._targets, *self._journals]}
+        self._places = {path: _Place(path) for path in targets}
 
     def __enter__(self) -> OutputSet:
         with held_stops():
@@ -93,10 +88,13 @@ class OutputSet:
             place.folder.mkdir()
             try:
                 write(place.folder / place.path.name)
-                os.replace(place.folder / place.path.name, place.partial)
-                place.written = True
+                place.take(place.folder / place.path.name)
             finally:
                 shutil.rmtree(place.folder, ignore_errors=True)
+
+    def discard(self, target: Path) -> None:
+        """Forget what was made of `target`."""
+        self._places[target].discard()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -136,9 +134,7 @@ class OutputSet:
 
     def _publish(self) -> None:
         """Rename all; if one rename fails those done are undone."""
-        for journal in self._journals:
-            self._places[journal].partial.unlink(missing_ok=True)
-        places = [self._places[target] for target in self._targets]
+        places = list(self._places.values())
         made = [place for place in places if place.is_made()]
         if not made:
             return
@@ -201,6 +197,20 @@ class _Place:
             os.close(self._lock)
             self._lock = None
             raise OSError(f"cannot write {self.shown}: another run is writing it; wait, or choose another name")
+
+    def take(self, whole: Path) -> None:
+        """Let a file that was made elsewhere be the hidden one, locked like the one before."""
+        file = os.open(whole, os.O_RDWR)
+        _try_to_lock(file)
+        os.replace(whole, self.partial)
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock, self.written = file, True
+
+    def discard(self) -> None:
+        if self._lock is not None:
+            os.truncate(self.partial, 0)
+        self.written = False
 
     def is_made(self) -> bool:
         return self.written or (self.partial.exists() and self.partial.stat().st_size > 0)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from atomsml.dataset import Dataset, LabelKeys
     from atomsml.graph import AtomicGraph
     from atomsml.interfaces.ase import AtomsMLCalculator
+    from atomsml.io import OutputSet
     from atomsml.potential import Prediction
     from atomsml.training.evaluation.metrics import Collected, ErrorTable, Table
 
@@ -65,6 +66,7 @@ def evaluate(
     the file of -o, labels are REF_energy, REF_forces and REF_stress; energy, forces and stress are the model's.
     Energies in eV, forces in eV/A, stress in eV/A^3.
     """
+    from atomsml.cli.files import open_outputs
     from atomsml.cli.output import Facts, check_picture, check_trajectory, write_summary
     from atomsml.dataset import LabelKeys
     from atomsml.interfaces.ase import AtomsMLCalculator
@@ -78,18 +80,19 @@ def evaluate(
     data = _read(inputs, LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group=""))
     _check_elements(data, calculator.potential.elements)
     _say_what_was_read(data.dataset)
-    found = _compute(data, calculator, batch_atoms, output, keep=plot is not None)
-    report = _report(data, found)
-    if plot is not None:
-        from atomsml.training.evaluation.metrics import Collected
-        from atomsml.training.evaluation.plots import parity_plot
+    with open_outputs(context, output or plot, [output, plot]) as files:
+        found = _compute(data, calculator, batch_atoms, files, output, keep=plot is not None)
+        report = _report(data, found)
+        if plot is not None:
+            from atomsml.training.evaluation.metrics import Collected
+            from atomsml.training.evaluation.plots import parity_plot
 
-        parity_plot(Collected.concatenate(found.collected), plot)
-    outputs = [path for path in (output, plot) if path is not None]
-    failed = [{"structure": data.where(i), "reason": "no finite prediction"} for i in found.not_finite]
-    if outputs:
-        facts = Facts(model, str(calculator.device), len(data.dataset), started, report)
-        write_summary(outputs[0], context, facts, outputs, failed)
+            files.write(plot, lambda beside: parity_plot(Collected.concatenate(found.collected), beside))
+        outputs = [path for path in (output, plot) if path is not None]
+        failed = [{"structure": data.where(i), "reason": "no finite prediction"} for i in found.not_finite]
+        if outputs:
+            facts = Facts(model, str(calculator.device), len(data.dataset), started, report)
+            write_summary(files, outputs[0], context, facts, outputs, failed)
     _print(report, found.errors, as_json)
     if failed:
         typer.echo(
@@ -169,7 +172,9 @@ def _check_elements(data: _Data, elements: tuple[int, ...]) -> None:
                 raise ValueError(f"{data.where(start + first)}: {error}") from None
 
 
-def _compute(data: _Data, calculator: AtomsMLCalculator, batch_atoms: int, output: Path | None, keep: bool) -> _Found:
+def _compute(
+    data: _Data, calculator: AtomsMLCalculator, batch_atoms: int, files: OutputSet, output: Path | None, keep: bool
+) -> _Found:
     """Predict every structure, count its errors and write it; `keep` labels and predictions for a plot."""
     import numpy as np
 
@@ -181,7 +186,7 @@ def _compute(data: _Data, calculator: AtomsMLCalculator, batch_atoms: int, outpu
     found = _Found(ErrorTable(np.unique(data.types).tolist(), dataset.elements))
     plan = plan_batches(np.arange(len(dataset)), dataset.num_atoms, max_atoms=batch_atoms)
     every = 1 + len(plan) // MEASURED
-    with trajectory_writer(output) as write_frame:
+    with trajectory_writer(files, output) as write_frame:
         for number, indices in enumerate(
             follow(plan, len(plan), "evaluate", lambda batch: f"structure {batch[0]} of {len(dataset)}")
         ):

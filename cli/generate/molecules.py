@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atomsml.cli.generate.samples import INTERRUPTED, default_generator
+from atomsml.cli.generate.samples import default_generator
 from atomsml.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from atomsml.cli.generate.run import Run
     from atomsml.generative.molecules.model import MoleculeModel
     from atomsml.interfaces.ase import AtomsMLCalculator
+    from atomsml.io import OutputSet
 
 
 def molecules(
@@ -73,6 +75,8 @@ def molecules(
     Molecule i depends on --seed and i alone: the first ten of a thousand are those of -n 10. Ctrl-C keeps what is
     finished and exits with status 130.
     """
+    from atomsml.cli.files import open_outputs
+    from atomsml.cli.generate.records import write_molecules
     from atomsml.cli.generate.report import make_report, print_report
     from atomsml.cli.generate.requests import read_wishes
     from atomsml.cli.generate.run import Run, SamplingSettings
@@ -88,16 +92,19 @@ def molecules(
     potential = None if relax is None else _potential(relax, device, precision, wishes, generator)
     steps, sampler = steps or generator.default_steps, sampler or generator.default_sampler
     settings = SamplingSettings(seed, steps, sampler, guidance, batch)
-    run = Run(generator, wishes, settings)
-    drawn = run.draw_valid(number) if only_valid else run.draw(number)
-    kept = _relaxed(drawn, run, potential)
-    outputs = _write(kept, output, picture)
+    with open_outputs(context, output, [output, picture]) as files:
+        run = Run(generator, wishes, settings, partial(write_molecules, files, output))
+        drawn = run.draw_valid(number) if only_valid else run.draw(number)
+        kept = _relaxed(drawn, run, potential)
+        files.interrupted = run.stop is not None
+        outputs = _write(files, kept, output, picture)
+        if kept:
+            report = make_report(kept, run)
+            facts = Facts(name, str(generator.formulas.device), len(kept), started, report)
+            write_summary(files, output, context, facts, outputs, run.failed)
     if kept:
-        report = make_report(kept, run)
-        facts = Facts(name, str(generator.formulas.device), len(kept), started, report)
-        write_summary(output, context, facts, outputs, run.failed)
         print_report(report, as_json)
-    _end(run, len(kept), len(drawn), number, output)
+    _end(files, run, len(kept), len(drawn), number, output)
 
 
 def _check_sampling(
@@ -160,39 +167,41 @@ def _relaxed(drawn: list[Generated], run: Run, potential: AtomsMLCalculator | No
     """Relaxed and ranked if there is a potential; the run takes note of what is left out."""
     from atomsml.cli.generate.relax import relax_and_rank
 
-    if potential is None or run.interrupted:
+    if potential is None or run.stop is not None:
         return drawn
     scaffold = run.wishes.scaffold
     ranking = relax_and_rank(drawn, potential, held=0 if scaffold is None else len(scaffold.numbers))
     run.failed += ranking.dropped
-    run.interrupted = ranking.interrupted
+    run.stop = ranking.stop
     return ranking.kept
 
 
-def _write(kept: list[Generated], output: Path, picture: Path | None) -> list[Path]:
+def _write(files: OutputSet, kept: list[Generated], output: Path, picture: Path | None) -> list[Path]:
     """Returns the files; none without molecules."""
     from atomsml.cli.generate.picture import draw_molecules
     from atomsml.cli.generate.records import write_molecules
 
     if not kept:
+        files.discard(output)
         return []
-    write_molecules(output, kept)
+    write_molecules(files, output, kept)
     if picture is None:
         return [output]
-    draw_molecules(picture, kept)
+    draw_molecules(files, picture, kept)
     return [output, picture]
 
 
-def _end(run: Run, kept: int, drawn: int, number: int, output: Path) -> None:
+def _end(files: OutputSet, run: Run, kept: int, drawn: int, number: int, output: Path) -> None:
     """The last line and the exit status, unless all went as asked.
 
     Raises:
         ValueError: there are fewer molecules than asked for, other than by --relax.
     """
+    from atomsml.cli.files import end_interrupted
+
     where = f"{kept} molecules are in {output}" if kept else "nothing is written"
-    if run.interrupted:
-        typer.echo(f"interrupted: {where}, of the {number} asked for", err=True)
-        raise typer.Exit(INTERRUPTED)
+    if run.stop is not None:
+        end_interrupted(files, run.stop, f"{where}, of the {number} asked for")
     if drawn < number:
         raise ValueError(f"after {run.drawn} tries there are {drawn} of the {number} molecules asked for: {where}")
     if not kept:

@@ -11,6 +11,8 @@ from atomsml.cli.generate.records import Generated, joined
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
+    from atomsml.io import OutputSet
+
 COLUMNS, ROWS = 6, 6  # what can be looked at; a longer run shows its first molecules
 CELL = (240, 230)  # pixels
 CAPTION = 34  # characters
@@ -30,7 +32,7 @@ def check_molecules_picture(path: Path) -> None:
         raise ValueError(f"cannot draw {path}; use the suffix .png or .svg")
 
 
-def draw_molecules(path: Path, molecules: Sequence[Generated]) -> None:
+def draw_molecules(files: OutputSet, path: Path, molecules: Sequence[Generated]) -> None:
     """Draw the first molecules as .png or .svg: structure formulas with SMILES, and what is wrong where it is.
 
     Hydrogens are left out where bonds are known. Where they are not, atoms are joined that are near each other, and the
@@ -40,8 +42,6 @@ def draw_molecules(path: Path, molecules: Sequence[Generated]) -> None:
         OSError: the path cannot be written.
     """
     from rdkit.Chem.Draw import rdMolDraw2D
-
-    from atomsml.io import write_atomically
 
     shown = molecules[: COLUMNS * ROWS]
     columns = min(COLUMNS, len(shown))
@@ -59,7 +59,7 @@ def draw_molecules(path: Path, molecules: Sequence[Generated]) -> None:
     canvas.FinishDrawing()
     picture = canvas.GetDrawingText()
     content = picture.encode() if isinstance(picture, str) else picture
-    write_atomically(path, lambda beside: beside.write_bytes(content))
+    files.write(path, lambda beside: beside.write_bytes(content))
 
 
 def _drawing(molecule: Generated) -> Mol:

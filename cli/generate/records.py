@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
     from atomsml.generative.molecules.metrics.perception import Perceived
+    from atomsml.io import OutputSet
 
 
 @dataclass(frozen=True)
@@ -58,26 +59,21 @@ def check_molecules_output(path: Path) -> None:
         raise ValueError(f"cannot write molecules to {path}; use the suffix {', '.join(WRITERS)}")
 
 
-def write_molecules(path: Path, molecules: Sequence[Generated]) -> None:
-    """Write all molecules in the format that the suffix of `path` means; the file is complete or untouched.
+def write_molecules(files: OutputSet, path: Path, molecules: Sequence[Generated]) -> None:
+    """Write all molecules in the format that the suffix of `path` means.
 
     Raises:
         OSError: the path cannot be written.
     """
-    from atomsml.io import write_atomically
-
-    write_atomically(path, lambda beside: WRITERS[path.suffix.lower()](beside, molecules))
+    files.write(path, lambda beside: WRITERS[path.suffix.lower()](beside, molecules))
 
 
 def _write_sdf(path: Path, molecules: Sequence[Generated]) -> None:
     from rdkit import Chem
 
-    with path.open("w", encoding="utf-8") as file:
-        writer = Chem.SDWriter(file)
-        writer.SetKekulize(False)  # `sdf_record` has done it where it can be done
-        for molecule in molecules:
-            writer.write(sdf_record(molecule))
-        writer.close()
+    with path.open("w", encoding="utf-8") as file:  # not by RDKit's writer, which does not say that a disk is full
+        for molecule in molecules:  # `sdf_record` has kekulized where it can be done
+            file.write(Chem.SDWriter.GetText(sdf_record(molecule), kekulize=False))
 
 
 def sdf_record(molecule: Generated) -> Mol:

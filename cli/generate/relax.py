@@ -24,7 +24,7 @@ class Ranking:
 
     kept: list[Generated]  # relaxed, the least strained first
     dropped: list[dict[str, int | str]]  # index and reason
-    interrupted: bool  # by Ctrl-C: molecules that were not done are in neither
+    stop: KeyboardInterrupt | None  # after a request to stop, molecules that were not done are in neither
 
 
 def relax_and_rank(molecules: Sequence[Generated], calculator: AtomsMLCalculator, held: int) -> Ranking:
@@ -35,7 +35,8 @@ def relax_and_rank(molecules: Sequence[Generated], calculator: AtomsMLCalculator
     from atomsml.cli.output import follow
     from atomsml.generative.molecules.relaxation import relax_molecules
 
-    kept, dropped, interrupted = list[Generated](), list[dict[str, int | str]](), False
+    kept, dropped = list[Generated](), list[dict[str, int | str]]()
+    stop: KeyboardInterrupt | None = None
     done = relax_molecules([molecule.atoms for molecule in molecules], _predict(calculator, held))
     try:
         for relaxed in follow(done, len(molecules), "relax", lambda r: f"strain {r.strain:.1f} kcal/mol"):
@@ -45,8 +46,8 @@ def relax_and_rank(molecules: Sequence[Generated], calculator: AtomsMLCalculator
             else:
                 reason = "its bonding changed" if relaxed.converged else "it did not converge"
                 dropped.append({"index": molecule.index, "reason": reason})
-    except KeyboardInterrupt:
-        interrupted = True
+    except KeyboardInterrupt as error:
+        stop = error
     if dropped:
         changed = sum(row["reason"] == "its bonding changed" for row in dropped)
         typer.echo(
@@ -55,7 +56,7 @@ def relax_and_rank(molecules: Sequence[Generated], calculator: AtomsMLCalculator
             err=True,
         )
     kept.sort(key=lambda molecule: (molecule.strain, molecule.index))
-    return Ranking(kept, sorted(dropped, key=lambda row: row["index"]), interrupted)
+    return Ranking(kept, sorted(dropped, key=lambda row: row["index"]), stop)
 
 
 def _predict(calculator: AtomsMLCalculator, held: int) -> Predict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -41,10 +41,11 @@ class Run:
     model: MoleculeModel
     wishes: Wishes
     settings: SamplingSettings
+    write: Callable[[Sequence[Generated]], object]  # is called now and then with the molecules that are finished
     found: dict[int, Generated] = field(default_factory=dict)  # by index
     drawn: int = 0
     failed: list[dict[str, int | str]] = field(default_factory=list)  # index and reason of what was left out
-    interrupted: bool = False  # by Ctrl-C
+    stop: KeyboardInterrupt | None = None  # the request that ended the drawing early
     evaluations: Counter[str] = field(default_factory=Counter)  # of each network, for all molecules together
 
     def draw(self, number: int) -> list[Generated]:
@@ -56,7 +57,7 @@ class Run:
         """The first `number` molecules that are valid; fewer after Ctrl-C, or after TRIES for each."""
         valid: list[Generated] = []
         tried = 0
-        while len(valid) < number and tried < TRIES * number and not self.interrupted:
+        while len(valid) < number and tried < TRIES * number and self.stop is None:
             rate = (len(valid) + 1) / (tried + 1)
             count = min(math.ceil((number - len(valid)) / rate), TRIES * number - tried)
             self._draw(range(tried, tried + count))
@@ -72,21 +73,23 @@ class Run:
         from atomsml.generative.molecules.metrics.strict import strict
 
         requests = self.wishes.requests(self.model, self.settings.seed, indices)
-        drawn = self._sample(requests)
+        drawn = self._sample(indices, requests)
         self.drawn += len(drawn)
         images = list(drawn.values())
         perceived = self._perceive(images)
         reasons = strict(images, perceived).failures
         for place, atoms, bonds, reason in zip(drawn, images, perceived, reasons, strict=True):
-            if (abs(atoms.positions) < FARTHEST).all():
+            if _is_molecule(atoms):
                 self.found[indices[place]] = Generated(indices[place], requests[place].seed, atoms, bonds, reason)
             else:
                 self.failed.append({"index": indices[place], "reason": "its positions diverged"})
 
-    def _sample(self, requests: Sequence[Request]) -> dict[int, ase.Atoms]:
+    def _sample(self, indices: Sequence[int], requests: Sequence[Request]) -> dict[int, ase.Atoms]:
         """By the place of their request: all molecules, or those of finished batches."""
+        from atomsml.cli.files import now_and_then
         from atomsml.cli.output import follow
         from atomsml.generative.molecules.sampling import sample_molecules
+        from atomsml.signals import held_stops
 
         how = self.settings
         batches = self.model.batches(requests, how.batch)
@@ -95,13 +98,18 @@ class Run:
         )
         states_each, drawn = self.model.num_states(how.steps, how.sampler), dict[int, "ase.Atoms"]()
         total = None if states_each is None else states_each * len(batches)
+        seeds = [request.seed for request in requests]
+        keep = now_and_then(lambda: self.write([*self._sorted(), *_not_judged(indices, seeds, drawn)]))
         try:
             for state in follow(states, total, "generate", lambda s: f"{s.finished} of {len(requests)} molecules"):
-                drawn |= state.drawn
+                if state.drawn:
+                    with held_stops():
+                        drawn |= state.drawn
+                        keep()
                 for network, calls in state.evaluations.items():
                     self.evaluations[network] += calls * len(state.drawn)
-        except KeyboardInterrupt:
-            self.interrupted = True
+        except KeyboardInterrupt as stop:
+            self.stop = stop
         return drawn
 
     def _perceive(self, images: Sequence[ase.Atoms]) -> list[Perceived]:
@@ -111,6 +119,22 @@ class Run:
         done: list[Perceived] = []
         try:
             done.extend(perceive(images, workers=1 if len(images) < FEW else None))
-        except KeyboardInterrupt:
-            self.interrupted = True
+        except KeyboardInterrupt as stop:
+            self.stop = stop
         return done + [Perceived("perception was interrupted")] * (len(images) - len(done))
+
+
+def _is_molecule(atoms: ase.Atoms) -> bool:
+    return bool((abs(atoms.positions) < FARTHEST).all())
+
+
+def _not_judged(indices: Sequence[int], seeds: Sequence[int], drawn: dict[int, ase.Atoms]) -> list[Generated]:
+    """Molecules whose bonds are not known yet; `drawn` by their places."""
+    from atomsml.generative.molecules.metrics.perception import Perceived
+
+    why = "not judged: the run was killed before"
+    return [
+        Generated(indices[place], seeds[place], drawn[place], Perceived(why), why)
+        for place in sorted(drawn)
+        if _is_molecule(drawn[place])
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +14,6 @@ from atomsml.cli.options import ConfigOption, DeviceOption, JsonOption, SeedOpti
 
 if TYPE_CHECKING:
     from atomsml.generative.core.generator import Generator
-
-INTERRUPTED = 130  # exit status, as shells have it for Ctrl-C
 
 
 def samples(
@@ -42,10 +40,10 @@ def samples(
 
     Sample i depends on --seed and i alone. Ctrl-C keeps what is finished and exits with status 130.
     """
+    from atomsml.cli.files import end_interrupted, open_outputs
     from atomsml.cli.output import Facts, check_writable, print_json, write_summary
     from atomsml.device import select_device
     from atomsml.generative.core.samplers import find_sampler
-    from atomsml.io import write_atomically
 
     started, kind = time.perf_counter(), str(context.info_name)
     for option, value in {"-n": number, "--steps": steps, "--batch": batch}.items():
@@ -60,21 +58,26 @@ def samples(
     if output.suffix not in generator.suffixes:
         raise ValueError(f"cannot write {kind} to {output}; use the suffix {', '.join(generator.suffixes)}")
     steps, sampler = steps or generator.default_steps, sampler or generator.default_sampler
-    drawn, interrupted = _draw(generator, number, seed, steps, sampler, batch)
-    if drawn:
-        write_atomically(output, lambda beside: generator.write(beside, drawn))
-        report = {"command": f"generate {kind}", "drawn": len(drawn), "steps": steps, "sampler": sampler}
-        report |= generator.judge(drawn)
-        where = str(next(generator.parameters()).device)
-        write_summary(output, context, Facts(name, where, len(drawn), started, report), [output], [])
-        if as_json:
-            print_json(report)
-        else:
-            typer.echo(f"{len(drawn)} {kind} are in {output}")
-    if interrupted:
+    report = {"command": f"generate {kind}", "steps": steps, "sampler": sampler}
+    with open_outputs(context, output, [output]) as files:
+
+        def write(samples: Sequence[Any]) -> None:
+            files.write(output, lambda beside: generator.write(beside, samples))
+
+        drawn, stop = _draw(generator, number, seed, steps, sampler, batch, write)
+        files.interrupted = stop is not None
+        if drawn:
+            write(drawn)
+            report |= {"drawn": len(drawn), **generator.judge(drawn)}
+            where = str(next(generator.parameters()).device)
+            write_summary(files, output, context, Facts(name, where, len(drawn), started, report), [output], [])
+    if drawn and as_json:
+        print_json(report)
+    elif drawn:
+        typer.echo(f"{len(drawn)} {kind} are in {output}")
+    if stop is not None:
         where = f"{len(drawn)} {kind} are in {output}" if drawn else "nothing is written"
-        typer.echo(f"interrupted: {where}, of the {number} asked for", err=True)
-        raise typer.Exit(INTERRUPTED)
+        end_interrupted(files, stop, f"{where}, of the {number} asked for")
 
 
 def default_generator(kind: str) -> str:
@@ -108,11 +111,22 @@ def _open(name: str, kind: str, device: Any) -> Generator[Any, Any, Any]:
 
 
 def _draw(
-    generator: Generator[Any, Any, Any], number: int, seed: int, steps: int, sampler: str, batch: int | None
-) -> tuple[Sequence[Any], bool]:
-    """The samples in their order, and whether Ctrl-C came before all were finished."""
+    generator: Generator[Any, Any, Any],
+    number: int,
+    seed: int,
+    steps: int,
+    sampler: str,
+    batch: int | None,
+    write: Callable[[Sequence[Any]], None],
+) -> tuple[Sequence[Any], KeyboardInterrupt | None]:
+    """The samples in their order, of which those that are finished are written now and then.
+
+    And the request to stop, if one came before all were finished.
+    """
+    from atomsml.cli.files import now_and_then
     from atomsml.cli.output import follow
     from atomsml.generative.core.sampling import draw, sample_seed
+    from atomsml.signals import held_stops
 
     requests = generator.requests([sample_seed(seed, index) for index in range(number)])
     batches = generator.batches(requests, batch)
@@ -120,10 +134,14 @@ def _draw(
     total = None if states_each is None else states_each * len(batches)
     states = draw(generator, requests, batches, partial(generator.sample, steps=steps, sampler=sampler))
     drawn: dict[int, Any] = {}
-    interrupted = False
+    keep = now_and_then(lambda: write([drawn[place] for place in sorted(drawn)]))
+    stop = None
     try:
         for state in follow(states, total, "generate", lambda state: f"{state.finished} of {number} {generator.kind}"):
-            drawn |= state.drawn
-    except KeyboardInterrupt:
-        interrupted = True
-    return [drawn[place] for place in sorted(drawn)], interrupted
+            if state.drawn:
+                with held_stops():
+                    drawn |= state.drawn
+                    keep()
+    except KeyboardInterrupt as error:
+        stop = error
+    return [drawn[place] for place in sorted(drawn)], stop

@@ -10,7 +10,7 @@ import pytest
 from ase.build import molecule
 
 from atomsml.io.outputs import OutputSet, beside, naming_file, visible, write_atomically
-from atomsml.io.signals import Stopped, exit_status, held_stops, raising_stops
+from atomsml.signals import Stopped, exit_status, held_stops, raising_stops
 
 NAMES = ("o.extxyz", "o.csv", "o.json")
 
@@ -169,20 +169,14 @@ def test_an_interrupted_run_with_nothing_to_keep_touches_nothing(tmp_path):
     assert contents(tmp_path) == {"o.csv": "old\n", "o.extxyz": "old", "o.json": "old"}
 
 
-def interrupt_growing(files: OutputSet, path: Path) -> None:
-    files.__enter__()
-    files.growing(path).write_text("1\n\nH 0 0 0\n")
+def test_what_was_written_early_outlives_a_later_error(tmp_path):
+    files = OutputSet([tmp_path / "o.sdf"]).__enter__()
+    for text in ("one", "one two"):
+        files.write(tmp_path / "o.sdf", lambda path, text=text: path.write_text(text))
+    with pytest.raises(OSError, match=r"^cannot write .*o\.sdf: another run is writing it"):
+        OutputSet([tmp_path / "o.sdf"]).__enter__()
     files.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
-
-
-def test_a_journal_is_kept_after_an_error_alone(tmp_path):
-    target, journal = tmp_path / "o.sdf", tmp_path / "o.extxyz"
-    with OutputSet([target], [journal]) as files:
-        files.growing(journal).write_text("1\n\nH 0 0 0\n")
-        files.write(target, lambda path: path.write_text("new"))
-    assert contents(tmp_path) == {"o.sdf": "new"}
-    interrupt_growing(OutputSet([target], [journal]), journal)
-    assert contents(tmp_path) == {"o.sdf": "new", "o.interrupted-1.extxyz": "1\n\nH 0 0 0\n"}
+    assert contents(tmp_path) == {"o.interrupted-1.sdf": "one two"}
 
 
 @pytest.mark.parametrize("suffix", [".extxyz", ".sdf", ".h5"])
@@ -190,8 +184,9 @@ def test_names_may_be_as_long_as_the_file_system_takes(tmp_path, suffix):
     name = "x" * (255 - len(suffix)) + suffix
     write_atomically(tmp_path / name, lambda path: path.write_text("new"))
     assert os.listdir(tmp_path) == [name]
-    files = OutputSet([tmp_path / name])
-    interrupt_growing(files, tmp_path / name)
+    files = OutputSet([tmp_path / name]).__enter__()
+    files.growing(tmp_path / name).write_text("1\n\nH 0 0 0\n")
+    files.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert files.kept[0].exists()
     assert files.kept[0].name.endswith(f".interrupted-1{suffix}")
 
