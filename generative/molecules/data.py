@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from atomsml.dataset.formats.frames import OPENERS, extxyz_frames
-from atomsml.dataset.formats.hdf5 import GEOMETRY, open_hdf5, plain_fields
+from atomsml.dataset.formats.hdf5 import GEOMETRY, plain_fields
+from atomsml.dataset.formats.hdf5_safety import open_hdf5, read_array
 from atomsml.dataset.read import HDF5, format_suffix
 from atomsml.electronic_state import stated_charge
 from atomsml.generative.core.sampling import batches_of_like_size
@@ -135,9 +135,11 @@ def _read_hdf5(path: Path) -> tuple[MoleculeSet, Sequence[float | None]]:
     rows, places = hdf5_molecules(path)
     present, count = plain_fields(path)
     with open_hdf5(path) as file:
-        smiles = _smiles(file["smiles"], path) if "smiles" in present else [None] * count
+        if "smiles" in present and file["smiles"].shape != (count,):
+            raise ValueError(f"{path}: smiles must be one text for each of {count} molecules")
+        smiles = read_array(file["smiles"], text=True) if "smiles" in present else [None] * count
         properties = {
-            name: file[name][()].astype(np.float64)
+            name: read_array(file[name]).astype(np.float64)
             for name in present
             if name not in GEOMETRY and file[name].shape == (count,) and file[name].dtype.kind in "fiu"
         }
@@ -171,20 +173,13 @@ def hdf5_molecules(path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """
     _, count = plain_fields(path)
     with open_hdf5(path) as file:
-        if "pbc" in file and file["pbc"][()].any():
+        if "pbc" in file and read_array(file["pbc"]).any():
             raise ValueError(f"{path}: has periodic structures; give molecules")
-        offsets, numbers = file["offsets"][()].astype(np.int64), file["numbers"][()]
-        positions = file["positions"][()].astype(np.float64)
+        offsets, numbers = read_array(file["offsets"]).astype(np.int64), read_array(file["numbers"])
+        positions = read_array(file["positions"]).astype(np.float64)
     if count == 0:  # of which np.split would make one
         return [], []
     return np.split(numbers, offsets[1:-1]), np.split(positions, offsets[1:-1])
-
-
-def _smiles(array: h5py.Dataset, path: Path) -> np.ndarray:
-    try:
-        return np.asarray(array.asstr()[()])
-    except (TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: smiles cannot be read as text ({error}); write them as strings") from None
 
 
 def bonds_from_smiles(smiles: str, numbers: np.ndarray, positions: np.ndarray) -> np.ndarray | None:

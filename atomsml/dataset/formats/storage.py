@@ -20,35 +20,21 @@ import numpy as np
 
 from atomsml import __version__
 from atomsml.dataset.columns import Columns, atoms_of
-from atomsml.dataset.formats.hdf5 import open_hdf5
+from atomsml.dataset.formats.hdf5_safety import DAMAGED, open_hdf5, read_array
+from atomsml.dataset.formats.layout import (
+    CONVENTIONS,
+    FORMAT,
+    FORMAT_VERSION,
+    INDEX_CHUNK,
+    PER_ATOM,
+    PER_STRUCTURE,
+    format_version,
+    read_sources,
+    stored_arrays,
+)
 from atomsml.dataset.formats.patient_file import PatientFile
 from atomsml.dataset.labels import Found, LabelKeys
 from atomsml.io import write_atomically
-
-FORMAT, FORMAT_VERSION = "atomsml dataset", 1
-CONVENTIONS = (
-    "Atoms of structure i are rows offsets[i] to offsets[i+1]. Rows of cell are lattice vectors. stress = dE/dstrain / "
-    "volume, positive under tension. Missing labels are NaN. config_type and group are row numbers of *_names."
-)
-# a chunk is the least that is decompressed to read one structure: about 500 atoms, or 128 structures
-ATOM_CHUNK, STRUCTURE_CHUNK, INDEX_CHUNK = 512, 128, 8192
-# name: (shape of a row, type, value where nothing is written, unit, rows of a chunk)
-PER_ATOM: dict[str, tuple[tuple[int, ...], str, float, str, int]] = {
-    "numbers": ((), "u1", 0, "", 4 * ATOM_CHUNK),
-    "positions": ((3,), "f8", np.nan, "A", ATOM_CHUNK),
-    "forces": ((3,), "f8", np.nan, "eV/A", ATOM_CHUNK),
-}
-PER_STRUCTURE: dict[str, tuple[tuple[int, ...], str, float, str, int]] = {
-    "energy": ((), "f8", np.nan, "eV", INDEX_CHUNK),
-    "cell": ((3, 3), "f8", 0.0, "A", STRUCTURE_CHUNK),
-    "pbc": ((3,), "?", 0, "", INDEX_CHUNK),
-    "stress": ((3, 3), "f8", np.nan, "eV/A^3", STRUCTURE_CHUNK),
-    "has_forces": ((), "?", 0, "", INDEX_CHUNK),
-    "has_stress": ((), "?", 0, "", INDEX_CHUNK),
-    "content": ((), "u8", 0, "", INDEX_CHUNK),
-    "config_type": ((), "i4", 0, "", INDEX_CHUNK),
-    "group": ((), "i4", 0, "", INDEX_CHUNK),
-}
 
 
 def write_dataset(path: str | Path, blocks: Iterable[Columns], sources: Sequence[dict[str, Any]] = ()) -> int:
@@ -148,7 +134,7 @@ class Names:
 def is_stored(path: Path) -> bool:
     """Whether an HDF5 file was written by `write_dataset`."""
     with open_hdf5(path) as file:
-        return file.attrs.get("format") == FORMAT
+        return format_version(file) is not None
 
 
 class StoredColumns:
@@ -159,25 +145,27 @@ class StoredColumns:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Open the file.
+        """Open the file and check it as a whole.
 
         Raises:
-            ValueError: a file that is not complete, or of a later version.
+            ValueError: a file that is damaged or not complete, or of a later version.
         """
         self.path = Path(path).absolute()
         self._process = -1
         with open_hdf5(self.path) as file:
-            version = file.attrs["format_version"]
-        if version > FORMAT_VERSION:
-            raise ValueError(
-                f"{path}: has format version {version}, this atomsml reads {FORMAT_VERSION}; update atomsml"
-            )
-        self.offsets: np.ndarray = self._arrays["offsets"][()]
+            version = format_version(file)
+            if version is not None and version > FORMAT_VERSION:
+                raise ValueError(
+                    f"{path}: has format version {version}, this atomsml reads {FORMAT_VERSION}; update atomsml"
+                )
+            arrays = stored_arrays(file)
+            self.sources = read_sources(arrays["sources"])  # what the file was made from
+            self.offsets = read_array(arrays["offsets"])
+            self.energy = read_array(arrays["energy"])
+            self.pbc = read_array(arrays["pbc"])
+            self.has_forces = read_array(arrays["has_forces"])
+            self.has_stress = read_array(arrays["has_stress"])
         self.num_atoms = np.diff(self.offsets)
-        self.energy: np.ndarray = self._arrays["energy"][()]
-        self.pbc: np.ndarray = self._arrays["pbc"][()]
-        self.has_forces: np.ndarray = self._arrays["has_forces"][()]
-        self.has_stress: np.ndarray = self._arrays["has_stress"][()]
 
     def __reduce__(self) -> tuple[type[StoredColumns], tuple[Path]]:
         return StoredColumns, (self.path,)
@@ -194,8 +182,7 @@ class StoredColumns:
     @cached_property
     def content(self) -> np.ndarray:
         """(n,) uint64 hash of each geometry."""
-        hashes: np.ndarray = self._arrays["content"][()]
-        return hashes
+        return read_array(self._arrays["content"])
 
     @cached_property
     def config_types(self) -> np.ndarray:
@@ -205,14 +192,9 @@ class StoredColumns:
     def groups(self) -> np.ndarray:
         return self._names("group")
 
-    @property
-    def sources(self) -> list[dict[str, Any]]:
-        """What the file was made from."""
-        return [json.loads(text) for text in self._arrays["sources"].asstr()[()]]
-
     def _names(self, column: str) -> np.ndarray:
         """(n,) str, each name once in memory."""
-        return self._arrays[f"{column}_names"].asstr()[()].astype(object)[self._arrays[column][()]]
+        return read_array(self._arrays[f"{column}_names"], text=True).astype(object)[read_array(self._arrays[column])]
 
     def numbers_of(self, rows: np.ndarray) -> np.ndarray:
         """(atoms of these rows,) atomic numbers alone."""
@@ -241,6 +223,8 @@ class StoredColumns:
             config_types=self.config_types[sorted_rows],
             groups=self.groups[sorted_rows],
         )
+        if not (np.isfinite(positions).all() and np.isfinite(columns.cell).all()):
+            raise ValueError(f"{self.path}: has a position or cell that is not finite; {DAMAGED}")
         return columns if (order[1:] > order[:-1]).all() else columns.take(np.argsort(order))
 
     def _atom_runs(self, runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -248,8 +232,8 @@ class StoredColumns:
 
     def _read(self, name: str, runs: list[tuple[int, int]]) -> np.ndarray:
         array = self._arrays[name]
-        parts = [array[first:stop] for first, stop in runs]
-        return parts[0] if len(parts) == 1 else np.concatenate([array[:0], *parts])
+        parts = [read_array(array, slice(first, stop)) for first, stop in runs]
+        return parts[0] if len(parts) == 1 else np.concatenate([read_array(array, slice(0)), *parts])
 
 
 def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
