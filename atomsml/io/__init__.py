@@ -6,6 +6,7 @@ from atomsml.io.convert import graph_to_ase as graph_to_ase
 from atomsml.io.convert import graph_to_pymatgen as graph_to_pymatgen
 from atomsml.io.files import read as read
 from atomsml.io.files import read_records as read_records
+from atomsml.io.molecules import REACH as REACH
 from atomsml.io.molecules import atoms_from_mol as atoms_from_mol
 from atomsml.io.molecules import atoms_from_smiles as atoms_from_smiles
 from atomsml.io.molecules import bond_graph as bond_graph
@@ -16,7 +17,9 @@ from atomsml.io.molecules import graph_from_smiles as graph_from_smiles
 from atomsml.io.molecules import mol_from_graph as mol_from_graph
 from atomsml.io.molecules import mol_from_positions as mol_from_positions
 from atomsml.io.molecules import mol_from_smiles as mol_from_smiles
+from atomsml.io.molecules import mol_joined as mol_joined
 from atomsml.io.molecules import parse_smiles as parse_smiles
+from atomsml.io.molecules import with_bond_orders as with_bond_orders
 from atomsml.io.outputs import OutputSet as OutputSet
 from atomsml.io.outputs import write_atomically as write_atomically
 from atomsml.io.records import Refused as Refused

@@ -4,8 +4,8 @@ A SMILES string says how atoms are connected, not where they are. ETKDGv3 (Wang,
 Inf. Model. 60, 2044 (2020)) embeds it in space and MMFF94 (Halgren, J. Comput. Chem. 17, 490 (1996)) relaxes it. Where
 ETKDG's idea of rings is too strict, plain distance geometry stands in; where MMFF94 lacks parameters, UFF (Rappe et
 al., J. Am. Chem. Soc. 114, 10024 (1992)); and where both lack them the embedded geometry is kept. The way back, from
-positions to bonds, is RDKit's distance criterion: two atoms are bonded that are closer than 1.3 times the sum of their
-covalent radii.
+positions to bonds, is RDKit's distance criterion: two atoms are bonded that are closer than a multiple of the sum of
+their covalent radii. What orders these bonds have, `bond_orders` says.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ import numpy as np
 import torch
 
 from atomsml.graph import AtomicGraph
+from atomsml.io.bond_orders import TIME_LIMIT, bond_orders
 
 if TYPE_CHECKING:
     from rdkit.Chem import BondType, Mol, RWMol
 
 AROMATIC = 4  # what a bond of order 4 is
+# times the sum of their covalent radii: atoms that are closer are bonded where orders are wanted. The usual 1.3 joins
+# atoms across the small rings of QM9
+REACH = 1.2
 EMBEDDING_ATTEMPTS = 30  # RDKit's own limit, ten per atom, lets a hopeless molecule take minutes
 MAX_FORCE_FIELD_STEPS = 2000
 
@@ -107,13 +111,13 @@ def geometry_fault(mol: Mol) -> str | None:
 def mol_from_graph(graph: AtomicGraph, charge: int | None = None) -> Mol:
     """Mol with bonds, bond orders, formal charges and stereochemistry perceived from the positions of one open system.
 
-    Connectivity comes from distances, bond orders from valences (Kim & Kim, Bull. Korean Chem. Soc. 36, 1769 (2015)).
+    Connectivity comes from distances (REACH), orders and charges from valences (`atomsml.io.bond_orders`).
     `charge` is the total charge in e; without it system_data["charge"] counts, and failing that 0.
 
     Raises:
         ValueError: several systems, a periodic one, or no bond orders that fit the charge.
     """
-    from rdkit.Chem import rdDetermineBonds
+    from rdkit import Chem
     from rdkit.rdBase import BlockLogs
 
     if graph.num_systems != 1:
@@ -121,16 +125,49 @@ def mol_from_graph(graph: AtomicGraph, charge: int | None = None) -> Mol:
     if charge is None:
         charge = round(float(graph.system_data["charge"][0])) if "charge" in graph.system_data else 0
     _check_open(bool(graph.pbc.any()))
-    mol = mol_from_positions(graph.numbers.tolist(), graph.positions.detach().cpu().double().tolist())
+    atoms = ase.Atoms(graph.numbers.tolist(), graph.positions.detach().cpu().double().numpy())
     with BlockLogs():
         try:
-            rdDetermineBonds.DetermineBonds(mol, charge=charge, useVdw=True)
-        except (ValueError, RuntimeError) as error:
+            mol = with_bond_orders(mol_joined(atoms, REACH), charge)
+        except ValueError as error:
             raise ValueError(
-                f"no bond orders fit these positions with total charge {charge:+d} ({_first_line(error)}); "
+                f"no bond orders fit these positions with total charge {charge:+d} ({error}); "
                 "give the right charge or check the geometry"
             ) from error
-    return mol.GetMol()
+        Chem.AssignStereochemistryFrom3D(mol, replaceExistingTags=True)
+    return mol
+
+
+def with_bond_orders(mol: Mol, charge: int, time_limit: float = TIME_LIMIT) -> Mol:
+    """The same atoms bonded alike, with bond orders and formal charges that `bond_orders` finds; sanitised.
+
+    All hydrogens have to be atoms. Between Kekule structures bond lengths decide, or without a conformer the present
+    orders.
+
+    Raises:
+        ValueError, TimeoutError: as `bond_orders`, or what RDKit refuses.
+    """
+    from rdkit import Chem
+
+    found = Chem.RWMol(mol)
+    numbers, bonds = [atom.GetAtomicNum() for atom in found.GetAtoms()], list(found.GetBonds())
+    pairs = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in bonds]
+    lengths = [1 / bond.GetBondTypeAsDouble() for bond in bonds]
+    if found.GetNumConformers():
+        first, second = np.array(pairs, np.int64).reshape(-1, 2).T
+        positions = found.GetConformer().GetPositions()
+        lengths = np.linalg.norm(positions[first] - positions[second], axis=1).tolist()
+    orders, charges = bond_orders(numbers, pairs, charge, lengths, time_limit)
+    for bond, order in zip(bonds, orders.tolist(), strict=True):
+        bond.SetBondType(_bond_types()[order - 1])
+        bond.SetIsAromatic(False)
+    for atom, formal in zip(found.GetAtoms(), charges.tolist(), strict=True):
+        atom.SetFormalCharge(formal)
+        atom.SetIsAromatic(False)
+        atom.SetNumExplicitHs(0)
+        atom.SetNoImplicit(True)
+    Chem.SanitizeMol(found)
+    return found.GetMol()
 
 
 def bond_graph(atoms: ase.Atoms, reach: float = 1.3) -> frozenset[tuple[int, int]]:
@@ -141,13 +178,22 @@ def bond_graph(atoms: ase.Atoms, reach: float = 1.3) -> frozenset[tuple[int, int
     Raises:
         ValueError: a periodic system.
     """
+    pairs = ((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol_joined(atoms, reach).GetBonds())
+    return frozenset((min(i, j), max(i, j)) for i, j in pairs)
+
+
+def mol_joined(atoms: ase.Atoms, reach: float) -> RWMol:
+    """Mol of an open system with a single bond for each pair of `bond_graph`, whatever the valences; not sanitised.
+
+    Raises:
+        ValueError: a periodic system.
+    """
     from rdkit.Chem import rdDetermineBonds
 
     _check_open(bool(atoms.pbc.any()))
     mol = mol_from_positions(atoms.numbers.tolist(), atoms.positions.tolist())
     rdDetermineBonds.DetermineConnectivity(mol, useVdw=True, covFactor=reach)
-    pairs = ((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds())
-    return frozenset((min(i, j), max(i, j)) for i, j in pairs)
+    return mol
 
 
 def parse_smiles(smiles: str) -> Mol:
@@ -279,7 +325,3 @@ def _bond_types() -> tuple[BondType, ...]:
 def _check_open(periodic: bool) -> None:
     if periodic:
         raise ValueError("bonds are perceived in open systems only; set pbc to False and unwrap the molecule first")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

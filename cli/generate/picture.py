@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atomsml.cli.generate.records import Generated, joined
+from atomsml.cli.generate.records import Generated
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -69,15 +69,15 @@ def _drawing(molecule: Generated) -> Mol:
     from rdkit.Chem.Draw import rdMolDraw2D
     from rdkit.rdBase import BlockLogs
 
-    from atomsml.generative.molecules.metrics.perception import REACH, perceived_mol
-    from atomsml.io import bond_graph
+    from atomsml.generative.molecules.metrics.perception import perceived_mol
+    from atomsml.io import REACH, mol_joined
 
     with BlockLogs():
         if not molecule.perceived.reason:
             flat = Chem.RemoveHs(perceived_mol(molecule.atoms, molecule.perceived))
             rdDepictor.Compute2DCoords(flat)
             return rdMolDraw2D.PrepareMolForDrawing(flat, kekulize=True, addChiralHs=False)
-        flat = joined(molecule.atoms, bond_graph(molecule.atoms, REACH))
+        flat = mol_joined(molecule.atoms, REACH).GetMol()
         flat.UpdatePropertyCache(strict=False)
         rdDepictor.Compute2DCoords(flat)
         return flat

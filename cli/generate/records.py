@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,14 +85,14 @@ def sdf_record(molecule: Generated) -> Mol:
     from rdkit import Chem
     from rdkit.rdBase import BlockLogs
 
-    from atomsml.generative.molecules.metrics.perception import REACH, perceived_mol
-    from atomsml.io import bond_graph
+    from atomsml.generative.molecules.metrics.perception import perceived_mol
+    from atomsml.io import REACH, mol_joined
 
     if molecule.perceived.reason:
-        mol, bonds = joined(molecule.atoms, bond_graph(molecule.atoms, REACH)), "distances only"
+        mol, bonds = mol_joined(molecule.atoms, REACH).GetMol(), "distances only"
         with BlockLogs():
             if Chem.DetectChemistryProblems(mol):
-                mol, bonds = joined(molecule.atoms, []), "none"
+                mol, bonds = mol_joined(molecule.atoms, reach=0.0).GetMol(), "none"
     else:
         mol, bonds = perceived_mol(molecule.atoms, molecule.perceived), "perceived"
         Chem.Kekulize(mol, clearAromaticFlags=True)
@@ -100,14 +100,6 @@ def sdf_record(molecule: Generated) -> Mol:
         mol.SetProp("SMILES" if name == "smiles" else name, str(value))
     mol.SetProp("_Name", f"{molecule.index} {molecule.atoms.get_chemical_formula('hill')}")
     return mol
-
-
-def joined(atoms: ase.Atoms, pairs: Iterable[tuple[int, int]]) -> Mol:
-    """With single bonds between these pairs, whatever the valences."""
-    from atomsml.io import mol_from_positions
-
-    bonds = ((first, second, 1) for first, second in pairs)
-    return mol_from_positions(atoms.numbers.tolist(), atoms.positions.tolist(), bonds).GetMol()
 
 
 def _write_xyz(path: Path, molecules: Sequence[Generated]) -> None:

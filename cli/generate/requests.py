@@ -173,8 +173,7 @@ def _read_other(path: Path) -> tuple[ase.Atoms, np.ndarray | None]:
     """And how many hydrogens are near each atom; None if there are none at all."""
     import numpy as np
 
-    from atomsml.generative.molecules.metrics.perception import REACH
-    from atomsml.io import bond_graph, read
+    from atomsml.io import REACH, bond_graph, read
 
     images = read(path)
     _check_one(path, len(images))

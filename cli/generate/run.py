@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from atomsml.generative.molecules.molecules import Request
 
 TRIES = 20  # molecules that are drawn for each that is to be valid, at most
-FEW = 200  # molecules whose bonds are perceived in the time that further processes take to start
 FARTHEST = 1000.0  # A: positions beyond this, or not finite, are no molecule and fit into no file
 
 
@@ -118,7 +117,7 @@ class Run:
 
         done: list[Perceived] = []
         try:
-            done.extend(perceive(images, workers=1 if len(images) < FEW else None))
+            done.extend(perceive(images))
         except KeyboardInterrupt as stop:
             self.stop = stop
         return done + [Perceived("perception was interrupted")] * (len(images) - len(done))

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import ase
 from ase import units
 
-from atomsml.generative.molecules.metrics.perception import REACH
-from atomsml.io import bond_graph
+from atomsml.io import REACH, bond_graph
 from atomsml.potential import Predict
 from atomsml.simulate.relax import RelaxSettings
 from atomsml.simulate.relax_many import relax_many

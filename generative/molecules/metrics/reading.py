@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from atomsml.dataset.formats.frames import extxyz_frames
 from atomsml.dataset.read import HDF5, format_suffix
 from atomsml.generative.molecules.data import hdf5_molecules
 from atomsml.generative.molecules.metrics.evaluate import Reference
-from atomsml.io import check_structure, read
+from atomsml.io import check_structure, read, with_bond_orders
 
 SMILES = (".smi", ".smiles", ".txt", ".csv")
 
@@ -106,12 +107,15 @@ def _column(lines: Iterable[str], path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _canonical(smiles: str, where: str) -> str:
-    """As perception writes it."""
+    """As perception writes it: its formal charges are those that its connectivity is given there."""
     from rdkit import Chem
     from rdkit.rdBase import BlockLogs
 
     with BlockLogs():
         mol = Chem.MolFromSmiles(smiles)
-    if mol is None:
-        raise ValueError(f"{where}: {smiles!r} is no SMILES of a sound molecule; correct or remove it")
+        if mol is None:
+            raise ValueError(f"{where}: {smiles!r} is no SMILES of a sound molecule; correct or remove it")
+        if any(atom.GetFormalCharge() for atom in mol.GetAtoms()):
+            with contextlib.suppress(ValueError):  # what perception does not know, it finds in no molecule
+                mol = Chem.RemoveHs(with_bond_orders(Chem.AddHs(mol), Chem.GetFormalCharge(mol)))
     return str(Chem.MolToSmiles(mol, isomericSmiles=False))

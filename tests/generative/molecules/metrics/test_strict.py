@@ -1,4 +1,4 @@
-"""Bond perception in guarded processes, and suite strict, against RDKit on molecules embedded from SMILES."""
+"""Bond perception and suite strict, against RDKit on molecules embedded from SMILES."""
 
 import time
 from functools import cache
@@ -28,7 +28,13 @@ SOUND = [
     "c1ccsc1Br",
     "FC(F)(F)C#N",
     "C[S+](C)[CH2-]",
+    "CS(C)=O",
+    "CC#[N+][O-]",  # nitrile oxide
+    "C[N+](C)(C)CC(=O)[O-]",  # betaine
+    "OCl(=O)(=O)=O",  # RDKit writes charges
 ]
+# whose charges are not those of a group that has no other formula
+CHARGED = ["[NH3+]CC(=O)[O-]", "C[S+](C)[CH2-]", "C[N+](C)(C)CC(=O)[O-]"]
 
 
 @cache
@@ -42,8 +48,10 @@ def test_sound_molecules_are_valid_and_are_what_they_were_made_from() -> None:
     result = strict(molecules, perceived)
     assert result.failures == ("",) * len(SOUND)
     assert [found.smiles for found in perceived] == [Chem.CanonSmiles(smiles) for smiles in SOUND]
+    charged = sum(smiles in CHARGED for smiles in SOUND)
     assert {name: metric.value for name, metric in result.metrics.items()} == {
         "valid": 1,
+        "valid_uncharged": pytest.approx(1 - charged / len(SOUND)),
         "valid_connected": 1,
         "unique": 1,
     }
@@ -76,9 +84,9 @@ def test_what_is_refused() -> None:
     result = strict(molecules, list(perceive(molecules)), {"C"})
     methyl, carbene, pieces, apart, helium, water = result.failures
     assert methyl.startswith("no bond orders of a neutral molecule")
-    assert carbene == "2 unpaired electrons"
+    assert carbene.endswith("atom 0 (C) has too few neighbours (2), and no multiple bond can make up for it")
     assert pieces == "2 pieces"
-    assert apart == "atom 4: H+1 with 0 aromatic bonds and 0 others"  # RDKit is content with [CH3-].[H+]
+    assert apart.endswith("atom 4 (H) has no neighbours, and no multiple bond can make up for it")
     assert helium.startswith("no bond orders")
     assert water == ""
     assert result.metrics["valid"].value == 2 / 6
@@ -118,27 +126,19 @@ def test_valences(number: int, charge: int, aromatic: int, others: int, allowed:
     assert reason.startswith("atom 0:") is not allowed
 
 
-def _sheet_of_nitrogen() -> ase.Atoms:
-    """RDKit tries bond orders of it for hours."""
+def test_a_molecule_that_makes_no_sense_is_given_up_at_once() -> None:
+    """RDKit tries bond orders of this sheet of nitrogen for hours."""
     grid = np.stack(np.meshgrid(np.arange(6), np.arange(6), [0], indexing="ij"), axis=-1).reshape(-1, 3)
-    return ase.Atoms("N36", 1.4 * grid)
-
-
-def test_a_molecule_that_hangs_is_given_up_and_the_next_are_perceived() -> None:
-    molecules = [molecule("H2O"), _sheet_of_nitrogen(), molecule("CH4"), _sheet_of_nitrogen(), molecule("NH3")]
     started = time.perf_counter()
-    found = list(perceive(molecules, time_limit=1.0, workers=1))
-    assert [each.smiles for each in found] == ["O", "", "C", "", "N"]
-    assert found[1].reason == "perception took more than 1 s"
-    assert time.perf_counter() - started > 2
+    found = list(perceive([molecule("H2O"), ase.Atoms("N36", 1.4 * grid), molecule("CH4")]))
+    assert [each.smiles for each in found] == ["O", "", "C"]
+    assert found[1].reason.startswith("no bond orders of a neutral molecule: ")
+    assert time.perf_counter() - started < 5
 
 
-def test_who_stops_early_does_not_wait() -> None:
-    found = perceive([molecule("H2O"), _sheet_of_nitrogen(), molecule("H2O")], time_limit=300, workers=1)
-    assert next(found).smiles == "O"
-    started = time.perf_counter()
-    found.close()  # type: ignore[attr-defined]
-    assert time.perf_counter() - started < 60
+def test_time_limit() -> None:
+    (found,) = perceive([molecule("C6H6")], time_limit=0.0)
+    assert found.reason == "no bond orders of a neutral molecule: bond orders took more than 0 s"
 
 
 def test_what_needs_no_rdkit() -> None:
