@@ -118,6 +118,8 @@ def _pack(output: Path, files: Sequence[Path], keys: LabelKeys) -> int:
     opened = [open_blocks(file, keys) for file in files]  # finds the keys of all before the work begins
     for found, _ in opened:
         typer.echo("\n".join(found.lines()))
+        for warning in found.warnings:
+            typer.echo(f"warning: {found.path}: {warning}", err=True)
     blocks = itertools.chain.from_iterable(blocks for _, blocks in opened)
     total = sum(found.structures for found, _ in opened)
     return write_dataset(output, _follow(blocks, total), [describe_source(found) for found, _ in opened])
@@ -136,7 +138,10 @@ def _say_suspicious(path: Path) -> None:
 
 
 def _say_written(path: Path, structures: int) -> None:
-    typer.echo(f"wrote {path}: {structures} structures, {path.stat().st_size / 1e6:.1f} MB")
+    from atomsml.dataset import read_dataset
+
+    labels = ", ".join(f"{name} {count}" for name, count in read_dataset(path).label_counts().items())
+    typer.echo(f"wrote {path}: {structures} structures ({labels}), {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _pack_parts(output: Path, files: Sequence[Path], keys: LabelKeys, fractions: dict[str, float], by: Any) -> None:
@@ -203,14 +208,15 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
     named = {str(name): int(count) for name, count in zip(types, counts, strict=True) if name}
     groups = set(dataset.groups) - {""}
     return {
-        **dataclasses.asdict(found),
+        **{name: value for name, value in dataclasses.asdict(found).items() if name != "warnings"},
         "labels": dataset.label_counts(),
         "elements": _elements(dataset),
         "config_types": dict(sorted(named.items(), key=lambda item: -item[1])),
         "groups": len(groups),
         "ranges": _ranges(dataset, numbers),
         "suspicious": [
-            {"kind": s.kind, "message": s.message, "rows": s.rows.tolist()} for s in check(dataset, numbers)
+            *({"kind": "labels", "message": warning, "rows": []} for warning in found.warnings),
+            *({"kind": s.kind, "message": s.message, "rows": s.rows.tolist()} for s in check(dataset, numbers)),
         ],
     }
 

@@ -59,8 +59,9 @@ class Columns:
 
     @cached_property
     def has_stress(self) -> np.ndarray:
-        """(n,) whether any component of the stress is there."""
-        return ~np.isnan(self.stress).all(axis=(1, 2))
+        """(n,) whether any component of the stress is there, and a cell with a volume, without which it is not used."""
+        cell = self.pbc.any(axis=1) & (np.abs(np.linalg.det(self.cell)) > 0)
+        return cell & ~np.isnan(self.stress).all(axis=(1, 2))
 
     @cached_property
     def content(self) -> np.ndarray:

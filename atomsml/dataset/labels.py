@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class Found:
     structures: int
     fields: dict[str, int]  # every key: how many structures carry it
     keys: LabelKeys  # None where nothing was found
+    warnings: tuple[str, ...] = ()  # labels that are there and not used
 
     def lines(self) -> list[str]:
         """The same for people, one line for each label."""
@@ -57,7 +58,29 @@ class Found:
             missing.remove("stress")
         if missing:
             lines.append(f"  without {', '.join(missing)}")
+        names = {p + stem for p in PREFIXES for stems in STEMS.values() for stem in stems}
+        unused = sorted(name for name in self.fields if name in names and name not in vars(self.keys).values())
+        if unused:
+            lines.append(f"  not used: {', '.join(f'{name} (on {self.fields[name]})' for name in unused)}")
         return lines
+
+    def counted(self, labels: Mapping[str, int]) -> Found:
+        """The same once the labels have been read: NaN is no label, nor is a stress without a cell.
+
+        Args:
+            labels: how many structures have a label that is used, of energy, forces and stress.
+        """
+        of_stress = self.keys.stress or self.keys.virial
+        chosen = {"energy": self.keys.energy, "forces": self.keys.forces, "stress": of_stress}
+        counted = {key: labels[label] for label, key in chosen.items() if key}
+        lost = self.fields[of_stress] - counted[of_stress] if of_stress else 0
+        warnings = (
+            f"on {lost} of {self.structures} structures {of_stress} is not used: they are not periodic, or it is not a "
+            "number",
+        )
+        return replace(
+            self, fields={**self.fields, **counted}, warnings=(*self.warnings, *(warnings if lost > 0 else ()))
+        )
 
 
 def find_keys(present: Mapping[str, int], structures: int, keys: LabelKeys, path: str) -> LabelKeys:
@@ -65,7 +88,8 @@ def find_keys(present: Mapping[str, int], structures: int, keys: LabelKeys, path
 
     A key that was given is taken. Otherwise the energy is looked for among the usual names: one that starts with REF_
     wins, and several others are refused. Forces and stress must then start like the energy, so that labels of two
-    methods are never mixed. A stress wins over a virial.
+    methods are never mixed. A stress wins over a virial. There may be forces without an energy, if that was asked for
+    or if there is no other key that could be one.
 
     Raises:
         ValueError: a given key that no structure has, no energy, or several candidates.
@@ -77,25 +101,38 @@ def find_keys(present: Mapping[str, int], structures: int, keys: LabelKeys, path
         if given and given not in present:
             raise ValueError(f"{path}: no structure has the {field.name} key {given!r}; {listing}")
     energy = keys.energy if keys.energy is not None else _find("energy", present, "", path)
-    if not energy:
-        raise ValueError(f"{path}: no energy under a usual name; give its key with --energy-key; {listing}")
+    if energy is None and not _forces_alone(present):
+        raise ValueError(
+            f"{path}: no energy under a usual name; give its key with --energy-key, or --energy-key '' to do with "
+            f"forces alone; {listing}"
+        )
 
     def found(label: str) -> str | None:
         given = getattr(keys, label)
-        return given if given is not None else _find(label, present, energy, path)
+        return given if given is not None else _find(label, present, energy or "", path)
 
     if keys.virial and keys.stress:
         raise ValueError(f"{path}: give the key of the stress or of the virial, not both")
     stress = None if keys.virial else found("stress")
     virial = None if stress or keys.stress == "" else found("virial")
+    forces = found("forces")
+    if not (energy or forces or stress or virial):
+        raise ValueError(f"{path}: neither energies nor forces are to be read; {listing}")
     return LabelKeys(
-        energy=energy,
-        forces=found("forces") or None,
+        energy=energy or None,
+        forces=forces or None,
         stress=stress or None,
         virial=virial or None,
         config_type=_first("config_type", keys.config_type, present),
         group=_first("group", keys.group, present),
     )
+
+
+def _forces_alone(present: Mapping[str, int]) -> bool:
+    """Whether there are forces, and no key that might be that of an energy."""
+    labels = {p + stem for p in PREFIXES for stems in STEMS.values() for stem in stems}
+    others = set(present) - labels - {name for names in NAMES.values() for name in names}
+    return not others and any(p + stem in present for p in PREFIXES for stem in STEMS["forces"])
 
 
 def _find(label: str, present: Mapping[str, int], energy: str, path: str) -> str | None:
@@ -163,6 +200,10 @@ def stress_of_virial(virial: np.ndarray, cell: np.ndarray) -> np.ndarray:
 
 def _numbers(value: Any, where: str) -> np.ndarray:
     try:
-        return np.asarray(value, dtype=np.float64)
+        array = np.asarray(value)
+        numbers = array.astype(np.float64)
     except (ValueError, TypeError) as error:  # text, or rows of different lengths
         raise ValueError(f"{where}: must hold numbers, got {str(value)[:40]!r}") from error
+    if array.dtype == bool:  # as readers take a key that stands alone
+        raise ValueError(f"{where}: must hold numbers, got a word without a value")
+    return numbers

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from atomsml.dataset.census import Census
 from atomsml.dataset.columns import Columns, atomic_numbers, check_columns
 from atomsml.dataset.dataset import Dataset
-from atomsml.dataset.formats.frames import Frame, database_frames, extxyz_fields, extxyz_frames, json_frames
+from atomsml.dataset.formats.frames import Frame, database_frames, extxyz_census, extxyz_frames, json_frames
 from atomsml.dataset.formats.hdf5 import plain_blocks, plain_fields
 from atomsml.dataset.formats.storage import StoredColumns, is_stored, stored_keys
 from atomsml.dataset.labels import Found, LabelKeys, as_energy, as_forces, as_matrix, find_keys, stress_of_virial
@@ -41,7 +41,8 @@ def read_dataset(path: str | Path, keys: LabelKeys = LabelKeys()) -> Dataset:  #
         stored = StoredColumns(path)
         return Dataset([stored], [stored_keys(stored, keys)])
     found, blocks = open_blocks(path, keys)
-    return Dataset([Columns.concatenate(list(blocks))], [found])
+    dataset = Dataset([Columns.concatenate(list(blocks))])
+    return Dataset(dataset.sources, [found.counted(dataset.label_counts())])
 
 
 def open_blocks(path: str | Path, keys: LabelKeys) -> tuple[Found, Iterator[Columns]]:
@@ -56,17 +57,19 @@ def open_blocks(path: str | Path, keys: LabelKeys) -> tuple[Found, Iterator[Colu
         return stored_keys(stored, keys), (columns for _, columns in dataset.blocks())
     if suffix in HDF5:
         present, structures = plain_fields(path)
-        name = "HDF5"
+        name, census = "HDF5", Census(keys)
     elif suffix in FRAMES:
         name, frames = FRAMES[suffix]
-        present, structures = extxyz_fields(path) if frames is extxyz_frames else _count(frames(path))
+        census = extxyz_census(path, keys) if frames is extxyz_frames else _census(frames(path), keys)
+        present, structures = census.present, census.structures
     else:
         raise ValueError(
             f"{path}: {suffix or 'no suffix'} is no format of a dataset; use .xyz, .extxyz, .db, .json or .h5"
         )
     if structures == 0:
         raise ValueError(f"{path}: holds no structure; check that it is complete")
-    found = Found(str(path), name, structures, dict(present), find_keys(present, structures, keys, str(path)))
+    own = find_keys(present, structures, keys, str(path))
+    found = Found(str(path), name, structures, dict(present), own, tuple(census.warnings(own)))
     blocks = plain_blocks(path, found.keys) if name == "HDF5" else _blocks(frames(path), found)
     return found, _checked(blocks, str(path))
 
@@ -77,14 +80,11 @@ def format_suffix(path: Path) -> str:
     return suffixes[-1].lower() if suffixes else ""
 
 
-def _count(frames: Iterator[Frame]) -> tuple[Counter[str], int]:
-    """How many structures carry each key, and how many there are."""
-    present: Counter[str] = Counter()
-    structures = 0
+def _census(frames: Iterator[Frame], keys: LabelKeys) -> Census:
+    census = Census(keys)
     for frame in frames:
-        present.update(key for key, value in frame.fields.items() if value is not None)
-        structures += 1
-    return present, structures
+        census.add(frame.fields)
+    return census
 
 
 def _checked(blocks: Iterator[Columns], path: str) -> Iterator[Columns]:

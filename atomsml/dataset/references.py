@@ -17,13 +17,16 @@ SAME = 1e-3  # eV: energies of one isolated atom that differ by more are not the
 def least_squares_references(dataset: Dataset, elements: Sequence[int]) -> Tensor:
     """(elements,) energies in eV that, summed over the atoms, fit the energies per atom best.
 
-    Structures without an energy do not count. Of all solutions (one element in all structures at a fixed ratio to
+    Structures without an energy do not count, nor do isolated atoms: what binds atoms is no constant of an element, and
+    one fit through both would be right for neither. Of all solutions (one element in all structures at a fixed ratio to
     another) the one of least norm is taken, so that an element that does not occur gets 0.
 
     Raises:
         ValueError: no energy at all, or an element of the dataset that is not in `elements`.
     """
-    references, _ = fit_compositions(dataset, elements, per_atom=False)
+    isolated = isolated_atoms(dataset)
+    bound = dataset if isolated.all() else dataset.subset(np.flatnonzero(~isolated))
+    references, _ = fit_compositions(bound, elements, per_atom=False)
     return torch.as_tensor(references)
 
 
@@ -73,17 +76,15 @@ def isolated_atom_references(dataset: Dataset, elements: Sequence[int]) -> Tenso
     from ase.data import chemical_symbols
 
     columns = dataset.columns(np.flatnonzero(isolated_atoms(dataset) & ~np.isnan(dataset.energy)))
-    references = np.empty(len(elements))
-    for i, element in enumerate(elements):
-        energies = columns.energy[columns.numbers == element]
-        if len(energies) == 0:
-            raise ValueError(
-                f"no isolated atom of {chemical_symbols[element]} in the data; add one (a single atom without "
-                "periodicity, or of config type IsolatedAtom), or take references by least squares"
-            )
-        if np.ptp(energies) > SAME:
-            raise ValueError(
-                f"isolated atoms of {chemical_symbols[element]} have energies {energies.tolist()}; keep one"
-            )
-        references[i] = energies.mean()
-    return torch.as_tensor(references)
+    energies = {chemical_symbols[z]: columns.energy[columns.numbers == z] for z in elements}
+    missing = [symbol for symbol, values in energies.items() if len(values) == 0]
+    if missing:
+        raise ValueError(
+            f"no isolated atom of {' '.join(missing)} in the data; add one (a single atom without "
+            "periodicity, or of config type IsolatedAtom), or take references by least squares"
+        )
+    for symbol, values in energies.items():
+        if np.ptp(values) > SAME:
+            listed = np.unique(values).tolist()
+            raise ValueError(f"isolated atoms of {symbol} have energies {listed}; keep one")
+    return torch.tensor([values.mean() for values in energies.values()], dtype=torch.float64)

@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from atomsml.dataset import Dataset, isolated_atom_references, least_squares_references
+from atomsml.dataset import Dataset, isolated_atom_references, isolated_atoms, least_squares_references
 from atomsml.modelfile import load, read_metadata
 from atomsml.potential import Potential, check_elements
 from atomsml.training.architecture import find_architecture, model_config, new_model_of
@@ -18,6 +19,7 @@ from atomsml.training.finetune import check_fits, prepare, refit_references
 from atomsml.training.loader import Graphs
 
 SAMPLED = 1000  # structures from which the statistics are taken
+MEANINGLESS_ENERGIES = "learned from forces alone: energies mean nothing absolute, nor differences of compositions"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ def start_model(config: TrainingConfig, dataset: Dataset) -> tuple[Potential, st
         return new_model(config, dataset)
     potential = load(config.finetune.model)
     check_fits(potential, dataset)
-    kind: str = "least squares" if config.references == "auto" else config.references
+    without = bool(np.isnan(dataset.energy).all())
+    fitted = "model" if without else "least squares"
+    kind: str = fitted if config.references == "auto" else config.references
     if kind == "least squares":  # around those of the model
         refit_references(potential, dataset)
     elif kind == "model":
@@ -77,7 +81,8 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> tuple[Potential, str]
     """A model with random weights by the config's seed, and the kind of its references.
 
     Options of the architecture that describe the data (the fields of Statistics) are measured unless they are given.
-    References that are "auto" are isolated atoms where the training set has one of every element, else least squares.
+    References that are "auto" are isolated atoms where the training set has one of every element, else least squares;
+    zero where it has no energies.
 
     Raises:
         ValueError: an unknown architecture, size or option; lists the known ones.
@@ -89,7 +94,9 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> tuple[Potential, str]
     trial = model_config(model_class, options)  # because only the model knows its cutoff and elements
     check_elements(list(dataset.elements), trial.elements)
     kind: str = config.references
-    if kind == "auto":
+    if kind == "auto" and np.isnan(dataset.energy).all():
+        kind, references = "zero", torch.zeros(len(trial.elements), dtype=torch.float64)
+    elif kind == "auto":
         try:
             kind, references = "isolated atoms", isolated_atom_references(dataset, trial.elements)
         except ValueError:
@@ -103,6 +110,20 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> tuple[Potential, str]
     potential = new_model_of(model_class, model_config(model_class, options), config.seed)
     potential.references = references
     return potential, kind
+
+
+def reference_warnings(config: TrainingConfig, dataset: Dataset, kind: str) -> list[str]:
+    """What is to be said of references of this kind, which `start_model` took."""
+    if np.isnan(dataset.energy).all():
+        return [f"no structure has an energy; the model is {MEANINGLESS_ENERGIES}"]
+    isolated = isolated_atoms(dataset) & ~np.isnan(dataset.energy)
+    if config.references != "auto" or kind != "least squares" or not isolated.any():
+        return []
+    try:
+        isolated_atom_references(dataset, dataset.elements)
+    except ValueError as error:
+        return [f"{error}; references are by least squares now, from which the isolated atoms are left out"]
+    return []
 
 
 def references_of_kind(kind: str, dataset: Dataset, elements: Sequence[int], given: dict[str, float]) -> Tensor:

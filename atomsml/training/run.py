@@ -18,7 +18,7 @@ from atomsml.modelfile import save
 from atomsml.potential import Potential, check_elements
 from atomsml.training.base_config import plain_config
 from atomsml.training.base_run import BaseRun, run_identity
-from atomsml.training.build import start_model
+from atomsml.training.build import MEANINGLESS_ENERGIES, reference_warnings, start_model
 from atomsml.training.config import BatchConfig, TrainingConfig
 from atomsml.training.distributed import join_world
 from atomsml.training.evaluation.metrics import ErrorTable
@@ -49,6 +49,7 @@ class Run(BaseRun[Potential, AtomicGraph | None]):
         self.world, self.device = join_world(select_device(config.device, "mixed"))
         self.splits: Splits = read_splits(config)
         potential, self.references_kind = start_model(config, self.splits.train)
+        self.warnings = [*self.splits.warnings, *reference_warnings(config, self.splits.train, self.references_kind)]
         _check_known(self.splits, potential)
         self.state = TrainingState.start(potential.cast(DTYPES[config.precision]).to(self.device), config)
         train, replay = self.splits.train, self.splits.replay
@@ -84,7 +85,7 @@ class Run(BaseRun[Potential, AtomicGraph | None]):
 
     def save_model(self, metrics: dict[str, Any]) -> None:
         periodic = self.splits.train[0].pbc.any().item()
-        about = {
+        about: dict[str, Any] = {
             "name": self.folder.resolve().name,
             "kind": "crystals" if periodic else "molecules",
             "references_kind": self.references_kind,
@@ -95,6 +96,8 @@ class Run(BaseRun[Potential, AtomicGraph | None]):
             },
             "metrics": {"valid": metrics},
         }
+        if self.splits.train.label_counts()["energy"] == 0:
+            about["energies"] = MEANINGLESS_ENERGIES
         save(merge(self.state.averaged), self.folder / "model.safetensors", about)
 
     def save_batch(self, batch: object) -> Path | None:

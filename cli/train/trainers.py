@@ -119,7 +119,7 @@ def _describe_potential(run: Run) -> Iterator[str]:
     for row in run.splits.counts():
         labels = ", ".join(f"{row[name]} {name}" for name in ("energy", "forces", "stress"))
         yield f"{row['set']}: {row['structures']} structures with labels: {labels}"
-    for warning in run.splits.warnings:
+    for warning in run.warnings:
         yield f"warning: {warning}"
     potential = run.state.model
     parameters = sum(p.numel() for p in potential.parameters() if p.requires_grad)

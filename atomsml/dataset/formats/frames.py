@@ -8,7 +8,6 @@ import itertools
 import json
 import lzma
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,11 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from atomsml.dataset.census import COLUMN, Census
+from atomsml.dataset.labels import LabelKeys
+
 OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open}
+GEOMETRY = ("", "Lattice", "pbc", "species", "pos", "Z")  # keys and columns that are no label
 MOST_DIGITS = 12  # of a number of atoms
 
 
@@ -42,18 +45,15 @@ def _open_text(path: Path) -> Iterator[TextIO]:
         raise ValueError(f"{path}: cannot be read ({error}); check that it is complete") from error
 
 
-def extxyz_fields(path: Path) -> tuple[Counter[str], int]:
-    """How many frames carry each key, and how many frames there are; reads only the comment lines."""
-    present: Counter[str] = Counter()
-    frames = 0
+def extxyz_census(path: Path, asked: LabelKeys) -> Census:
+    """Which keys the frames carry; reads only the comment lines."""
+    census = Census(asked)
     for comment, _ in _extxyz_texts(path):
-        info = _parse_comment(comment, path, frames)
-        columns = str(info.pop("Properties", "")).split(":")[::3]
-        present.update([*columns, *info])
-        frames += 1
-    for name in ("Lattice", "pbc", "species", "pos", "Z"):
-        del present[name]
-    return present, frames
+        info = _parse_comment(comment, path, census.structures)
+        columns = dict.fromkeys(str(info.pop("Properties", "")).split(":")[::3], COLUMN)
+        fields = {**columns, **info}
+        census.add({name: value for name, value in fields.items() if name not in GEOMETRY})
+    return census
 
 
 def extxyz_frames(path: Path) -> Iterator[Frame]:

@@ -86,6 +86,7 @@ def _block(file: h5py.File, keys: LabelKeys, offsets: np.ndarray, start: int, st
         matrices = as_matrix(read_array(file[key], rows), key)
         stress = stress_of_virial(matrices, cell) if keys.virial else matrices
     forces = read_array(file[keys.forces], atoms).astype(np.float64) if keys.forces else np.full_like(positions, np.nan)
+    energy = read_array(file[keys.energy], rows).reshape(-1) if keys.energy else np.full(count, np.nan)
     return Columns(
         num_atoms=np.diff(offsets[start : stop + 1]),
         numbers=atomic_numbers(read_array(file["numbers"], atoms)),
@@ -93,7 +94,7 @@ def _block(file: h5py.File, keys: LabelKeys, offsets: np.ndarray, start: int, st
         forces=forces,
         cell=cell.astype(np.float64),
         pbc=pbc.astype(bool),
-        energy=read_array(file[keys.energy], rows).reshape(-1).astype(np.float64),
+        energy=energy.astype(np.float64),
         stress=stress,
         config_types=_texts(file, keys.config_type, rows),
         groups=_texts(file, keys.group, rows),

@@ -44,6 +44,7 @@ def suspicious(dataset: Dataset) -> Iterator[str]:
     A large file is looked at in stretches spread over it, LOOKED_AT atoms in all, and the line says so.
     """
     for source, found in zip(dataset.sources, dataset.found, strict=True):
+        yield from (f"{found.path}: {warning}" for warning in found.warnings)
         whole = Dataset([source], [found])
         rows = _spread_out(whole.num_atoms)
         part = whole.subset(rows)

@@ -41,7 +41,7 @@ def judge(run: Run) -> dict[str, Any]:
             "references": read_metadata(facts["model"])["references"],
             "references_kind": run.references_kind,
             "data": run.splits.counts(),
-            "warnings": list(run.splits.warnings),
+            "warnings": list(run.warnings),
         },
     )
     write_report(

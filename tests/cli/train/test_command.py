@@ -10,6 +10,7 @@ import ase.io
 import pytest
 import yaml
 
+from atomsml.modelfile import read_metadata
 from atomsml.potentials import POTENTIALS
 from atomsml.training.base_config import read_values
 from atomsml.training.config import TrainingConfig, config_from_values
@@ -51,6 +52,20 @@ def test_a_finished_run_goes_on_with_more_steps(run, data: Path) -> None:
     other = run("train", "--resume", "-o", "out", "--max-steps", 9, "--set", "loss.energy=5")
     assert other.status == 1
     assert "belongs to a run with other data, model or loss" in other.err
+
+
+def test_forces_alone(run, data: Path) -> None:
+    words = ["--valid", 4, "--energy-key", "", "--max-steps", 2, "-o", "out", "--json"]
+    done = run("train", "--train", data, *words, *TINY)
+    assert done.status == 0, done.err
+    assert "train: 16 structures with labels: 0 energy, 16 forces" in done.err
+    errors = json.loads(done.out)["errors"]["all"]
+    assert errors["energies"] == 0
+    assert errors["forces_mae"] > 0
+    assert "energies mean nothing absolute" in read_metadata("out/model.safetensors")["energies"]
+    judged = run("evaluate", "out/model.safetensors", data, "--energy-key", "")
+    assert judged.status == 0, judged.err
+    assert "E MAE" not in judged.out
 
 
 def test_a_committee_acts_as_one(run, data: Path) -> None:

@@ -53,6 +53,15 @@ def test_no_energy_is_an_error_that_lists_what_is_there() -> None:
         found()
 
 
+def test_forces_alone_are_taken_where_no_key_could_be_an_energy() -> None:
+    assert found("REF_forces", "config_type") == LabelKeys(forces="REF_forces", config_type="config_type")
+    with pytest.raises(ValueError, match="--energy-key '' to do with forces alone"):
+        found("REF_forces", "e_tot")
+    assert found("REF_forces", "e_tot", keys=LabelKeys(energy="")) == LabelKeys(forces="REF_forces")
+    with pytest.raises(ValueError, match="neither energies nor forces"):
+        found("energy", "dipole", keys=LabelKeys(energy="", forces=""))
+
+
 def test_several_candidates_are_refused() -> None:
     with pytest.raises(ValueError, match="dft_energy and energy could all be the energy; choose one with --energy-key"):
         found("energy", "dft_energy")

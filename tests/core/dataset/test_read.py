@@ -202,7 +202,7 @@ def test_plain_hdf5_of_open_molecules(tmp_path: Path, frames: list[ase.Atoms]) -
         ({"forces": np.zeros((62, 2))}, "forces must have shape"),
         ({"energy": np.zeros((16, 2))}, "energy must have shape"),
         ({"pbc": np.ones((16, 2))}, "pbc must have shape"),
-        ({"energy": None}, r"no energy .* tag \(16\)"),
+        ({"energy": None, "forces": None}, r"no energy .* tag \(16\)"),
     ],
 )
 def test_plain_hdf5_that_is_ragged(
@@ -243,6 +243,7 @@ H = "H 0 0 0\n"
         ("infinite.xyz", f"1\nenergy=inf\n{H}".encode(), "structure 0 .* an infinite energy"),
         ("flat.xyz", f'1\nLattice="1 0 0 0 1 0 1 1 0" energy=1\n{H}'.encode(), "singular cell"),
         ("text.xyz", f"1\nenergy=low\n{H}".encode(), "structure 0 .*, energy: must hold numbers"),
+        ("word.xyz", f"1\nenergy\n{H}".encode(), "structure 0 .*, energy: must hold numbers, got a word without"),
         ("two.xyz", f'1\nenergy="1 2"\n{H}'.encode(), "an energy must be one number"),
         ("column.xyz", b"1\nProperties=species:S:1:pos:R:3:forces:R:2 energy=1\nH 0 0 0 1 1\n", "forces of 1 atoms"),
         ("structure.cif", b"data_", "is no format of a dataset"),
@@ -271,3 +272,62 @@ def test_frames_of_every_kind_in_one_file(tmp_path: Path, frames: list[ase.Atoms
     dataset = read_dataset(tmp_path / "long.xyz")
     assert dataset.label_counts() == {"energy": 1051, "forces": 1051, "stress": 1}
     np.testing.assert_allclose(dataset[1050].system_data["stress"][0], late.info["REF_stress"], atol=1e-8)
+
+
+def frame(comment: str) -> str:
+    return f'1\nLattice="9 0 0 0 9 0 0 0 9" {comment}\nH 0 0 0\n'
+
+
+def test_labels_under_two_keys_are_reported(tmp_path: Path) -> None:
+    path = tmp_path / "set.xyz"
+    path.write_text(3 * frame("REF_energy=-1 energy=-2") + 2 * frame("energy=-2"))
+    (found,) = read_dataset(path).found
+    assert "  energy = REF_energy, on 3 of 5" in found.lines()
+    assert "  not used: energy (on 5)" in found.lines()
+    (warning,) = found.warnings
+    assert warning.startswith("2 structures without REF_energy carry energy, which is not used")
+    (given,) = read_dataset(path, LabelKeys(energy="energy")).found
+    assert given.warnings == ()
+    assert given.fields["energy"] == 5
+
+
+@pytest.mark.parametrize(("suffix", "value"), [(".xyz", np.nan), (".db", np.nan), (".h5", np.nan)])
+def test_nan_is_no_label(tmp_path: Path, frames: list[ase.Atoms], suffix: str, value: float) -> None:
+    for atoms in frames[:6]:
+        atoms.info["REF_energy"] = value
+        atoms.arrays["REF_forces"][:] = value
+    path = tmp_path / f"set{suffix}"
+    if suffix == ".h5":
+        energy = np.array([atoms.info["REF_energy"] for atoms in frames])
+        forces = np.concatenate([atoms.arrays["REF_forces"] for atoms in frames])
+        write_plain(path, frames, energy=energy, forces=forces)
+    elif suffix == ".db":
+        with ase.db.connect(path) as database:
+            for atoms in frames:
+                database.write(atoms, data={"energy": atoms.info["REF_energy"], "forces": atoms.arrays["REF_forces"]})
+    else:
+        ase.io.write(path, frames, format="extxyz")
+    (found,) = read_dataset(path).found
+    assert [line.split(", ")[-1] for line in found.lines()[1:3]] == ["on 10 of 16", "on 10 of 16"]
+
+
+def test_a_stress_without_a_cell_is_not_counted(tmp_path: Path) -> None:
+    path = tmp_path / "set.xyz"
+    stress = 'energy=-1 stress="1 0 0 0 1 0 0 0 1"'
+    path.write_text(frame(stress) + frame(f'{stress} pbc="F F F"') + f"1\n{stress}\nH 0 0 0\n")
+    dataset = read_dataset(path)
+    assert dataset.label_counts() == {"energy": 3, "forces": 0, "stress": 1}
+    (found,) = dataset.found
+    assert "  stress = stress, on 1 of 3" in found.lines()
+    assert found.warnings[0].startswith("on 2 of 3 structures stress is not used")
+
+
+def test_free_energies_that_differ_are_mentioned(tmp_path: Path) -> None:
+    path = tmp_path / "set.xyz"
+    path.write_text(frame("energy=-1 free_energy=-1.25") + frame("energy=-1 free_energy=-1") + frame("energy=-1"))
+    (found,) = read_dataset(path).found
+    (warning,) = found.warnings
+    assert "on 1 structures energy and free_energy differ, by up to 0.25 eV" in warning
+    (free,) = read_dataset(path, LabelKeys(energy="free_energy")).found
+    assert free.fields["free_energy"] == 2
+    assert [warning.partition(",")[0] for warning in free.warnings] == ["1 structures without free_energy carry energy"]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from atomsml.dataset import read_dataset
+from atomsml.dataset import LabelKeys, read_dataset
 from atomsml.modelfile import save
-from atomsml.training.build import start_model
+from atomsml.training.build import reference_warnings, start_model
 from atomsml.training.config import TrainingConfig, config_from_values
 
 
@@ -67,6 +67,36 @@ def test_references(water: Path, with_atoms: Path, small: dict[str, Any]) -> Non
     values = {"references": "given", "reference_energies": {"H": -1.0, "O": -2.0}}
     given, _ = start_model(config(small, **values), read_dataset(water))
     assert given.references.tolist() == [-1.0, -2.0]
+
+
+def test_isolated_atoms_that_lack_or_disagree_are_named_and_not_fitted(
+    water: Path, with_atoms: Path, small: dict[str, Any]
+) -> None:
+    clean, _ = start_model(config(small), read_dataset(water))
+    dataset = read_dataset(with_atoms)
+    lacking = dataset.subset(np.arange(31))  # without the oxygen atom
+    potential, kind = start_model(config(small), lacking)
+    assert (kind, potential.references.tolist()) == ("least squares", clean.references.tolist())
+    (warning,) = reference_warnings(config(small), lacking, kind)
+    assert warning.startswith("no isolated atom of O in the data")
+    assert "the isolated atoms are left out" in warning
+    assert reference_warnings(config(small), dataset, "isolated atoms") == []
+    assert reference_warnings(config(small), read_dataset(water), "least squares") == []
+    frames: list[Any] = ase.io.read(with_atoms, ":")
+    frames.append(ase.Atoms("O", info={"REF_energy": -432.0}))
+    ase.io.write(with_atoms, frames, format="extxyz")
+    potential, kind = start_model(config(small), read_dataset(with_atoms))
+    assert (kind, potential.references.tolist()) == ("least squares", clean.references.tolist())
+    (warning,) = reference_warnings(config(small), read_dataset(with_atoms), kind)
+    assert warning.startswith("isolated atoms of O have energies [-432.0, -430.0]; keep one")
+
+
+def test_forces_alone_have_references_of_zero(water: Path, small: dict[str, Any]) -> None:
+    dataset = read_dataset(water, LabelKeys(energy=""))
+    potential, kind = start_model(config(small), dataset)
+    assert (kind, potential.references.tolist(), potential.config.shift) == ("zero", [0.0, 0.0], 0.0)
+    (warning,) = reference_warnings(config(small), dataset, kind)
+    assert "mean nothing absolute" in warning
 
 
 def test_a_model_to_go_on_from_keeps_its_weights(water: Path, tmp_path: Path, small: dict[str, Any]) -> None:
