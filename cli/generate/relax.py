@@ -28,14 +28,15 @@ class Ranking:
 
 
 def relax_and_rank(molecules: Sequence[Generated], calculator: AtomsMLCalculator, held: int) -> Ranking:
-    """Relax, drop what does not converge or does not keep its bonding, and rank by strain.
+    """Relax, drop what the model was not made for, does not converge or does not keep its bonding, and rank by strain.
 
     The first `held` atoms, those of a scaffold, stay where they are.
     """
     from atomsml.cli.output import follow
     from atomsml.generative.molecules.relaxation import relax_molecules
 
-    kept, dropped = list[Generated](), list[dict[str, int | str]]()
+    molecules, dropped = _within_domain(molecules, calculator)
+    kept, outside = list[Generated](), len(dropped)
     stop: KeyboardInterrupt | None = None
     done = relax_molecules([molecule.atoms for molecule in molecules], _predict(calculator, held))
     try:
@@ -50,13 +51,25 @@ def relax_and_rank(molecules: Sequence[Generated], calculator: AtomsMLCalculator
         stop = error
     if dropped:
         changed = sum(row["reason"] == "its bonding changed" for row in dropped)
-        typer.echo(
-            f"relaxed: {changed} molecules changed their bonding and {len(dropped) - changed} did not converge; they "
-            "are left out",
-            err=True,
-        )
+        counts = f"{changed} molecules changed their bonding and {len(dropped) - changed - outside} did not converge"
+        strange = f", and the model was not made for {outside}" if outside else ""
+        typer.echo(f"relaxed: {counts}{strange}; they are left out", err=True)
     kept.sort(key=lambda molecule: (molecule.strain, molecule.index))
     return Ranking(kept, sorted(dropped, key=lambda row: row["index"]), stop)
+
+
+def _within_domain(
+    molecules: Sequence[Generated], calculator: AtomsMLCalculator
+) -> tuple[list[Generated], list[dict[str, int | str]]]:
+    """Molecules that the model was made for, and index and reason of the others: radicals, for example."""
+    fitting, others = list[Generated](), list[dict[str, int | str]]()
+    for molecule in molecules:
+        try:
+            calculator.check(molecule.atoms)
+            fitting.append(molecule)
+        except ValueError as error:
+            others.append({"index": molecule.index, "reason": str(error)})
+    return fitting, others
 
 
 def _predict(calculator: AtomsMLCalculator, held: int) -> Predict:

@@ -274,6 +274,18 @@ class TestRelaxes:
             assert kept.strain == pytest.approx(fall / (ase.units.kcal / ase.units.mol), abs=1e-3)
             assert np.linalg.norm(end.get_forces(), axis=1).max() < 0.051
 
+    def test_radicals_are_not_for_a_model_of_closed_shells(self, capsys: pytest.CaptureFixture[str]) -> None:
+        images = [molecule("CH4"), ase.Atoms("CH3", molecule("CH3").positions)]
+        drawn = [
+            Generated(i, i, atoms, one, "") for i, (atoms, one) in enumerate(zip(images, perceive(images), strict=True))
+        ]
+        ranking = relax_and_rank(drawn, AtomsMLCalculator("organic-xtb"), held=0)
+        assert [kept.index for kept in ranking.kept] == [0]
+        ((index, reason),) = [row.values() for row in ranking.dropped]
+        assert index == 1
+        assert str(reason).startswith("it has an odd number of electrons (9), the model was made for")
+        assert ", and the model was not made for 1; they are left out" in capsys.readouterr().err
+
     def test_scaffold_is_held_also_then(self, generate: Run) -> None:
         """Acetylene all of whose carbon is held, too far apart; its hydrogens alone move."""
         ase.io.write("core.xyz", ase.Atoms("C2", [[0, 0, 0], [0, 0, 1.3]]))
