@@ -148,10 +148,22 @@ def read_scaffold(path: Path) -> Scaffold:
     import torch
 
     from atomsml.generative.molecules.molecules import Scaffold
+    from atomsml.io import read
+    from atomsml.io.formats.source import format_suffix
+    from atomsml.io.formats.table import FORMATS
 
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; check the path of --scaffold")
-    atoms, carried = _read_sdf(path) if path.suffix.lower() in (".sdf", ".mol") else _read_other(path)
+    carried: np.ndarray | None
+    if format_suffix(path) in FORMATS["sdf"].suffixes:
+        atoms, carried = _read_sdf(path)
+    else:
+        images = read(path)
+        _check_one(path, len(images))
+        atoms = images[0]
+        if atoms.pbc.any():
+            raise ValueError(f"{path}: the scaffold is periodic; give one open molecule")
+        carried = _carried(atoms)
     is_heavy = atoms.numbers != 1
     heavy = atoms[is_heavy]
     if len(heavy) == 0:
@@ -169,48 +181,38 @@ def read_scaffold(path: Path) -> Scaffold:
     return Scaffold(tuple(heavy.numbers.tolist()), torch.from_numpy(heavy.positions.copy()), hydrogens)
 
 
-def _read_other(path: Path) -> tuple[ase.Atoms, np.ndarray | None]:
-    """And how many hydrogens are near each atom; None if there are none at all."""
+def _carried(atoms: ase.Atoms) -> np.ndarray | None:
+    """How many hydrogens are near each atom; None if there are none at all."""
     import numpy as np
 
-    from atomsml.io import REACH, bond_graph, read
+    from atomsml.io import REACH, bond_graph
 
-    images = read(path)
-    _check_one(path, len(images))
-    atoms = images[0]
-    if atoms.pbc.any():
-        raise ValueError(f"{path}: the scaffold is periodic; give one open molecule")
     if not (atoms.numbers == 1).any():
-        return atoms, None
+        return None
     carried = np.zeros(len(atoms), int)
     for i, j in bond_graph(atoms, REACH):
         carried[i] += atoms.numbers[j] == 1
         carried[j] += atoms.numbers[i] == 1
-    return atoms, carried
+    return carried
 
 
 def _read_sdf(path: Path) -> tuple[ase.Atoms, np.ndarray]:
-    """And how many hydrogens each atom carries; ASE reads but the first record and cannot say so."""
-    import ase
+    """And how many hydrogens each atom carries, drawn or not: a scaffold may lack some."""
     import numpy as np
-    from rdkit import Chem
-    from rdkit.rdBase import BlockLogs
 
-    with BlockLogs():
-        try:
-            mols = list(Chem.SDMolSupplier(str(path), sanitize=False, removeHs=False))
-        except (OSError, RuntimeError) as error:
-            raise ValueError(f"{path}: cannot be read as SDF ({error}); check that it is complete") from None
+    from atomsml.io import atoms_from_mol
+    from atomsml.io.formats.rdkit_molecules import sdf_mols
+    from atomsml.io.formats.source import Source
+
+    mols = list(sdf_mols(Source(path)))
     _check_one(path, len(mols))
-    if mols[0] is None or mols[0].GetNumAtoms() == 0:
+    mol = mols[0]
+    if mol is None or mol.GetNumAtoms() == 0:
         raise ValueError(f"{path}: its record cannot be read; check that it is complete")
-    conformer = mols[0].GetConformer()
-    if not conformer.Is3D():
+    if not mol.GetConformer().Is3D():
         raise ValueError(f"{path}: is a drawing, not a geometry in three dimensions; embed it, or give an .xyz file")
-    mols[0].UpdatePropertyCache(strict=False)
-    atoms = list(mols[0].GetAtoms())
-    carried = np.array([atom.GetTotalNumHs(includeNeighbors=True) for atom in atoms])
-    return ase.Atoms([atom.GetAtomicNum() for atom in atoms], conformer.GetPositions()), carried
+    mol.UpdatePropertyCache(strict=False)
+    return atoms_from_mol(mol), np.array([atom.GetTotalNumHs(includeNeighbors=True) for atom in mol.GetAtoms()])
 
 
 def _check_one(path: Path, molecules: int) -> None:

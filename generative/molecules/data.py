@@ -1,4 +1,4 @@
-"""Read molecules for generators: extended XYZ, SDF, and HDF5 with SMILES.
+"""Read molecules for generators: files of any format of `atomsml.io.read`, and HDF5 with SMILES.
 
 Bonds are those of an SDF record, or of a SMILES string whose atoms, with hydrogens added by RDKit, are in the order of
 the file; that they are is checked by elements and distances. RDKit perceives aromaticity in both, so that the same
@@ -7,27 +7,23 @@ molecule has the same bonds wherever it comes from. Elsewhere bonds are unknown.
 
 from __future__ import annotations
 
-import io
-import lzma
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import ase
 import numpy as np
 
-from atomsml.dataset.formats.frames import OPENERS, extxyz_frames
 from atomsml.dataset.formats.hdf5 import GEOMETRY, plain_fields
 from atomsml.dataset.formats.hdf5_safety import open_hdf5, read_array
-from atomsml.dataset.read import HDF5, format_suffix
+from atomsml.dataset.read import HDF5
 from atomsml.electronic_state import stated_charge
 from atomsml.generative.core.sampling import batches_of_like_size
 from atomsml.generative.molecules.set import MoleculeSet
-from atomsml.io import bonds_of_mol
-
-if TYPE_CHECKING:
-    from rdkit.Chem import Mol
+from atomsml.io import Refused, bonds_of_mol, mol_from_positions, read_records
+from atomsml.io.formats.source import format_suffix
 
 OVERLAP = 0.5  # A: no two atoms of a molecule are closer; H2 has 0.74
 BONDED = 1.3  # times the sum of the covalent radii: atoms that are further apart are not bonded
@@ -35,7 +31,7 @@ BLOCK = 500_000  # pairs of atoms that are checked at a time
 
 
 def read_molecules(paths: Sequence[str | Path]) -> MoleculeSet:
-    """The molecules of some files, one after the other: .xyz, .extxyz, .sdf (also .gz, .xz) or .h5.
+    """The molecules of some files, one after the other: of any format that `atomsml.io.read` reads, or .h5.
 
     An HDF5 file has flat arrays `offsets`, `numbers` and `positions`, and `smiles` where bonds are known. Properties
     are what a file says in one number about each molecule: keys of comment lines, data fields, further arrays. Ions, by
@@ -43,9 +39,9 @@ def read_molecules(paths: Sequence[str | Path]) -> MoleculeSet:
 
     Raises:
         OSError: no such file.
-        ValueError: another format, a file that cannot be read, is empty or holds ions alone, or a molecule that cannot
-            be trained on: periodic, without explicit hydrogens, with a position that is not finite, or with overlapping
-            atoms.
+        ValueError: a file or a record that cannot be read, a file that is empty or holds ions alone, or a molecule that
+            cannot be trained on: periodic, without explicit hydrogens, with a position that is not finite, or with
+            overlapping atoms.
     """
     return MoleculeSet.concatenate([_read(Path(path)) for path in paths])
 
@@ -53,16 +49,7 @@ def read_molecules(paths: Sequence[str | Path]) -> MoleculeSet:
 def _read(path: Path) -> MoleculeSet:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; check the path")
-    suffix = format_suffix(path)
-    readers: dict[str, Callable[[Path], tuple[MoleculeSet, Sequence[float | None]]]] = {
-        ".xyz": _read_xyz,
-        ".extxyz": _read_xyz,
-        ".sdf": _read_sdf,
-    }
-    readers |= dict.fromkeys(HDF5, _read_hdf5)
-    if suffix not in readers:
-        raise ValueError(f"{path}: {suffix or 'no suffix'} is no format of molecules; use {', '.join(readers)}")
-    molecules, charges = readers[suffix](path)
+    molecules, charges = _read_hdf5(path) if format_suffix(path) in HDF5 else _read_records(path)
     if len(molecules) == 0:
         raise ValueError(f"{path}: holds no molecule; check that it is complete")
     return _neutral(_checked(molecules, str(path)), charges, path)
@@ -79,56 +66,38 @@ def _neutral(molecules: MoleculeSet, charges: Sequence[float | None], path: Path
     return replace(molecules.subset(np.flatnonzero(~charged)), warnings=(*molecules.warnings, what))
 
 
-def _read_xyz(path: Path) -> tuple[MoleculeSet, Sequence[float | None]]:
-    """And the charges that are stated, as of the readers below."""
-    numbers, positions = [], []
-    fields: list[Mapping[str, Any]] = []
-    for index, frame in enumerate(extxyz_frames(path)):
-        if np.any(frame.pbc):
-            raise ValueError(f"{path}: frame {index} is periodic; give molecules, without a Lattice or pbc")
-        numbers.append(frame.numbers)
-        positions.append(frame.positions)
-        fields.append(frame.fields)
-    molecules = MoleculeSet.from_rows(numbers, positions, [None] * len(numbers), _columns(fields), file=str(path))
-    return molecules, [stated_charge(row) for row in fields]
-
-
-def _read_sdf(path: Path) -> tuple[MoleculeSet, Sequence[float | None]]:
-    from rdkit import Chem
-    from rdkit.rdBase import BlockLogs
-
+def _read_records(path: Path) -> tuple[MoleculeSet, Sequence[float | None]]:
+    """And the charges that are stated, as of the reader below."""
     numbers, positions, bonds, charges, strange = [], [], [], [], []
     fields: list[Mapping[str, Any]] = []
-    with BlockLogs():
-        for index, mol in enumerate(_sdf_records(path)):
-            where = f"{path}: record {index} (counted from 0)"
-            if mol is None:
-                raise ValueError(f"{where} cannot be read; correct or remove it")
-            if mol.GetNumAtoms() == 0 or not mol.GetConformer().Is3D():
-                raise ValueError(f"{where} has no geometry in three dimensions; embed it first")
-            mol.UpdatePropertyCache(strict=False)
-            if any(atom.GetTotalNumHs() for atom in mol.GetAtoms()):
-                raise ValueError(f"{where} lacks hydrogens; add all of them, with positions")
-            if Chem.SanitizeMol(mol, catchErrors=True) != Chem.SanitizeFlags.SANITIZE_NONE:
-                strange.append(index)
-            numbers.append(np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]))
-            positions.append(mol.GetConformer().GetPositions())
-            bonds.append(None if strange[-1:] == [index] else bonds_of_mol(mol))
-            charges.append(Chem.GetFormalCharge(mol))
-            fields.append(mol.GetPropsAsDict())
+    for record in read_records([str(path)]):
+        if isinstance(record, Refused):
+            raise ValueError(str(record))
+        if record.atoms.pbc.any():
+            raise ValueError(f"{path}, frame {record.index}: is periodic; give molecules, without a Lattice or pbc")
+        known = "bonds" in record.atoms.info
+        numbers.append(record.atoms.numbers)
+        positions.append(record.atoms.positions)
+        bonds.append(_perceived_bonds(record.atoms) if known else None)
+        charges.append(stated_charge({**record.fields, **record.atoms.info}))
+        fields.append(record.fields)
+        if known and bonds[-1] is None:
+            strange.append(record.index)
     warnings = [] if not strange else [_count(path, strange, len(numbers), "have valences that RDKit refuses")]
     return MoleculeSet.from_rows(numbers, positions, bonds, _columns(fields), warnings, str(path)), charges
 
 
-def _sdf_records(path: Path) -> Iterator[Mol | None]:
+def _perceived_bonds(atoms: ase.Atoms) -> np.ndarray | None:
+    """Bonds as the file has them, but aromatic where RDKit finds them so; None where it refuses the valences."""
     from rdkit import Chem
+    from rdkit.rdBase import BlockLogs
 
-    try:
-        with OPENERS.get(path.suffix, open)(path, "rb") as file:
-            content = io.BytesIO(file.read())  # RDKit would not survive an error within a compressed file
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); check that it is complete") from None
-    return iter(Chem.ForwardSDMolSupplier(content, sanitize=False, removeHs=False))
+    charges = [round(charge) for charge in atoms.get_initial_charges()]
+    mol = mol_from_positions(atoms.numbers.tolist(), atoms.positions, atoms.info["bonds"].tolist(), charges)
+    with BlockLogs():
+        if Chem.SanitizeMol(mol, catchErrors=True) != Chem.SanitizeFlags.SANITIZE_NONE:
+            return None
+    return bonds_of_mol(mol)
 
 
 def _read_hdf5(path: Path) -> tuple[MoleculeSet, Sequence[float | None]]:

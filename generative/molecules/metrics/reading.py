@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import ase
 
 from atomsml.dataset.columns import atomic_numbers
-from atomsml.dataset.formats.frames import extxyz_frames
-from atomsml.dataset.read import HDF5, format_suffix
+from atomsml.dataset.read import HDF5
 from atomsml.generative.molecules.data import hdf5_molecules
 from atomsml.generative.molecules.metrics.evaluate import Reference
-from atomsml.io import check_structure, read, with_bond_orders
+from atomsml.io import check_structure, geometry_fault, read, with_bond_orders
+from atomsml.io.formats.rdkit_molecules import sdf_mols
+from atomsml.io.formats.smiles import smiles_lines
+from atomsml.io.formats.source import Source, format_suffix
+from atomsml.io.formats.table import FORMATS
 
 SMILES = (".smi", ".smiles", ".txt", ".csv")
 
 
 def read_generated(path: str | Path) -> list[ase.Atoms]:
-    """The molecules of a file: .sdf without its bonds, .h5, or any format that ASE reads.
+    """The molecules of a file: .h5, or any format that `atomsml.io.read` reads.
 
     Raises:
         OSError: no such file.
-        ValueError: a file that cannot be read, or a structure in it that is no molecule: periodic, without atoms, or
-            with a position that is not finite.
+        ValueError: a file that cannot be read, or a structure in it that is no molecule in space: flat, without
+            its hydrogens, periodic, without atoms, or with a position that is not finite.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; check the path")
-    if path.suffix.lower() == ".sdf":
-        molecules = _read_sdf(path)
-    elif path.suffix.lower() in HDF5:
+    if format_suffix(path) in HDF5:
         molecules = _read_hdf5(path)
-    elif format_suffix(path) in (".xyz", ".extxyz"):
-        molecules = [ase.Atoms(f.numbers, f.positions, cell=f.cell, pbc=f.pbc) for f in extxyz_frames(path)]
+    elif format_suffix(path) in FORMATS["sdf"].suffixes:
+        molecules = _read_sdf(path)
     else:
         molecules = read(path)
     if not molecules:
@@ -56,15 +55,14 @@ def read_reference(path: str | Path) -> Reference:
         ValueError: a file that cannot be read, or a line that is no SMILES.
     """
     path = Path(path)
-    if path.suffix.lower() not in SMILES:
+    if format_suffix(path) not in SMILES:
         return Reference(path.name, read_generated(path))
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; check the path")
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            texts = list(_column(file, path) if path.suffix.lower() == ".csv" else _first_words(file))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: cannot be read ({error}); give a text file of SMILES") from None
+        texts = [(line, smiles) for line, smiles, _ in smiles_lines(Source(path))]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     smiles = frozenset(_canonical(text, f"{path}, line {line}") for line, text in texts)
     if not smiles:
         raise ValueError(f"{path}: holds no SMILES; check that it is complete")
@@ -72,38 +70,21 @@ def read_reference(path: str | Path) -> Reference:
 
 
 def _read_sdf(path: Path) -> list[ase.Atoms]:
-    from rdkit import Chem
-    from rdkit.rdBase import BlockLogs
-
+    """Without the bonds: a record whose valences are wrong is what there is to judge, one without hydrogens is not."""
     molecules = []
-    with BlockLogs(), path.open("rb") as file:
-        for index, mol in enumerate(Chem.ForwardSDMolSupplier(file, sanitize=False, removeHs=False)):
-            if mol is None:
-                raise ValueError(f"{path}, frame {index}: is no readable SDF record; correct or remove it")
-            numbers = [atom.GetAtomicNum() for atom in mol.GetAtoms()]
-            molecules.append(ase.Atoms(numbers, mol.GetConformer().GetPositions()))
+    for index, mol in enumerate(sdf_mols(Source(path))):
+        if mol is None:
+            raise ValueError(f"{path}, frame {index}: is no readable SDF record; correct or remove it")
+        numbers = [atom.GetAtomicNum() for atom in mol.GetAtoms()]
+        reason = geometry_fault(mol)
+        if reason is not None and (1 not in numbers or not mol.GetConformer().Is3D()):
+            raise ValueError(f"{path}, frame {index}: {reason}")
+        molecules.append(ase.Atoms(numbers, mol.GetConformer().GetPositions()))
     return molecules
 
 
 def _read_hdf5(path: Path) -> list[ase.Atoms]:
     return [ase.Atoms(atomic_numbers(row), places) for row, places in zip(*hdf5_molecules(path), strict=True)]
-
-
-def _first_words(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """With line numbers, without empty lines."""
-    for line, text in enumerate(lines, start=1):
-        if text.split():
-            yield line, text.split()[0]
-
-
-def _column(lines: Iterable[str], path: Path) -> Iterator[tuple[int, str]]:
-    rows = csv.DictReader(lines)
-    name = next((name for name in rows.fieldnames or () if name.strip().lower() == "smiles"), None)
-    if name is None:
-        raise ValueError(f"{path}: has no column smiles; its first line must name the columns")
-    for line, row in enumerate(rows, start=2):
-        if (row[name] or "").strip():
-            yield line, row[name].strip()
 
 
 def _canonical(smiles: str, where: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import lzma
 from collections.abc import Callable
@@ -76,14 +77,14 @@ def read_error(path: Path) -> str:
     return message
 
 
-@pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz", ".bz2"])
 def test_extxyz(tmp_path: Path, suffix: str) -> None:
     images = [molecule(name) for name in ("H2O", "C6H6", "CH4")]
     images[0].info["gap"] = 7.5
     images[2].info |= {"gap": 9, "name": "methane", "closed": True}
     ase.io.write(tmp_path / "m.extxyz", images)
     path = tmp_path / f"m.extxyz{suffix}"
-    packed: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}
+    packed: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
     if suffix:
         path.write_bytes(packed[suffix]((tmp_path / "m.extxyz").read_bytes()))
     found = read_molecules([path])
@@ -171,18 +172,19 @@ def test_what_cannot_be_learnt_from_is_refused_in_one_line(tmp_path: Path) -> No
     good, bad = molecule("H2O"), molecule("CH4")
     bad.positions[2, 1] = np.nan
     ase.io.write(path, [good, bad])
-    assert "molecule 1 (counted from 0) has a position that is not finite" in read_error(path)
+    assert "frame 1: the position of atom 2 is not finite" in read_error(path)
     ase.io.write(path, [good, ase.Atoms("CO", [[0, 0, 0], [0, 0, 0.4]])])
     assert "molecule 1 (counted from 0) has atoms closer than 0.5 A" in read_error(path)
     ase.io.write(path, [good, bulk("NaCl", "rocksalt", 5.6)])
-    assert "frame 1 is periodic" in read_error(path)
+    assert "frame 1: is periodic" in read_error(path)
     ase.io.write(path, [good, ase.Atoms("XO", [[0, 0, 0], [0, 0, 2]])])
-    assert "an atom of no known element" in read_error(path)
+    assert "frame 1: atom 0 is of no known element" in read_error(path)
     path.write_text("")
-    assert "holds no molecule" in read_error(path)
+    assert "holds no structure" in read_error(path)
     path.write_text("3\n\nO 0 0 0\n")
     assert "cut off" in read_error(path)
-    assert "no format of molecules; use .xyz, .extxyz, .sdf" in read_error(_written(tmp_path / "m.pdb", "END"))
+    assert "frame 0: is no readable PDB model" in read_error(_written(tmp_path / "m.pdb", "END"))
+    assert "cannot be read (UnknownFileTypeError" in read_error(_written(tmp_path / "m.unknown", "some words"))
     assert "cannot be read as HDF5" in read_error(_written(tmp_path / "m.h5", "text"))
     with pytest.raises(FileNotFoundError, match=r"no file .*absent.sdf; check the path"):
         read_molecules([tmp_path / "absent.sdf"])
@@ -190,13 +192,11 @@ def test_what_cannot_be_learnt_from_is_refused_in_one_line(tmp_path: Path) -> No
 
 def test_sdf_without_hydrogens_or_geometry_is_refused(tmp_path: Path) -> None:
     bare = Chem.RemoveHs(embedded("CCO"))
-    assert "record 1 (counted from 0) lacks hydrogens" in read_error(
-        write_sdf(tmp_path / "m.sdf", [embedded("O"), bare])
-    )
+    assert "frame 1: lacks hydrogens" in read_error(write_sdf(tmp_path / "m.sdf", [embedded("O"), bare]))
     flat = Chem.AddHs(Chem.MolFromSmiles("CCO"))
     rdDepictor.Compute2DCoords(flat)
     assert "no geometry in three dimensions" in read_error(write_sdf(tmp_path / "m.sdf", [flat]))
-    assert "cannot be read" in read_error(_written(tmp_path / "m.sdf", "not\nan\nsdf\nfile\n$$$$\n"))
+    assert "is no readable SDF record" in read_error(_written(tmp_path / "m.sdf", "not\nan\nsdf\nfile\n$$$$\n"))
     whole = gzip.compress(write_sdf(tmp_path / "m.sdf", [embedded("CCO")] * 50).read_bytes())
     (tmp_path / "m.sdf.gz").write_bytes(whole[: len(whole) // 2])
     assert "check that it is complete" in read_error(tmp_path / "m.sdf.gz")

@@ -1,5 +1,6 @@
 """evaluate_molecules as a whole, what it refuses, and PoseBusters where it is installed."""
 
+import gzip
 import json
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,12 +10,14 @@ import ase.io
 import numpy as np
 import pytest
 from ase.build import molecule
+from rdkit import Chem
+from rdkit.Chem import rdDepictor
 
 from atomsml.generative.molecules.metrics.evaluate import Reference, evaluate_molecules
 from atomsml.generative.molecules.metrics.perception import perceive
 from atomsml.generative.molecules.metrics.posebusters import bust, posebusters
 from atomsml.generative.molecules.metrics.reading import read_generated, read_reference
-from atomsml.io import atoms_from_smiles
+from atomsml.io import atoms_from_smiles, mol_from_smiles
 
 
 def test_edm_alone_perceives_nothing() -> None:
@@ -102,6 +105,26 @@ $$$$
     found = evaluate_molecules([first])
     assert found.smiles == ("O",)
     assert found.suites["strict"].metrics["valid"].value == 1
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_every_record_is_judged(tmp_path: Path, suffix: str) -> None:
+    text = "".join(Chem.MolToMolBlock(mol_from_smiles(smiles)) + "$$$$\n" for smiles in ("CCO", "O", "c1ccccc1"))
+    path = tmp_path / f"three.sdf{suffix}"
+    path.write_bytes(gzip.compress(text.encode()) if suffix else text.encode())
+    assert [str(atoms.symbols.formula.format("hill")) for atoms in read_generated(path)] == ["C2H6O", "H2O", "C6H6"]
+
+
+@pytest.mark.parametrize(("flat", "reason"), [(True, "has no geometry in three dim"), (False, "lacks hydrogens")])
+def test_drawings_and_skeletons_are_no_molecules_to_judge(tmp_path: Path, flat: bool, reason: str) -> None:
+    mol = mol_from_smiles("CCO")
+    if flat:
+        rdDepictor.Compute2DCoords(mol)
+    else:
+        mol = Chem.RemoveHs(mol)
+    (tmp_path / "a.sdf").write_text(f"{Chem.MolToMolBlock(mol)}$$$$\n")
+    with pytest.raises(ValueError, match=rf"a.sdf, frame 0: {reason}"):
+        read_generated(tmp_path / "a.sdf")
 
 
 def test_hdf5(tmp_path: Path) -> None:
