@@ -87,7 +87,13 @@ def check_output(path: Path, images: int) -> None:
     """
     from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
+    from atomsml.io.sdf import MOL_FILES
+
     check_writable(path)
+    if path.suffix.lower() in MOL_FILES:
+        if path.suffix.lower() == ".mol" and images > 1:
+            raise ValueError(f"cannot write {images} structures to {path}: a MOL file holds one; use .sdf")
+        return
     try:
         known = ioformats.get(filetype(str(path), read=False))
     except UnknownFileTypeError:  # no suffix at all
@@ -144,7 +150,7 @@ def snapshot(atoms: ase.Atoms) -> ase.Atoms:
 
 
 def write_structures(files: OutputSet, path: Path, images: list[ase.Atoms]) -> None:
-    """Write structures in the format that the suffix of `path` means.
+    """Write structures in the format that the suffix of `path` means; bonds of the input where they still hold.
 
     Raises:
         ValueError: structures that this format cannot hold.
@@ -152,9 +158,19 @@ def write_structures(files: OutputSet, path: Path, images: list[ase.Atoms]) -> N
     """
     import ase.io
 
+    from atomsml.io.sdf import MOL_FILES, bonds_hold, write_structure_mols
+
+    for atoms in images:
+        if "bonds" in atoms.info and not bonds_hold(atoms):
+            del atoms.info["bonds"]  # it reacted: formal charges went with them
+            atoms.arrays.pop("initial_charges", None)
+
     def write(beside: Path) -> None:
         try:
-            ase.io.write(beside, images)
+            if path.suffix.lower() in MOL_FILES:
+                write_structure_mols(beside, images)
+            else:
+                ase.io.write(beside, images)
         except OSError:
             raise
         except Exception as error:  # ASE's writers raise anything where a structure does not fit the format
@@ -181,7 +197,9 @@ def trajectory_writer(files: OutputSet, path: Path | None) -> Iterator[Callable[
 
     def append(atoms: ase.Atoms) -> None:
         with held_stops(), naming_file(path):
-            write(snapshot(atoms))
+            frame = snapshot(atoms)
+            frame.info.pop("bonds", None)  # those of the input, which need not hold any more
+            write(frame)
 
     with naming_file(path):
         if path.suffix == ".traj":

@@ -69,34 +69,21 @@ def write_molecules(files: OutputSet, path: Path, molecules: Sequence[Generated]
 
 
 def _write_sdf(path: Path, molecules: Sequence[Generated]) -> None:
-    from rdkit import Chem
+    from atomsml.io.sdf import write_mols
 
-    with path.open("w", encoding="utf-8") as file:  # not by RDKit's writer, which does not say that a disk is full
-        for molecule in molecules:  # `sdf_record` has kekulized where it can be done
-            file.write(Chem.SDWriter.GetText(sdf_record(molecule), kekulize=False))
+    write_mols(path, map(sdf_record, molecules))
 
 
 def sdf_record(molecule: Generated) -> Mol:
-    """The Mol that an SDF holds, with its properties; "bonds" says where they come from.
+    """The Mol that an SDF holds, with its properties; "bonds" says where they come from."""
+    from atomsml.io.sdf import mol_of_atoms
 
-    Without perceived bonds it has single bonds where atoms are near, and none at all if valences forbid those, so that
-    every record can be read again.
-    """
-    from rdkit import Chem
-    from rdkit.rdBase import BlockLogs
-
-    from atomsml.generative.molecules.metrics.perception import perceived_mol
-    from atomsml.io import REACH, mol_joined
-
-    if molecule.perceived.reason:
-        mol, bonds = mol_joined(molecule.atoms, REACH).GetMol(), "distances only"
-        with BlockLogs():
-            if Chem.DetectChemistryProblems(mol):
-                mol, bonds = mol_joined(molecule.atoms, reach=0.0).GetMol(), "none"
-    else:
-        mol, bonds = perceived_mol(molecule.atoms, molecule.perceived), "perceived"
-        Chem.Kekulize(mol, clearAromaticFlags=True)
-    for name, value in {**molecule.properties(), "bonds": bonds}.items():
+    atoms, found = molecule.atoms.copy(), molecule.perceived
+    if not found.reason:
+        atoms.info["bonds"] = found.bonds
+        atoms.set_initial_charges(found.charges)
+    mol, bonds = mol_of_atoms(atoms)
+    for name, value in {**molecule.properties(), "bonds": "perceived" if not found.reason else bonds}.items():
         mol.SetProp("SMILES" if name == "smiles" else name, str(value))
     mol.SetProp("_Name", f"{molecule.index} {molecule.atoms.get_chemical_formula('hill')}")
     return mol

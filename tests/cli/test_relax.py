@@ -11,6 +11,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
+from rdkit import Chem
 
 from atomsml import AtomsMLCalculator
 
@@ -109,3 +110,20 @@ def test_crystals_have_no_bonds_to_keep(run: Run, model: str) -> None:
     ase.io.write("copper.vasp", bulk("Cu"))
     result = run("relax", "copper.vasp", "-m", model, "--steps", 1)
     assert result.out.splitlines()[-1].split()[-1] == "-"
+
+
+def test_sdf_and_mol_outputs_have_bonds_and_energies(run):
+    """Bonds are those of the SMILES, and those that are there where the molecule reacted."""
+    for smiles, output, after, bonds in (
+        ("C/C=C\\C", "cis.sdf", "C/C=C\\C", "given"),
+        ("[NH3+]CC(=O)[O-]", "glycine.sdf", "NCC(=O)O", "perceived"),
+    ):
+        result = run("relax", smiles, "-m", "organic-xtb", "--device", "cpu", "-o", output, "--json")
+        assert result.status == 0
+        (mol,) = Chem.SDMolSupplier(output, removeHs=False)
+        assert Chem.MolToSmiles(Chem.RemoveHs(mol)) == Chem.CanonSmiles(after)
+        assert mol.GetProp("bonds") == bonds
+        assert float(mol.GetProp("energy_eV")) == pytest.approx(json.loads(result.out)[0]["energy"], abs=1e-7)
+    assert run("relax", "cis.sdf", "glycine.sdf", "-m", "organic-xtb", "-o", "both.mol").err == (
+        "error: cannot write 2 structures to both.mol: a MOL file holds one; use .sdf\n"
+    )
