@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -15,6 +14,8 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
         ValueError: not a YAML mapping, a key that is no option of this command, or a value of the wrong type.
         OSError: the file cannot be read.
     """
+    from atomsml.yaml_file import read_mapping
+
     if path is None:
         return None
     options = {
@@ -24,7 +25,7 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
         if flag.startswith("--") and flag not in ("--config", "--help")
     }
     defaults = {}
-    for key, value in _read_mapping(path).items():
+    for key, value in read_mapping(path).items():
         option = str(key).replace("_", "-")
         if option not in options:
             raise ValueError(
@@ -45,15 +46,3 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
         defaults[str(parameter.name)] = text
     context.default_map = defaults
     return path
-
-
-def _read_mapping(path: Path) -> dict[Any, Any]:
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a YAML file: {error}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must consist of `option: value` lines")
-    return values

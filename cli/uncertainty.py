@@ -65,13 +65,22 @@ def uncertainty(
 def _sets_of_run(folder: Path) -> tuple[Dataset, Dataset]:
     """What a run was trained and chosen on, from its config."""
     from atomsml.dataset import Dataset
-    from atomsml.training.base_config import read_values
+    from atomsml.modelfile import read_metadata
     from atomsml.training.config import config_from_values
+    from atomsml.training.run import identity_of
     from atomsml.training.splits import read_splits
+    from atomsml.yaml_file import read_mapping
 
     if not (folder / "config.yaml").is_file():
         raise ValueError(f"{folder} is no folder of a training run: it has no config.yaml; name a model file instead")
-    splits = read_splits(config_from_values(read_values(folder / "config.yaml")))
+    config = config_from_values(read_mapping(folder / "config.yaml"))
+    splits = read_splits(config)
+    training = read_metadata(folder / "model.safetensors").get("training", {})
+    if training.get("run") != identity_of(config, splits):
+        raise ValueError(
+            f"{folder}: its data have changed since, or are divided otherwise by this version of atomsml; name "
+            f"{folder / 'model.safetensors'} with --train and --valid FILE instead"
+        )
     parts = [splits.train] if splits.replay is None else [splits.train, splits.replay]
     return Dataset.concatenate(parts), splits.valid
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -161,6 +162,14 @@ class Dataset:
                 numbers = self.sources[s].numbers_of(self._rows[start:stop][mine])
                 np.add.at(counts, (structure, numbers), 1)
             yield start, counts
+
+    def digest(self) -> bytes:
+        """SHA-256 of all that a model may learn from the structures, in their order: geometries, labels and weights."""
+        digest = hashlib.sha256(self._weights.tobytes())
+        for _, columns in self.blocks():
+            for name in ("num_atoms", "numbers", "positions", "forces", "cell", "pbc", "energy", "stress"):
+                digest.update(np.ascontiguousarray(getattr(columns, name)).data)
+        return digest.digest()
 
     def label_counts(self) -> dict[str, int]:
         """How many structures carry each label."""

@@ -11,7 +11,6 @@ import json
 import re
 import typing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from atomsml.training.optim.optimizers import OptimizerConfig
@@ -46,26 +45,8 @@ class RunConfig:
             raise ValueError(f"ema_decay must lie in 0 .. 1, got {self.ema_decay}")
 
 
-def read_values(path: str | Path) -> dict[str, Any]:
-    """The keys and values of a YAML file, from which a config is made.
-
-    Raises:
-        ValueError: not a YAML file of keys and values.
-        OSError: the file cannot be read.
-    """
-    import yaml
-
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must consist of `key: value` lines; `atomsml train --init` prints an example")
-    return values
-
-
 def write_config(config: Any) -> str:
-    """YAML of a config dataclass, which `read_values` reads back."""
+    """YAML of a config dataclass, which `atomsml.yaml_file.read_mapping` reads back."""
     import yaml
 
     text: str = yaml.safe_dump(plain_config(config), sort_keys=False)

@@ -193,7 +193,7 @@ class BaseRun(ABC, Generic[Model, Batch]):
 
 
 def run_identity(config: Any, *data: bytes) -> str:
-    """Hash of what a run is about: the config but for its limits, and the training set."""
+    """Hash of what a run is about: the config but for its limits, and the data, those of evaluations too."""
     plain = {name: value for name, value in plain_config(config).items() if name not in FREE}
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     digest.update(b"".join(data))

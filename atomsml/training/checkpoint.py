@@ -24,6 +24,7 @@ from torch import Tensor
 from atomsml.training.loop import Model, TrainingState
 
 FORMAT = 1
+IDENTITY = 2  # what a checkpoint knows its run by: 2 all data, 1 (or absent) the energies of the training set
 _COUNTERS = ("step", "epoch", "batch", "minutes", "best_loss", "loss_sum", "loss_steps", "norms")
 
 
@@ -48,6 +49,7 @@ def save_checkpoint(state: TrainingState[Model], path: Path, run: str) -> None:
                 plain.setdefault(str(index), {})[key] = value
     header = {
         "format": FORMAT,
+        "identity": IDENTITY,
         "run": run,
         "counters": {name: getattr(state, name) for name in _COUNTERS},
         "plateau": state.plateau.state(),
@@ -69,6 +71,11 @@ def load_checkpoint(state: TrainingState[Model], path: Path, run: str) -> None:
         OSError: the file cannot be read.
     """
     header, tensors = _read(path)
+    if header.get("identity", 1) != IDENTITY:
+        raise ValueError(
+            f"{path} is of an earlier version of atomsml, which did not note all data of its run, so that nobody can "
+            "say whether they are the same; go on with that version, or start anew in another folder"
+        )
     if header["run"] != run:
         raise ValueError(
             f"{path} belongs to a run with other data, model or loss; give the same, or start anew in another folder"

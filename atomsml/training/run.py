@@ -53,7 +53,7 @@ class Run(BaseRun[Potential, AtomicGraph | None]):
         _check_known(self.splits, potential)
         self.state = TrainingState.start(potential.cast(DTYPES[config.precision]).to(self.device), config)
         train, replay = self.splits.train, self.splits.replay
-        self.identity = run_identity(config, train.num_atoms.tobytes(), train.energy.tobytes())
+        self.identity = identity_of(config, self.splits)
         self.restore()
         if replay is not None and config.finetune.model is not None:
             replay = replay_for(potential, config.finetune.model, replay)
@@ -116,6 +116,11 @@ class Run(BaseRun[Potential, AtomicGraph | None]):
 
     def memory_hint(self) -> str:
         return "lower batch.structures, or bound batch.atoms or batch.edges"
+
+
+def identity_of(config: TrainingConfig, splits: Splits) -> str:
+    """Hash of the config and all data of a run, which its checkpoints and its model keep."""
+    return run_identity(config, *(dataset.digest() for dataset in splits.named().values()))
 
 
 def _check_known(splits: Splits, potential: Potential) -> None:

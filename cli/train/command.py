@@ -72,7 +72,7 @@ def train(
 
     from atomsml.cli.output import print_json
     from atomsml.dataset import LabelKeys
-    from atomsml.training.base_config import read_values
+    from atomsml.yaml_file import read_mapping
 
     if init:
         name = model or DEFAULT_MODEL
@@ -80,7 +80,7 @@ def train(
         return
     if config is None and resume:
         config = (output if committee == 1 else output / "member-0") / "config.yaml"
-    values = {} if config is None else read_values(config)
+    values = {} if config is None else read_mapping(config)
     for key, value in (
         ("data.train", train_files or None),
         ("data.valid", _amount_or_file(valid)),
@@ -151,12 +151,12 @@ def _amount_or_file(text: str | None) -> float | str | None:
 
 
 def _parse(setting: str) -> tuple[str, Any]:
-    import yaml
+    from atomsml.yaml_file import parse_yaml
 
     key, equals, text = setting.partition("=")
     if not equals:
         raise ValueError(f"--set takes KEY=VALUE, as in --set loss.forces=10; got {setting!r}")
     try:
-        return key.strip(), yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ValueError(f"--set {key}: {text!r} is no YAML value; quote it") from None
+        return key.strip(), parse_yaml(text)
+    except ValueError as error:
+        raise ValueError(f"--set {key}: {text!r} is no YAML value; quote it ({error})") from None

@@ -56,7 +56,11 @@ class GeneratorRun(BaseRun[AnyGenerator, Any]):
         self.warnings = [*self.train.warnings, *model_class.check(self.train, self.valid)]
         model = new_generator(config, model_class, self.train).to(self.device)
         self.state = TrainingState.start(model, config)
-        self.identity = run_identity(config, self.train.hashes().tobytes())
+        self.identity = run_identity(
+            config,
+            *(samples.hashes().tobytes() for samples in (self.train, self.valid)),
+            *(samples.properties[name].tobytes() for samples in (self.train, self.valid) for name in config.conditions),
+        )
         self.restore()
         self.loader = SampleLoader(self.train, config.batch, config.seed, config.conditions)
         self._evaluation = SampleLoader(self.valid, config.batch, 0, config.conditions)

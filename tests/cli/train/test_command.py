@@ -12,8 +12,8 @@ import yaml
 
 from atomsml.modelfile import read_metadata
 from atomsml.potentials import POTENTIALS
-from atomsml.training.base_config import read_values
 from atomsml.training.config import TrainingConfig, config_from_values
+from atomsml.yaml_file import read_mapping
 
 TINY = ["--set", "model_options={channels: 4, lmax: 1, hidden_lmax: 0, correlation: 2, radial_mlp: [4], cutoff: 3.0}"]
 
@@ -68,6 +68,19 @@ def test_forces_alone(run, data: Path) -> None:
     assert "E MAE" not in judged.out
 
 
+def test_the_uncertainty_of_a_run_wants_the_data_of_the_run(run, data: Path) -> None:
+    assert run("train", "--train", data, "--valid", 8, "--max-steps", 2, "-o", "out", *TINY).status == 0
+    done = run("uncertainty", "out", "-o", "sure.safetensors")
+    assert done.status == 0, done.err
+    assert "from 12 training and 8 validation structures" in done.out
+    frames: list[Any] = ase.io.read(data, ":")
+    frames[0].positions[0] += 0.1
+    ase.io.write(data, frames, format="extxyz")
+    done = run("uncertainty", "out", "-o", "unsure.safetensors")
+    assert done.status == 1
+    assert "error: out: its data have changed since" in done.err
+
+
 def test_a_committee_acts_as_one(run, data: Path) -> None:
     done = run("train", "--train", data, "--valid", 4, "--max-steps", 2, "--committee", 2, "-o", "out", *TINY)
     assert done.status == 0, done.err
@@ -96,7 +109,7 @@ def test_the_command_line_wins_over_the_file(run, data: Path) -> None:
     )
     done = run("train", "config.yaml", "--max-steps", 1, "--set", "optimizer.learning_rate=1e-3", "-o", "out", *TINY)
     assert done.status == 0, done.err
-    written = config_from_values(read_values("out/config.yaml"))
+    written = config_from_values(read_mapping("out/config.yaml"))
     assert isinstance(written, TrainingConfig)
     assert (written.max_steps, written.optimizer.learning_rate, written.data.valid) == (1, 1e-3, 3.0)
 

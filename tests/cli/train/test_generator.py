@@ -17,7 +17,7 @@ from atomsml.cli.main import main
 from atomsml.generative import GENERATORS
 from atomsml.generative.core.training.config import generator_config
 from atomsml.generative.molecules.modelfile import load_generator
-from atomsml.training.base_config import read_values
+from atomsml.yaml_file import read_mapping
 
 Run = Callable[..., Any]
 TINY = [
@@ -63,7 +63,7 @@ def test_from_a_config_to_a_generator_and_its_molecules(run: Run, molecules: Pat
     assert (result["architecture"], result["steps"], result["seed"]) == ("edm", 3, 5)
     assert result["data"] == {"train": 4, "valid": 2}
     assert result["samples"]["drawn"] == len(ase.io.read("out/samples.extxyz", ":")) == 3
-    written = generator_config(read_values("out/config.yaml"))
+    written = generator_config(read_mapping("out/config.yaml"))
     assert (written.model, written.max_steps, written.data.valid) == ("edm", 3, 2.0)
     generator = load_generator("out/model.safetensors")
     assert type(generator) is GENERATORS["edm"]

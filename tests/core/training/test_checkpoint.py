@@ -18,12 +18,12 @@ import torch
 
 from atomsml.modelfile import load
 from atomsml.potentials.mace import MACE
-from atomsml.training.base_config import read_values
 from atomsml.training.checkpoint import load_checkpoint, save_checkpoint
 from atomsml.training.config import TrainingConfig, config_from_values
 from atomsml.training.loop import TrainingState
 from atomsml.training.optim.optimizers import OptimizerConfig
 from atomsml.training.run import Run
+from atomsml.yaml_file import read_mapping
 
 Maker = Callable[[int], MACE]
 
@@ -31,11 +31,11 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import torch
-from atomsml.training.base_config import read_values
+from atomsml.yaml_file import read_mapping
 from atomsml.training.config import config_from_values
 from atomsml.training.run import Run
 torch.set_num_threads(1)
-for _ in Run(config_from_values(read_values(sys.argv[1])), Path(sys.argv[2]), resume=True).steps():
+for _ in Run(config_from_values(read_mapping(sys.argv[1])), Path(sys.argv[2]), resume=True).steps():
     pass
 """
 
@@ -62,7 +62,7 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path, water: Path, smal
 
     def run(folder: str) -> None:
         torch.set_num_threads(1)
-        for _ in Run(config_from_values(read_values(config)), tmp_path / folder, resume=True).steps():
+        for _ in Run(config_from_values(read_mapping(config)), tmp_path / folder, resume=True).steps():
             pass
 
     run("whole")
@@ -114,6 +114,9 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path: Path, small_model: Ma
     save_checkpoint(state, path, run="a")
     with pytest.raises(ValueError, match="belongs to a run with other data"):
         load_checkpoint(state, path, run="b")
+    path.write_bytes(path.read_bytes().replace(b'\\"identity\\": 2', b'\\"identity\\": 1'))
+    with pytest.raises(ValueError, match="of an earlier version of atomsml, which did not note all data"):
+        load_checkpoint(state, path, run="a")
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match="is no whole checkpoint"):
         load_checkpoint(state, path, run="a")

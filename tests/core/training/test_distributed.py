@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from atomsml.training.base_config import read_values
 from atomsml.training.config import config_from_values
 from atomsml.training.run import Run
+from atomsml.yaml_file import read_mapping
 
 PROGRAM = """
 import json, sys
 from pathlib import Path
 import torch
-from atomsml.training.base_config import read_values
+from atomsml.yaml_file import read_mapping
 from atomsml.training.config import config_from_values
 from atomsml.training.run import Run
 torch.set_num_threads(1)
-run = Run(config_from_values(read_values(sys.argv[1])), Path(sys.argv[2]))
+run = Run(config_from_values(read_mapping(sys.argv[1])), Path(sys.argv[2]))
 losses = [progress.step.loss for progress in run.steps()]
 run.world.close()
 if run.world.is_first:
@@ -46,7 +46,7 @@ def test_two_processes_reach_the_losses_of_one(tmp_path: Path, water: Path, smal
     config.write_text(json.dumps(values))
     program.write_text(PROGRAM)
     torch.set_num_threads(1)
-    alone = [each.step.loss for each in Run(config_from_values(read_values(config)), tmp_path / "one").steps()]
+    alone = [each.step.loss for each in Run(config_from_values(read_mapping(config)), tmp_path / "one").steps()]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run([*launcher, str(program), str(config), str(tmp_path / "two")], check=True)
     size, together = json.loads((tmp_path / "two" / "losses.json").read_text())

@@ -72,6 +72,31 @@ def test_a_request_to_stop_leaves_a_checkpoint_to_go_on_from(
     assert [progress.step.number for progress in again.steps()] == [3, 4]
 
 
+@pytest.mark.parametrize("which", ["train", "valid", "test"])
+@pytest.mark.parametrize("what", ["energy", "forces", "stress", "positions", "nothing"])
+def test_a_run_knows_its_data(tmp_path: Path, crystals: Path, small: dict[str, Any], which: str, what: str) -> None:
+    frames: list[Any] = ase.io.read(crystals, ":")
+    files = {name: tmp_path / f"{name}.extxyz" for name in ("train", "valid", "test")}
+    for i, path in enumerate(files.values()):
+        ase.io.write(path, frames[3 * i : 3 * i + 3], format="extxyz")
+    data = {"valid": str(files["valid"]), "test": str(files["test"])}
+    before = config(small, files["train"], data=data)
+    next(Run(before, tmp_path / "run").steps())
+    changed: list[Any] = ase.io.read(files[which], ":")
+    if what == "positions":
+        changed[1].positions[0, 0] += 0.01
+    elif what == "forces":
+        changed[1].arrays["REF_forces"] *= -1
+    elif what != "nothing":
+        changed[1].info[f"REF_{what}"] *= 1.01
+    ase.io.write(files[which], changed, format="extxyz")
+    if what == "nothing":
+        assert Run(before, tmp_path / "run", resume=True).state.step >= 0
+    else:
+        with pytest.raises(ValueError, match="belongs to a run with other data"):
+            Run(before, tmp_path / "run", resume=True)
+
+
 def test_elements_that_were_not_trained_on_are_refused_before_the_first_step(
     tmp_path: Path, water: Path, crystals: Path, small: dict[str, Any]
 ) -> None:

@@ -24,8 +24,8 @@ from atomsml.generative.molecules.data import read_molecules
 from atomsml.generative.molecules.metrics.edm import stability
 from atomsml.generative.molecules.modelfile import load_generator
 from atomsml.modelfile import read_metadata
-from atomsml.training.base_config import read_values
 from atomsml.training.loop import CLIP_AFTER, CLIP_HISTORY, largest_norm
+from atomsml.yaml_file import read_mapping
 
 NAMES = ("H2O", "CH4", "CH3OH", "H2CO")
 TINY = {
@@ -102,7 +102,7 @@ def test_the_kept_model_is_the_last_average_with_the_tables_of_the_data(
     assert about["conditions"] == ["gap"]
     assert about["training"]["data"] == {"train": 32, "valid": 8}
     assert about["metrics"]["valid"]["step"] == 12
-    written = generator_config(read_values(tmp_path / "run" / "config.yaml"))
+    written = generator_config(read_mapping(tmp_path / "run" / "config.yaml"))
     assert written == run.config
 
 
@@ -269,7 +269,7 @@ def test_validation_files_must_be_of_the_same_elements(config: Config, data: Pat
 def test_the_starter_config_is_a_config(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(starter_generator_config("edm", "molecules.sdf", ["flow", "edm"]))
-    config = generator_config(read_values(path))
+    config = generator_config(read_mapping(path))
     assert config == generator_config({"model": "edm", "data": {"train": ["molecules.sdf"]}, "max_minutes": 60})
     assert "# Generators, for the key model: flow, edm." in starter_generator_config(
         "edm", "molecules.sdf", ["flow", "edm"]
