@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,24 +10,19 @@ import numpy as np
 from atomsml.dataset.census import Census
 from atomsml.dataset.columns import Columns, atomic_numbers, check_columns
 from atomsml.dataset.dataset import Dataset
-from atomsml.dataset.formats.frames import Frame, database_frames, extxyz_census, extxyz_frames, json_frames
+from atomsml.dataset.formats.frames import Frame, census_of, frames
 from atomsml.dataset.formats.hdf5 import plain_blocks, plain_fields
 from atomsml.dataset.formats.storage import StoredColumns, is_stored, stored_keys
 from atomsml.dataset.labels import Found, LabelKeys, as_energy, as_forces, as_matrix, find_keys, stress_of_virial
+from atomsml.io.formats.source import format_suffix
+from atomsml.io.formats.table import format_name
 
 BLOCK = 1000  # structures that are converted at a time
-COMPRESSED = (".xz", ".gz")
 HDF5 = (".h5", ".hdf5")
-FRAMES: dict[str, tuple[str, Callable[[Path], Iterator[Frame]]]] = {
-    ".xyz": ("extxyz", extxyz_frames),
-    ".extxyz": ("extxyz", extxyz_frames),
-    ".db": ("ASE database", database_frames),
-    ".json": ("pymatgen JSON", json_frames),
-}
 
 
 def read_dataset(path: str | Path, keys: LabelKeys = LabelKeys()) -> Dataset:  # noqa: B008 (frozen)
-    """Labelled structures of a file: extxyz, ASE database (.db), pymatgen JSON, or HDF5; text also as .gz or .xz.
+    """Labelled structures of a file or folder: of any format that `atomsml.io.read` reads, or HDF5.
 
     `Dataset.found` says which keys the labels come from. See `find_keys` for how they are found.
 
@@ -48,7 +43,7 @@ def read_dataset(path: str | Path, keys: LabelKeys = LabelKeys()) -> Dataset:  #
 def open_blocks(path: str | Path, keys: LabelKeys) -> tuple[Found, Iterator[Columns]]:
     """What a file holds, and its structures some at a time; errors as for `read_dataset`."""
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no file {path}; check the path")
     suffix = format_suffix(path)
     if suffix in HDF5 and is_stored(path):
@@ -58,33 +53,15 @@ def open_blocks(path: str | Path, keys: LabelKeys) -> tuple[Found, Iterator[Colu
     if suffix in HDF5:
         present, structures = plain_fields(path)
         name, census = "HDF5", Census(keys)
-    elif suffix in FRAMES:
-        name, frames = FRAMES[suffix]
-        census = extxyz_census(path, keys) if frames is extxyz_frames else _census(frames(path), keys)
-        present, structures = census.present, census.structures
     else:
-        raise ValueError(
-            f"{path}: {suffix or 'no suffix'} is no format of a dataset; use .xyz, .extxyz, .db, .json or .h5"
-        )
+        name, census = "folder" if path.is_dir() else format_name(path), census_of(path, keys)
+        present, structures = census.present, census.structures
     if structures == 0:
         raise ValueError(f"{path}: holds no structure; check that it is complete")
     own = find_keys(present, structures, keys, str(path))
     found = Found(str(path), name, structures, dict(present), own, tuple(census.warnings(own)))
     blocks = plain_blocks(path, found.keys) if name == "HDF5" else _blocks(frames(path), found)
     return found, _checked(blocks, str(path))
-
-
-def format_suffix(path: Path) -> str:
-    """What the name says of the format, compressed or not."""
-    suffixes = [suffix for suffix in path.suffixes if suffix not in COMPRESSED]
-    return suffixes[-1].lower() if suffixes else ""
-
-
-def _census(frames: Iterator[Frame], keys: LabelKeys) -> Census:
-    census = Census(keys)
-    for frame in frames:
-        census.add(frame.fields)
-    return census
 
 
 def _checked(blocks: Iterator[Columns], path: str) -> Iterator[Columns]:

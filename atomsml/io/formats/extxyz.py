@@ -16,6 +16,7 @@ from atomsml.io.formats.source import Source
 from atomsml.io.formats.stated_units import in_our_units
 from atomsml.io.records import Refused, StructureRecord, fields_of, record_of
 
+QM9 = "gdb "  # how comment lines of QM9 begin
 MOST_DIGITS = 12  # of a number of atoms
 KEYS = {"lattice": "Lattice", "properties": "Properties", "pbc": "pbc"}
 COLUMNS = {"species": "species", "symbols": "species", "pos": "pos", "positions": "pos", "z": "Z", "numbers": "Z"}
@@ -57,7 +58,7 @@ def extxyz_texts(source: Source) -> Iterator[tuple[str, str]]:
             lines = [first, *itertools.islice(file, int(first) + 1)]
             if len(lines) < int(first) + 2:
                 raise ValueError(f"frame {number} is cut off; check that the file is complete")
-            if lines[1].startswith("gdb "):  # QM9 as it was published: frequencies, SMILES and InChI follow
+            if lines[1].startswith(QM9):  # QM9 as it was published: frequencies, SMILES and InChI follow
                 lines += itertools.islice(file, 3)
             yield lines[1], "".join(lines)
 
@@ -77,6 +78,18 @@ def parse_comment(comment: str) -> dict[str, Any]:
     return info
 
 
+def comment_fields(comment: str) -> tuple[list[str], dict[str, Any]]:
+    """Names of the columns, and what else a comment line says; of QM9 as it was published what its numbers mean.
+
+    Raises:
+        ValueError: a line that cannot be taken apart.
+    """
+    if comment.startswith(QM9):
+        return ["mulliken_charges"], dict(qm9_fields(comment, ()))
+    info = parse_comment(comment)
+    return str(info.pop("Properties", "")).split(":")[::3], info
+
+
 def _columns(properties: str) -> str:
     """`species:S:1:pos:R:3:...` with the names and letters that ASE knows."""
     words = properties.split(":")
@@ -90,32 +103,33 @@ def _frame(comment: str, text: str) -> tuple[ase.Atoms, dict[str, Any]]:
     """One frame, and what it says beyond the keys of its comment line."""
     lines = text.splitlines()
     atoms = int(lines[0])
-    if comment.startswith("gdb "):
+    if comment.startswith(QM9):
         return _parse_qm9(lines, atoms)
     info = parse_comment(comment)
     _check_cell(info)
     _check_columns(str(info.get("Properties", "")), lines[2:])
     column = _species_column(info)
     if column is None or not unusual(lines[2:], column):
-        return _parsed(text), {}
+        return _parsed(text, info), {}
     rows, masses = normal_lines(lines[2:], column)
-    image = _parsed("\n".join([*lines[:2], *rows]) + "\n")
+    image = _parsed("\n".join([*lines[:2], *rows]) + "\n", info)
     if not image.has("masses") and masses:
         image.set_masses([masses.get(i, mass) for i, mass in enumerate(image.get_masses())])
     return image, {}
 
 
-def _parsed(text: str) -> ase.Atoms:
+def _parsed(text: str, info: dict[str, Any]) -> ase.Atoms:
+    """Of a frame whose comment line has been taken apart."""
     from ase.io.extxyz import read_xyz
 
     # one frame at a time: ASE would stop at an empty line and drop the rest
-    (atoms,) = read_xyz(io.StringIO(text), index=slice(None), properties_parser=parse_comment)
+    (atoms,) = read_xyz(io.StringIO(text), index=slice(None), properties_parser=lambda _: dict(info))
     return atoms
 
 
 def _parse_qm9(lines: list[str], atoms: int) -> tuple[ase.Atoms, dict[str, Any]]:
     rows, _ = normal_lines(lines[2 : 2 + atoms], column=0)
-    image = _parsed("\n".join([lines[0], "", *rows]) + "\n")
+    image = _parsed("\n".join([lines[0], "", *rows]) + "\n", {})
     charges = np.array([float(row.split()[4]) for row in rows])
     return image, {**qm9_fields(lines[1], lines[2 + atoms :]), "mulliken_charges": charges}
 

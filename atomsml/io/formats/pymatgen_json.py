@@ -52,11 +52,7 @@ def _records(content: Any, group: str | None) -> Iterator[tuple[Any, str | None]
             if isinstance(value, dict | list):
                 yield from _records(value, key if group is None else group)
     elif isinstance(content, list):
-        for value in content:
-            if isinstance(value, dict):
-                yield from _records(value, group)
-            else:
-                yield value, group
+        yield from ((value, group) for value in content)  # each must be a record
 
 
 def _is_structure(content: Any) -> bool:
@@ -66,8 +62,8 @@ def _is_structure(content: Any) -> bool:
 def _record(file: str, index: int, record: Any, group: str | None) -> StructureRecord:
     from pymatgen.core import Molecule, Structure
 
-    if not isinstance(record, dict):
-        raise ValueError(f"expected a record with a structure, got {type(record).__name__}")
+    if not _is_structure(record) and not (isinstance(record, dict) and isinstance(record.get("structure"), dict)):
+        raise ValueError("has no pymatgen structure, itself or under 'structure'")
     described = record if _is_structure(record) else record["structure"]
     if "lattice" in described:
         structure: Structure | Molecule = Structure.from_dict(described)

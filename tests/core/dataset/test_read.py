@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
 import lzma
@@ -14,6 +15,7 @@ import ase.io
 import h5py
 import numpy as np
 import pytest
+from ase import units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -224,30 +226,30 @@ H = "H 0 0 0\n"
         ("empty.json", b"", "is not JSON"),
         ("empty.xyz.xz", b"", "cannot be read|holds no structure"),
         ("list.json", b"[]", "holds no structure"),
-        ("object.json", b"{}", "must hold a list"),
-        ("bare.json", b'[{"energy": 1}]', "record 0 has no pymatgen structure"),
-        ("broken.json", b'[{"energy": 1, "structure": {}}]', "record 0 cannot be read"),
+        ("object.json", b"{}", "holds no structure"),
+        ("bare.json", b'[{"energy": 1}]', "frame 0: .*has no pymatgen structure"),
+        ("broken.json", b'[{"energy": 1, "structure": {}}]', "frame 0: cannot be read"),
         ("garbage.xyz", bytes(range(256)), "cannot be read|expected the number of atoms"),
         ("garbage.xyz.gz", bytes(range(256)), "cannot be read"),
         ("garbage.h5", bytes(range(256)), "cannot be read as HDF5"),
         ("garbage.db", bytes(range(256)) * 8, "cannot be read as an ASE database"),
         ("cut.xyz", f"2\nenergy=1\n{H}".encode(), "frame 0 is cut off"),
-        ("none.xyz", b"0\nenergy=1\n", "structure 0 .* no atoms"),
-        ("unknown.xyz", b"1\nenergy=1\nQq 0 0 0\n", "frame 0 cannot be read"),
-        ("dummy.xyz", b"1\nenergy=1\nX 0 0 0\n", "an atom of no known element"),
+        ("none.xyz", b"0\nenergy=1\n", "frame 0: has no atoms"),
+        ("unknown.xyz", b"1\nenergy=1\nQq 0 0 0\n", "frame 0: cannot be read"),
+        ("dummy.xyz", b"1\nenergy=1\nX 0 0 0\n", "frame 0: atom 0 is of no known element"),
         (
             "nan.xyz",
             f"1\nenergy=1\n{H}1\nenergy=1\nH 0 0 nan\n".encode(),
-            "structure 1 .* a position that is not finite",
+            "frame 1: the position of atom 0 is not finite",
         ),
         ("infinite.xyz", f"1\nenergy=inf\n{H}".encode(), "structure 0 .* an infinite energy"),
-        ("flat.xyz", f'1\nLattice="1 0 0 0 1 0 1 1 0" energy=1\n{H}'.encode(), "singular cell"),
+        ("flat.xyz", f'1\nLattice="1 0 0 0 1 0 1 1 0" energy=1\n{H}'.encode(), "cell is singular"),
         ("text.xyz", f"1\nenergy=low\n{H}".encode(), "structure 0 .*, energy: must hold numbers"),
         ("word.xyz", f"1\nenergy\n{H}".encode(), "structure 0 .*, energy: must hold numbers, got a word without"),
         ("two.xyz", f'1\nenergy="1 2"\n{H}'.encode(), "an energy must be one number"),
         ("column.xyz", b"1\nProperties=species:S:1:pos:R:3:forces:R:2 energy=1\nH 0 0 0 1 1\n", "forces of 1 atoms"),
-        ("structure.cif", b"data_", "is no format of a dataset"),
-        ("nothing", b"data_", "is no format of a dataset"),
+        ("structure.cif", b"data_", "holds no structure"),
+        ("nothing", b"data_", "cannot be read .UnknownFileTypeError"),
     ],
 )
 def test_broken_files_give_one_line_that_names_them(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -331,3 +333,76 @@ def test_free_energies_that_differ_are_mentioned(tmp_path: Path) -> None:
     (free,) = read_dataset(path, LabelKeys(energy="free_energy")).found
     assert free.fields["free_energy"] == 2
     assert [warning.partition(",")[0] for warning in free.warnings] == ["1 structures without free_energy carry energy"]
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {".bz2": bz2.compress, ".gz": gzip.compress}
+
+
+@pytest.mark.parametrize("name", ["a.traj", "a.json", "a.extxyz.bz2", "a.traj.gz", "a.db", "a.npz"])
+def test_every_format_that_carries_labels_gives_the_same_dataset(tmp_path: Path, name: str) -> None:
+    """One set of structures, written by ASE or NumPy in the ways in which people keep labels."""
+    rng = np.random.default_rng(0)
+    images = [molecule("CH3OH") for _ in range(3)]
+    for atoms in images:
+        atoms.rattle(0.05, rng=rng)
+        atoms.calc = SinglePointCalculator(atoms, energy=float(rng.normal()), forces=rng.normal(size=(6, 3)))
+    path = tmp_path / name
+    plain = path if path.suffix not in PACKED else path.with_suffix("")
+    if name == "a.npz":
+        arrays = {"R": [atoms.positions for atoms in images], "z": images[0].numbers}
+        energies = [[atoms.get_potential_energy()] for atoms in images]
+        np.savez(path, E=energies, F=[atoms.get_forces() for atoms in images], **arrays)
+    else:
+        ase.io.write(plain, images)
+    if plain != path:
+        path.write_bytes(PACKED[path.suffix](plain.read_bytes()))
+    columns = read_dataset(path).columns(np.arange(3))
+    np.testing.assert_array_equal(columns.numbers, np.concatenate([atoms.numbers for atoms in images]))
+    places, forces = (np.concatenate([f(a) for a in images]) for f in (ase.Atoms.get_positions, ase.Atoms.get_forces))
+    np.testing.assert_allclose(columns.positions, places, rtol=0, atol=1e-8)  # extxyz has 8 decimals
+    np.testing.assert_allclose(columns.forces, forces, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(columns.energy, [atoms.get_potential_energy() for atoms in images], rtol=0, atol=1e-8)
+
+
+def test_a_folder_is_its_files(tmp_path: Path) -> None:
+    for name, energy in (("b.extxyz", 2.0), ("a.traj", 1.0)):
+        atoms = molecule("H2O")
+        atoms.calc = SinglePointCalculator(atoms, energy=energy)
+        ase.io.write(tmp_path / name, atoms)
+    assert read_dataset(tmp_path).energy.tolist() == [1.0, 2.0]
+
+
+def test_units_that_a_database_of_schnetpack_states_are_obeyed(tmp_path: Path) -> None:
+    """In the layout of `ASEAtomsData` of SchNetPack: labels in row.data, units in the metadata."""
+    atoms = molecule("H2O")
+    forces = np.arange(9.0).reshape(3, 3)
+    with ase.db.connect(tmp_path / "qm.db") as database:
+        stored = atoms.copy()
+        stored.positions /= units.Bohr
+        database.write(stored, data={"energy": np.array([-23.06]), "forces": forces, "B": np.array([3.0])})
+        database.metadata = {
+            "_property_unit_dict": {"energy": "kcal/mol", "forces": "kcal/mol/Bohr", "B": "GHz"},
+            "_distance_unit": "Bohr",
+        }
+    columns = read_dataset(tmp_path / "qm.db").columns(np.arange(1))
+    np.testing.assert_allclose(columns.energy, -23.06 * units.kcal / units.mol)
+    np.testing.assert_allclose(columns.forces, forces * units.kcal / units.mol / units.Bohr)
+    np.testing.assert_allclose(columns.positions, atoms.positions)
+    with ase.db.connect(tmp_path / "qm.db") as database:
+        database.metadata = {"_property_unit_dict": {"energy": "furlong"}, "_distance_unit": "Ang"}
+    with pytest.raises(ValueError, match="energy has the unit 'furlong', which is not known"):
+        read_dataset(tmp_path / "qm.db")
+
+
+def test_units_that_a_comment_line_states_are_obeyed(tmp_path: Path) -> None:
+    line = "energy_unit=Hartree forces_unit=Hartree/Bohr length_unit=Bohr energy=-1 "
+    frame = f"1\n{line}Properties=species:S:1:pos:R:3:forces:R:3\nH 1 0 0 1 0 0\n"
+    (tmp_path / "a.xyz").write_text(frame)
+    columns = read_dataset(tmp_path / "a.xyz").columns(np.arange(1))
+    np.testing.assert_allclose(columns.energy, [-units.Hartree])
+    np.testing.assert_allclose(columns.forces, [[units.Hartree / units.Bohr, 0, 0]])
+    np.testing.assert_allclose(columns.positions, [[units.Bohr, 0, 0]])
+    for said, reason in (("units=Hartree", "not of what"), ("energy_unit=kcal/mol", "but not of forces")):
+        (tmp_path / "a.xyz").write_text(frame.replace(line, f"{said} energy=-1 "))
+        with pytest.raises(ValueError, match=reason):
+            read_dataset(tmp_path / "a.xyz")
