@@ -65,14 +65,11 @@ class Job:
         Raises:
             ValueError: names the first that was refused.
         """
-        _require_some(self.inputs)
+        require_some_of(self.inputs)
 
     def end(self, failed: bool = False) -> None:
         """Name on stderr what was refused; the exit status is 1 if anything was, or `failed`."""
-        for each in self.refused:
-            typer.echo(f"refused: {each}", err=True)
-        if self.refused:
-            typer.echo(f"{len(self.refused)} of {len(self.inputs)} inputs were refused and left out", err=True)
+        name_refused(self.refused, len(self.inputs))
         if self.refused or failed:
             raise typer.Exit(1)
 
@@ -107,17 +104,17 @@ def prepare(
 
     records: list[StructureRecord | Refused] = []
     for record in read_records_aloud(inputs, format):
-        _stop_if(strict, record)
+        stop_if(strict, record)
         records.append(record)
-    _require_some(records)
+    require_some_of(records)
     if model is None:
         model, records = _choose(records)
         typer.echo(f"model: {model}, chosen by the elements (--model takes another)", err=True)
     calculator = AtomsMLCalculator(model, device, precision, exact=exact)
     records = [_checked(record, calculator, check) for record in records]
     for record in records:
-        _stop_if(strict, record)
-    _require_some(records)
+        stop_if(strict, record)
+    require_some_of(records)
     return Job(records, calculator, model, started)
 
 
@@ -149,14 +146,23 @@ def _checked(
     return record
 
 
-def _stop_if(strict: bool, record: StructureRecord | Refused) -> None:
+def name_refused(refused: Sequence[Refused], inputs: int) -> None:
+    """On stderr, one a line, and how many of the inputs they are."""
+    for each in refused:
+        typer.echo(f"refused: {each}", err=True)
+    if refused:
+        typer.echo(f"{len(refused)} of {inputs} inputs were refused and left out", err=True)
+
+
+def stop_if(strict: bool, record: StructureRecord | Refused) -> None:
+    """Refuse to go on after the first structure that cannot be treated, if the command is `strict`."""
     from atomsml.io import Refused
 
     if strict and isinstance(record, Refused):
         raise ValueError(f"{record} (without --strict it is left out and the others are treated)")
 
 
-def _require_some(records: Sequence[StructureRecord | Refused]) -> None:
+def require_some_of(records: Sequence[StructureRecord | Refused]) -> None:
     """Something that can be treated."""
     from atomsml.io import Refused
 

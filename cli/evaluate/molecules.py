@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from atomsml.cli.options import ConfigOption, DeviceOption, JsonOption, PrecisionOption
+from atomsml.cli.options import ConfigOption, DeviceOption, FormatOption, JsonOption, PrecisionOption, StrictOption
 
 if TYPE_CHECKING:
     import ase
 
     from atomsml.generative.molecules.metrics.evaluate import Evaluation, Reference
     from atomsml.generative.molecules.metrics.results import Metric
+    from atomsml.io import Refused, StructureRecord
     from atomsml.potential import Predict
 
 Item = TypeVar("Item")
@@ -39,6 +40,8 @@ def evaluate_molecules(
     csv: Annotated[Path | None, typer.Option(help="Write a row for each molecule: SMILES, and why it failed.")] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "mixed",
+    format: FormatOption = None,
+    strict: StrictOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -48,28 +51,63 @@ def evaluate_molecules(
     the file has, and asks for usual valences, one piece, no charge, no radicals; unique is of the valid, novel of the
     unique. geometry says how far bond lengths, angles and torsions are from those of the reference, and how strained
     the valid connected molecules are. posebusters needs that package.
+
+    Records that are no molecule in space (flat, without hydrogens, periodic) are named at the end; the exit status is
+    1 then.
     """
+    from atomsml.cli.job import name_refused, refusal
     from atomsml.cli.output import check_writable, print_json
     from atomsml.generative.molecules.metrics import evaluate as metrics
-    from atomsml.generative.molecules.metrics.reading import read_generated, read_reference
+    from atomsml.generative.molecules.metrics.reading import read_reference
 
     if csv is not None:
         check_writable(csv)
-    images = [read_generated(path) for path in inputs]
+    records = _read(inputs, format, strict)
     compared = None if reference is None else read_reference(reference)
     chosen = suites.replace(" ", "").split(",") if suites else _usual(compared, relax)
     if relax is not None and "geometry" not in chosen:
         raise ValueError("--relax measures strain, which is of the suite geometry; add it to --suites")
     predict = None if relax is None else _predict(relax, device, precision)
-    molecules = [atoms for part in images for atoms in part]
+    taken, refused = _parted(records)
+    molecules = [record.atoms for record in taken]
     found = metrics.evaluate_molecules(molecules, chosen, compared, predict, _follow)
     if csv is not None:
-        places = [(path, index) for path, part in zip(inputs, images, strict=True) for index in range(len(part))]
-        _write_csv(csv, places, molecules, found)
+        _write_csv(csv, [(record.file, record.index) for record in taken], molecules, found)
     if as_json:
-        print_json({"inputs": inputs, "relax": relax, **found.to_json()})
+        failed = {"failed": [refusal(each) for each in refused]} if refused else {}
+        print_json({"inputs": inputs, "relax": relax, **found.to_json(), **failed})
     else:
         _print(found)
+    name_refused(refused, len(records))
+    if refused:
+        raise typer.Exit(1)
+
+
+def _read(inputs: Sequence[str], format: str | None, strict: bool) -> list[StructureRecord | Refused]:
+    """All records; some of them are molecules."""
+    from atomsml.cli.job import require_some_of, stop_if
+    from atomsml.generative.molecules.metrics.reading import generated_records
+
+    records = []
+    for path in inputs:
+        for record in generated_records(path, format):
+            stop_if(strict, record)
+            records.append(record)
+    require_some_of(records)
+    return records
+
+
+def _parted(records: Iterable[StructureRecord | Refused]) -> tuple[list[StructureRecord], list[Refused]]:
+    from atomsml.io import Refused
+
+    taken: list[StructureRecord] = []
+    refused: list[Refused] = []
+    for record in records:
+        if isinstance(record, Refused):
+            refused.append(record)
+        else:
+            taken.append(record)
+    return taken, refused
 
 
 def _usual(reference: Reference | None, relax: str | None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import ase
@@ -11,40 +12,55 @@ from atomsml.dataset.columns import atomic_numbers
 from atomsml.dataset.read import HDF5
 from atomsml.generative.molecules.data import hdf5_molecules
 from atomsml.generative.molecules.metrics.evaluate import Reference
-from atomsml.io import check_structure, geometry_fault, read, with_bond_orders
+from atomsml.io import Refused, StructureRecord, geometry_fault, read_records, with_bond_orders
 from atomsml.io.formats.rdkit_molecules import sdf_mols
 from atomsml.io.formats.smiles import smiles_lines
 from atomsml.io.formats.source import Source, format_suffix
 from atomsml.io.formats.table import FORMATS
+from atomsml.io.records import fault
 
 SMILES = (".smi", ".smiles", ".txt", ".csv")
 
 
 def read_generated(path: str | Path) -> list[ase.Atoms]:
-    """The molecules of a file: .h5, or any format that `atomsml.io.read` reads.
+    """The molecules of a file.
 
     Raises:
         OSError: no such file.
-        ValueError: a file that cannot be read, or a structure in it that is no molecule in space: flat, without
-            its hydrogens, periodic, without atoms, or with a position that is not finite.
+        ValueError: a file that cannot be read, or the first record that `generated_records` refuses.
+    """
+    return [_molecule(record) for record in generated_records(path)]
+
+
+def generated_records(path: str | Path, format: str | None = None) -> Iterator[StructureRecord | Refused]:
+    """The molecules of a file, .h5 or of any format that `atomsml.io.read_records` reads, and what is none in space.
+
+    Refused is what is flat, without its hydrogens, periodic, without atoms, or has a position that is not finite.
+
+    Raises:
+        OSError: no such file.
+        ValueError: an HDF5 file that cannot be read, or a format that is not known.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; check the path")
-    if format_suffix(path) in HDF5:
-        molecules = _read_hdf5(path)
-    elif format_suffix(path) in FORMATS["sdf"].suffixes:
-        molecules = _read_sdf(path)
+    if format is None and format_suffix(path) in HDF5:
+        records = _read_hdf5(path)
+    elif format == "sdf" or (format is None and format_suffix(path) in FORMATS["sdf"].suffixes):
+        records = _read_sdf(path)
     else:
-        molecules = read(path)
-    if not molecules:
-        raise ValueError(f"{path}: holds no molecule; check that it is complete")
-    for index, atoms in enumerate(molecules):
-        where = f"{path}, frame {index}"
-        check_structure(atoms, where)
-        if atoms.pbc.any():
-            raise ValueError(f"{where}: is periodic; give molecules, without a cell")
-    return molecules
+        records = read_records([str(path)], format)
+    empty = True
+    for record in records:
+        empty = False
+        reason = None if isinstance(record, Refused) else fault(record.atoms) or _periodic(record.atoms)
+        yield record if reason is None else Refused(record.file, record.index, reason)
+    if empty:
+        yield Refused(str(path), None, "holds no molecule; check that it is complete")
+
+
+def _periodic(atoms: ase.Atoms) -> str | None:
+    return "is periodic; give molecules, without a cell" if atoms.pbc.any() else None
 
 
 def read_reference(path: str | Path) -> Reference:
@@ -69,22 +85,29 @@ def read_reference(path: str | Path) -> Reference:
     return Reference(path.name, smiles=smiles)
 
 
-def _read_sdf(path: Path) -> list[ase.Atoms]:
+def _molecule(record: StructureRecord | Refused) -> ase.Atoms:
+    if isinstance(record, Refused):
+        raise ValueError(str(record))
+    return record.atoms
+
+
+def _read_sdf(path: Path) -> Iterator[StructureRecord | Refused]:
     """Without the bonds: a record whose valences are wrong is what there is to judge, one without hydrogens is not."""
-    molecules = []
     for index, mol in enumerate(sdf_mols(Source(path))):
         if mol is None:
-            raise ValueError(f"{path}, frame {index}: is no readable SDF record; correct or remove it")
+            yield Refused(str(path), index, "is no readable SDF record; correct or remove it")
+            continue
         numbers = [atom.GetAtomicNum() for atom in mol.GetAtoms()]
         reason = geometry_fault(mol)
         if reason is not None and (1 not in numbers or not mol.GetConformer().Is3D()):
-            raise ValueError(f"{path}, frame {index}: {reason}")
-        molecules.append(ase.Atoms(numbers, mol.GetConformer().GetPositions()))
-    return molecules
+            yield Refused(str(path), index, reason)
+        else:
+            yield StructureRecord(str(path), index, ase.Atoms(numbers, mol.GetConformer().GetPositions()))
 
 
-def _read_hdf5(path: Path) -> list[ase.Atoms]:
-    return [ase.Atoms(atomic_numbers(row), places) for row, places in zip(*hdf5_molecules(path), strict=True)]
+def _read_hdf5(path: Path) -> Iterator[StructureRecord | Refused]:
+    for index, (row, places) in enumerate(zip(*hdf5_molecules(path), strict=True)):
+        yield StructureRecord(str(path), index, ase.Atoms(atomic_numbers(row), places))
 
 
 def _canonical(smiles: str, where: str) -> str:

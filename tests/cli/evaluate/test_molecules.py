@@ -7,6 +7,10 @@ from pathlib import Path
 import ase.io
 import pytest
 from ase.build import molecule
+from rdkit import Chem
+from rdkit.Chem import rdDepictor
+
+from atomsml.io import mol_from_smiles
 
 
 @pytest.fixture
@@ -100,3 +104,43 @@ def test_potentials_are_evaluated_as_before(run, model: str, data: Path) -> None
     assert json.loads(result.out)["errors"]["all"]["structures"] == 20
     assert "DATA..." in run("evaluate", "--help").out
     assert "--suites" in run("evaluate", "molecules", "--help").out
+
+
+def test_what_is_no_molecule_in_space_is_named_and_the_others_are_judged(run) -> None:
+    """A drawing and a skeleton without hydrogens among three records; with --strict nothing is judged."""
+    flat = Chem.MolFromSmiles("CCO")
+    rdDepictor.Compute2DCoords(flat)
+    mols = [mol_from_smiles("CCO"), flat, Chem.RemoveHs(mol_from_smiles("CO"))]
+    Path("three.sdf").write_text("".join(f"{Chem.MolToMolBlock(mol)}$$$$\n" for mol in mols))
+    result = run("evaluate", "molecules", "three.sdf", "--suites", "strict", "--csv", "why.csv", "--json")
+    assert result.status == 1
+    said = json.loads(result.out)
+    assert said["molecules"] == 1
+    assert said["suites"]["strict"]["metrics"]["valid_uncharged"]["value"] == 1
+    assert [each["index"] for each in said["failed"]] == [1, 2]
+    assert "three.sdf, frame 1: has no geometry in three dimensions" in result.err
+    assert "three.sdf, frame 2: lacks hydrogens" in result.err
+    assert result.err.splitlines()[-1] == "2 of 3 inputs were refused and left out"
+    with Path("why.csv").open() as file:
+        assert [row["smiles"] for row in csv.DictReader(file)] == ["CCO"]
+    stopped = run("evaluate", "molecules", "three.sdf", "--strict")
+    assert stopped.status == 1
+    assert stopped.err.startswith("error: three.sdf, frame 1: has no geometry in three dimensions")
+
+
+def test_molecules_are_not_novel_against_themselves_and_charges_are_counted_apart(run) -> None:
+    """Sulfoxides and thioamides, whichever way their SMILES write charges; a zwitterion is valid and charged."""
+    smiles = ["CS(C)=O", "CCS(=O)c1ccccc1", "NC(=S)c1cccs1", "O=[N+]([O-])c1ccccc1", "[NH3+]CC(=O)[O-]"]
+    with Chem.SDWriter("set.sdf") as writer:
+        for each in smiles:
+            writer.write(mol_from_smiles(each))
+    Path("set.smi").write_text("\n".join(["C[S+](C)[O-]", "CC[S+]([O-])c1ccccc1", *smiles[2:]]))
+    result = run("evaluate", "molecules", "set.sdf", "--reference", "set.smi", "--suites", "strict", "--json")
+    metrics = json.loads(result.out)["suites"]["strict"]["metrics"]
+    assert {name: metric["value"] for name, metric in metrics.items()} == {
+        "valid": 1,
+        "valid_uncharged": 0.8,
+        "valid_connected": 1,
+        "unique": 1,
+        "novel": 0,
+    }
