@@ -64,23 +64,23 @@ class Found:
             lines.append(f"  not used: {', '.join(f'{name} (on {self.fields[name]})' for name in unused)}")
         return lines
 
-    def counted(self, labels: Mapping[str, int]) -> Found:
+    def counted(self, structures: int, labels: Mapping[str, int]) -> Found:
         """The same once the labels have been read: NaN is no label, nor is a stress without a cell.
 
         Args:
-            labels: how many structures have a label that is used, of energy, forces and stress.
+            structures: how many there are.
+            labels: how many of them have a label that is used, of energy, forces and stress.
         """
         of_stress = self.keys.stress or self.keys.virial
         chosen = {"energy": self.keys.energy, "forces": self.keys.forces, "stress": of_stress}
         counted = {key: labels[label] for label, key in chosen.items() if key}
         lost = self.fields[of_stress] - counted[of_stress] if of_stress else 0
         warnings = (
-            f"on {lost} of {self.structures} structures {of_stress} is not used: they are not periodic, or it is not a "
+            f"on {lost} of {structures} structures {of_stress} is not used: they are not periodic, or it is not a "
             "number",
         )
-        return replace(
-            self, fields={**self.fields, **counted}, warnings=(*self.warnings, *(warnings if lost > 0 else ()))
-        )
+        said = (*self.warnings, *(warnings if lost > 0 else ()))
+        return replace(self, structures=structures, fields={**self.fields, **counted}, warnings=said)
 
 
 def find_keys(present: Mapping[str, int], structures: int, keys: LabelKeys, path: str) -> LabelKeys:

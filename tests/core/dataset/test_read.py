@@ -24,6 +24,7 @@ from pymatgen.entries.computed_entries import ComputedStructureEntry
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from atomsml.dataset import Dataset, LabelKeys, read_dataset
+from atomsml.io import Refused
 
 
 def assert_holds(dataset: Dataset, frames: list[ase.Atoms], tolerance: float = 1e-8) -> None:
@@ -242,10 +243,10 @@ H = "H 0 0 0\n"
             f"1\nenergy=1\n{H}1\nenergy=1\nH 0 0 nan\n".encode(),
             "frame 1: the position of atom 0 is not finite",
         ),
-        ("infinite.xyz", f"1\nenergy=inf\n{H}".encode(), "structure 0 .* an infinite energy"),
+        ("infinite.xyz", f"1\nenergy=inf\n{H}".encode(), "frame 0: energy is infinite"),
         ("flat.xyz", f'1\nLattice="1 0 0 0 1 0 1 1 0" energy=1\n{H}'.encode(), "cell is singular"),
-        ("text.xyz", f"1\nenergy=low\n{H}".encode(), "structure 0 .*, energy: must hold numbers"),
-        ("word.xyz", f"1\nenergy\n{H}".encode(), "structure 0 .*, energy: must hold numbers, got a word without"),
+        ("text.xyz", f"1\nenergy=low\n{H}".encode(), "frame 0: energy: must hold numbers"),
+        ("word.xyz", f"1\nenergy\n{H}".encode(), "frame 0: energy: must hold numbers, got a word without"),
         ("two.xyz", f'1\nenergy="1 2"\n{H}'.encode(), "an energy must be one number"),
         ("column.xyz", b"1\nProperties=species:S:1:pos:R:3:forces:R:2 energy=1\nH 0 0 0 1 1\n", "forces of 1 atoms"),
         ("structure.cif", b"data_", "holds no structure"),
@@ -406,3 +407,19 @@ def test_units_that_a_comment_line_states_are_obeyed(tmp_path: Path) -> None:
         (tmp_path / "a.xyz").write_text(frame.replace(line, f"{said} energy=-1 "))
         with pytest.raises(ValueError, match=reason):
             read_dataset(tmp_path / "a.xyz")
+
+
+def test_structures_that_cannot_be_used_are_listed_and_the_others_read(tmp_path: Path) -> None:
+    path = tmp_path / "set.xyz"
+    rows = ["energy=1\nQq 0 0 0", "energy\nH 0 0 0", "energy=inf\nH 0 0 0", "energy=1\nH 0 0 nan"]
+    path.write_text("".join(f"1\n{text}\n" + frame("energy=-2") for text in rows) + "9\nenergy=1\nH 0 0 0\n")
+    refused: list[Refused] = []
+    dataset = read_dataset(path, refused=refused)
+    assert dataset.energy.tolist() == [-2.0] * 4
+    assert [each.index for each in refused] == [0, 2, 4, 6, None]
+    assert dataset.found[0].lines()[:2] == [f"{path}: 4 structures (extxyz)", "  energy = energy, on 4 of 4"]
+    with pytest.raises(ValueError, match=r"set\.xyz, frame 0: cannot be read"):
+        read_dataset(path)
+    path.write_text(f"1\n{rows[0]}\n")
+    with pytest.raises(ValueError, match="frame 0: cannot be read"):
+        read_dataset(path, refused=[])
