@@ -14,6 +14,7 @@ from atomsml.io.molecules import bonds_of_mol as bonds_of_mol
 from atomsml.io.molecules import geometry_fault as geometry_fault
 from atomsml.io.molecules import graph_from_rdkit as graph_from_rdkit
 from atomsml.io.molecules import graph_from_smiles as graph_from_smiles
+from atomsml.io.molecules import mol_bonded as mol_bonded
 from atomsml.io.molecules import mol_from_graph as mol_from_graph
 from atomsml.io.molecules import mol_from_positions as mol_from_positions
 from atomsml.io.molecules import mol_from_smiles as mol_from_smiles

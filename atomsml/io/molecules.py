@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from atomsml.graph import AtomicGraph
-from atomsml.io.bond_orders import TIME_LIMIT, bond_orders
+from atomsml.io.bond_orders import STATES, TIME_LIMIT, bond_orders
 
 if TYPE_CHECKING:
     from rdkit.Chem import BondType, Mol, RWMol
@@ -27,6 +27,7 @@ AROMATIC = 4  # what a bond of order 4 is
 # times the sum of their covalent radii: atoms that are closer are bonded where orders are wanted. The usual 1.3 joins
 # atoms across the small rings of QM9
 REACH = 1.2
+CONTACT = 1.1  # times that sum: longer bonds are given up where an atom has too many
 EMBEDDING_ATTEMPTS = 30  # RDKit's own limit, ten per atom, lets a hopeless molecule take minutes
 MAX_FORCE_FIELD_STEPS = 2000
 
@@ -128,7 +129,7 @@ def mol_from_graph(graph: AtomicGraph, charge: int | None = None) -> Mol:
     atoms = ase.Atoms(graph.numbers.tolist(), graph.positions.detach().cpu().double().numpy())
     with BlockLogs():
         try:
-            mol = with_bond_orders(mol_joined(atoms, REACH), charge)
+            mol = with_bond_orders(mol_bonded(atoms), charge)
         except ValueError as error:
             raise ValueError(
                 f"no bond orders fit these positions with total charge {charge:+d} ({error}); "
@@ -180,6 +181,25 @@ def bond_graph(atoms: ase.Atoms, reach: float = 1.3) -> frozenset[tuple[int, int
     """
     pairs = ((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol_joined(atoms, reach).GetBonds())
     return frozenset((min(i, j), max(i, j)) for i, j in pairs)
+
+
+def mol_bonded(atoms: ase.Atoms) -> RWMol:
+    """`mol_joined` within REACH, without contacts across small rings; the bonds whose orders are looked for.
+
+    An atom with more neighbours than any valence of its element is not bonded to the farthest of them, if that is
+    further than CONTACT: in bicyclo[1.1.1]pentanes bridgeheads are 1.8 A apart.
+    """
+    from rdkit.Chem import GetPeriodicTable
+
+    mol = mol_joined(atoms, REACH)
+    radius = [GetPeriodicTable().GetRcovalent(number) for number in atoms.numbers.tolist()]
+    most = [max((state.valence for state in STATES.get(z, ())), default=len(atoms)) for z in atoms.numbers.tolist()]
+    pairs = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds()]
+    relative = {(i, j): atoms.get_distance(i, j) / (radius[i] + radius[j]) for i, j in pairs}
+    for pair in sorted(relative, key=lambda pair: -relative[pair]):
+        if relative[pair] > CONTACT and any(mol.GetAtomWithIdx(i).GetDegree() > most[i] for i in pair):
+            mol.RemoveBond(*pair)
+    return mol
 
 
 def mol_joined(atoms: ase.Atoms, reach: float) -> RWMol:

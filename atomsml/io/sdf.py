@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import ase
 import numpy as np
 
-from atomsml.io.molecules import REACH, bond_graph, mol_from_positions, mol_joined, with_bond_orders
+from atomsml.io.molecules import REACH, bond_graph, mol_bonded, mol_from_positions, mol_joined, with_bond_orders
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -86,7 +86,7 @@ def mol_of_atoms(atoms: ase.Atoms) -> tuple[Mol, str]:
             given = mol_from_positions(atoms.numbers.tolist(), atoms.positions.tolist(), bonds, charges)
             if Chem.SanitizeMol(given, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE:
                 return _kekulized(given), "given"
-        joined = mol_joined(atoms, REACH)
+        joined = mol_bonded(atoms)
         try:
             return _kekulized(with_bond_orders(joined, _charge(atoms))), "perceived"
         except (ValueError, TimeoutError):

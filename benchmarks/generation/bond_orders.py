@@ -29,7 +29,7 @@ from rdkit.rdBase import BlockLogs
 
 from atomsml.generative.molecules.metrics.perception import perceive
 from atomsml.generative.molecules.metrics.strict import invalid, strict
-from atomsml.io import REACH, atoms_from_smiles, mol_joined, with_bond_orders
+from atomsml.io import REACH, atoms_from_smiles, mol_bonded, mol_joined, with_bond_orders
 from benchmarks.shared.reporting import DOCS, replace_section, table
 
 SEED = 0
@@ -92,11 +92,11 @@ def plain(mol: Chem.Mol) -> str:
 
 
 def ours(atoms: ase.Atoms, charge: int) -> str:
-    return plain(with_bond_orders(mol_joined(atoms, REACH), charge))
+    return plain(with_bond_orders(mol_bonded(atoms), charge))
 
 
 def theirs(atoms: ase.Atoms, charge: int) -> str:
-    mol = mol_joined(atoms, REACH)
+    mol = mol_bonded(atoms)
     rdDetermineBonds.DetermineBondOrders(mol, charge, embedChiral=False, maxIterations=ITERATIONS)
     Chem.SanitizeMol(mol)
     return plain(mol)

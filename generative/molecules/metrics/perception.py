@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import ase
 import numpy as np
 
-from atomsml.io import REACH, bonds_of_mol, mol_from_positions, mol_joined, with_bond_orders
+from atomsml.io import bonds_of_mol, mol_bonded, mol_from_positions, with_bond_orders
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -33,8 +33,8 @@ class Perceived:
 def perceive(molecules: Iterable[ase.Atoms], time_limit: float = TIME_LIMIT) -> Iterator[Perceived]:
     """Bond orders, formal charges and SMILES of each molecule in turn, whatever bonds its file may have had.
 
-    Connectivity comes from distances (REACH), bond orders and formal charges from an integer program with total charge
-    0 (`atomsml.io.bond_orders`), aromaticity from RDKit.
+    Connectivity comes from distances (`mol_bonded`), bond orders and formal charges from an integer program with total
+    charge 0 (`atomsml.io.bond_orders`), aromaticity from RDKit.
     """
     for atoms in molecules:
         yield _perceive(atoms, time_limit)
@@ -50,7 +50,7 @@ def _perceive(atoms: ase.Atoms, time_limit: float) -> Perceived:
         return Perceived(f"more than {MAX_ATOMS} atoms")
     if not np.isfinite(atoms.positions).all():
         return Perceived("a position that is not finite")
-    joined = mol_joined(atoms, REACH)
+    joined = mol_bonded(atoms)
     fragments = len(Chem.GetMolFrags(joined))
     with BlockLogs():
         try:

@@ -24,7 +24,7 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from atomsml.generative.molecules.metrics.perception import MAX_ATOMS, TIME_LIMIT, Perceived
 from atomsml.generative.molecules.metrics.results import Metric, SuiteResult, fraction
-from atomsml.io import REACH
+from atomsml.io.molecules import CONTACT, REACH
 
 VERSION = "strict-2"
 
@@ -73,6 +73,7 @@ def strict(
         version=VERSION,
         thresholds={
             "bonded below sum of covalent radii times": REACH,
+            "of too many neighbours not bonded above": CONTACT,
             "total charge": 0,
             "perception time limit s": TIME_LIMIT,
             "perception atom limit": MAX_ATOMS,

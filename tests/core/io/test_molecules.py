@@ -11,7 +11,15 @@ from rdkit.Chem import rdDepictor, rdDistGeom, rdForceFieldHelpers
 from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
 from atomsml.graph import AtomicGraph
-from atomsml.io import atoms_from_smiles, bond_graph, bonds_of_mol, mol_from_graph, mol_from_positions, mol_from_smiles
+from atomsml.io import (
+    REACH,
+    atoms_from_smiles,
+    bond_graph,
+    bonds_of_mol,
+    mol_from_graph,
+    mol_from_positions,
+    mol_from_smiles,
+)
 
 MOLECULES = [
     "O",
@@ -228,3 +236,21 @@ def test_a_mol_from_positions_has_what_it_is_given_and_nothing_else():
         assert np.array_equal(bonds_of_mol(again), bonds_of_mol(mol))
         plain = [Chem.MolToSmiles(Chem.RemoveHs(each), isomericSmiles=False) for each in (mol, again)]
         assert plain[0] == plain[1]
+
+
+def test_a_contact_across_a_small_ring_is_no_fifth_bond_of_carbon():
+    """Within 1.2 times the radii, 1.82 A, the bridgeheads of bicyclo[1.1.1]pentane have five neighbours each."""
+    atoms = atoms_from_smiles("C1C2CC1C2")
+    heads = [i for i, j in enumerate(atoms.numbers) if j == 6 and (atoms.get_distances(i, range(5)) < 1.7).sum() == 4]
+    assert len(heads) == 2
+    middle = atoms.positions[heads].mean(axis=0)
+    for i in heads:
+        atoms.positions[i] = middle + 0.5 * 1.80 * (atoms.positions[i] - middle) / np.linalg.norm(
+            atoms.positions[i] - middle
+        )
+    assert tuple(heads) in bond_graph(atoms, REACH)
+    assert Chem.MolToSmiles(Chem.RemoveHs(mol_from_graph(AtomicGraph.from_ase(atoms)))) == "C1C2CC1C2"
+    # a hydrogen that is bonded to carbon for sure is one too many
+    methanium = molecule("CH4") + ase.Atom("H", [1.0, 0.0, 0.0])
+    with pytest.raises(ValueError, match=r"atom 0 \(C\) has 5 neighbours, which are too many"):
+        mol_from_graph(AtomicGraph.from_ase(methanium), charge=1)
