@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -52,6 +52,23 @@ def held_stops() -> Iterator[None]:
         _restore(before)
         if noted:
             signal.raise_signal(noted[0])
+
+
+@contextmanager
+def first_stop_noted(note: Callable[[], None]) -> Iterator[list[Stopped]]:
+    """Let the first request to stop call `note` and be noted in the list; the next acts as outside the block."""
+    noted: list[Stopped] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        _restore(before)
+        noted.append(Stopped(number))
+        note()
+
+    before = {number: signal.signal(number, stop) for number in _heard()}
+    try:
+        yield noted
+    finally:
+        _restore(before)
 
 
 def _heard() -> list[int]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 def convert(
+    context: typer.Context,
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Official MACE .model file, or SevenNet .pth checkpoint.")
     ],
@@ -30,12 +31,14 @@ def convert(
 
     What a file is shows in its content. Nothing in it is executed, and neither mace, sevenn nor e3nn is needed.
     """
+    from atomsml.cli.files import check_distinct
     from atomsml.cli.output import check_writable
 
     target = file.with_suffix(".safetensors") if output is None else output
     if target.suffix != ".safetensors":
         raise ValueError(f"the converted model must have the suffix .safetensors, got {target}")
     check_writable(target)
+    check_distinct([target], context)
     from atomsml.modelfile import save
     from atomsml.modelfile.inert_pickle import named_modules
 

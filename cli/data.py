@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ from atomsml.cli.options import (
 if TYPE_CHECKING:
     from atomsml.dataset import Columns, Dataset, Found, LabelKeys
     from atomsml.dataset.inspection.survey import Survey
+    from atomsml.io import OutputSet
 
 SHOWN_ROWS, SHOWN_TYPES = 8, 30  # in the tables; --json has all
 
@@ -72,6 +74,7 @@ def info(
 
 @app.command()
 def build(
+    context: typer.Context,
     files: Files,
     output: Annotated[Path, typer.Option("--output", "-o", help="HDF5 file to write, .h5.")],
     energy_key: EnergyKeyOption = None,
@@ -90,6 +93,7 @@ def build(
     ] = "content",
 ) -> None:
     """Pack labelled structures into one compressed HDF5 file, or into one for each part of a split."""
+    from atomsml.cli.files import open_outputs
     from atomsml.cli.output import check_writable
     from atomsml.dataset import LabelKeys
 
@@ -99,15 +103,17 @@ def build(
     targets = [output] if fractions is None else [_part(output, name) for name in fractions]
     for target in targets:
         check_writable(target)
-        if target.absolute() in [file.absolute() for file in files]:
-            raise ValueError(f"{target} is an input as well; choose another output")
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group_key)
-    if fractions is None:
-        structures = _pack(output, files, keys)
-        _say_suspicious(output)
-        _say_written(output, structures)
-    else:
-        _pack_parts(output, files, keys, fractions, split_by)
+    whole = output if fractions is None else _part(output, "before-split")
+    with open_outputs(context, None, list(dict.fromkeys([whole, *targets]))) as outputs:
+        if fractions is None:
+            counts = {output: outputs.write(output, lambda beside: _pack(beside, files, keys))}
+        else:
+            split_up = partial(_pack_parts, outputs, output, files, keys, fractions, split_by)
+            counts = outputs.write(whole, split_up)
+            outputs.discard(whole)
+    for target, structures in counts.items():
+        _say_written(target, structures)
 
 
 def _pack(output: Path, files: Sequence[Path], keys: LabelKeys) -> int:
@@ -122,7 +128,9 @@ def _pack(output: Path, files: Sequence[Path], keys: LabelKeys) -> int:
             typer.echo(f"warning: {found.path}: {warning}", err=True)
     blocks = itertools.chain.from_iterable(blocks for _, blocks in opened)
     total = sum(found.structures for found, _ in opened)
-    return write_dataset(output, _follow(blocks, total), [describe_source(found) for found, _ in opened])
+    structures = write_dataset(output, _follow(blocks, total), [describe_source(found) for found, _ in opened])
+    _say_suspicious(output)
+    return structures
 
 
 def _say_suspicious(path: Path) -> None:
@@ -144,22 +152,26 @@ def _say_written(path: Path, structures: int) -> None:
     typer.echo(f"wrote {path}: {structures} structures ({labels}), {path.stat().st_size / 1e6:.1f} MB")
 
 
-def _pack_parts(output: Path, files: Sequence[Path], keys: LabelKeys, fractions: dict[str, float], by: Any) -> None:
-    """The same in one file for each part; the whole stands beside them until they are written."""
-    import tempfile
-
+def _pack_parts(
+    outputs: OutputSet,
+    output: Path,
+    files: Sequence[Path],
+    keys: LabelKeys,
+    fractions: dict[str, float],
+    by: Any,
+    whole: Path,
+) -> dict[Path, int]:
+    """The same in one file for each part, by way of a `whole`; returns how many structures each has."""
     from atomsml.dataset import read_dataset, split
     from atomsml.dataset.formats.storage import StoredColumns, write_dataset
 
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
-        whole = Path(folder) / output.name
-        _pack(whole, files, keys)
-        _say_suspicious(whole)
-        sources = StoredColumns(whole).sources
-        for name, part in split(read_dataset(whole), fractions, by).items():
-            target = _part(output, name)
-            _say_written(target, write_dataset(target, (columns for _, columns in part.blocks()), sources))
+    _pack(whole, files, keys)
+    sources, counts = StoredColumns(whole).sources, {}
+    for name, part in split(read_dataset(whole), fractions, by).items():
+        blocks = (columns for _, columns in part.blocks())
+        target = _part(output, name)
+        counts[target] = outputs.write(target, partial(write_dataset, blocks=blocks, sources=sources))
+    return counts
 
 
 def _part(output: Path, name: str) -> Path:

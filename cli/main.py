@@ -29,8 +29,8 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt as stop:  # of which the command had nothing to say yet
-            typer.echo("interrupted: nothing is written", err=True)
+        except KeyboardInterrupt as stop:  # of which the command had nothing to say
+            typer.echo("interrupted: nothing more is written", err=True)
             raise typer.Exit(exit_status(stop)) from None
 
 

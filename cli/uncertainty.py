@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def uncertainty(
+    context: typer.Context,
     model: Annotated[
         str, typer.Argument(metavar="DIR|MODEL", help="Folder of a training run; or a model, with --train and --valid.")
     ],
@@ -31,6 +32,7 @@ def uncertainty(
     Its last layer is taken for Bayesian linear regression on the training set, calibrated on the validation set. The
     file that this writes goes wherever a model goes: `atomsml energy INPUT -m FILE`.
     """
+    from atomsml.cli.files import check_distinct
     from atomsml.cli.output import check_writable, print_json
     from atomsml.device import select_device
     from atomsml.modelfile import embedded_models, find_model, load
@@ -47,6 +49,7 @@ def uncertainty(
     if output is None:
         output = Path(name) if model in embedded_models() else Path(model).with_name(name)
     check_writable(output)
+    check_distinct([output], context)
     fitted = LastLayerUncertainty.fit(load(model, select_device(device, "mixed")), training, validation)
     fitted.save(output, model)
     facts = fitted.facts

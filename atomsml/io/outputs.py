@@ -19,8 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from atomsml.signals import held_stops
+
+Result = TypeVar("Result")
 
 LONGEST_NAME = 255  # bytes, on the usual file systems
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -29,9 +32,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a path beside `path` and rename what it wrote: `path` is complete or untouched.
 
-    An OutputSet of one file; see there for what `write` is given and what is raised.
+    An OutputSet of one file, of which what a killed run left is worth nothing; see there for what `write` is given and
+    what is raised.
     """
-    with OutputSet([Path(path)]) as files:
+    with OutputSet([Path(path)], keeps_remains=False) as files:
         files.write(Path(path), write)
 
 
@@ -45,6 +49,10 @@ class OutputSet:
     Set `interrupted` where a block ends early with what is finished: files that stood there move to names with
     `previous` then. So does at any end what stood in the place of a target that was not made.
 
+    Args:
+        targets: where files may go.
+        keeps_remains: whether what a killed run left is put aside, or removed.
+
     Attributes:
         remains: sentences on what a killed run had left, and where it is now.
         kept: after an exception, where that is which had grown.
@@ -55,8 +63,9 @@ class OutputSet:
             that another process is making.
     """
 
-    def __init__(self, targets: Sequence[Path]) -> None:
+    def __init__(self, targets: Sequence[Path], keeps_remains: bool = True) -> None:
         self.interrupted = False
+        self._keeps_remains = keeps_remains
         self.remains: list[str] = []
         self.kept: list[Path] = []
         self.previous: list[Path] = []
@@ -77,23 +86,32 @@ class OutputSet:
         """The hidden file to which to append what is to be `target`; empty at first."""
         return self._places[target].partial
 
-    def write(self, target: Path, write: Callable[[Path], object]) -> None:
+    def write(self, target: Path, write: Callable[[Path], Result]) -> Result:
         """Call `write` with a path whose name is that of `target`, by which formats are chosen, in a hidden folder.
+
+        Returns what `write` returns.
 
         Raises:
             OSError: a full disk, with the name of `target`. Whatever else `write` raises.
         """
         place = self._places[target]
+        hidden = place.folder / place.path.name
         with naming_file(target):
             place.folder.mkdir()
             try:
-                write(place.folder / place.path.name)
-                place.take(place.folder / place.path.name)
+                result = write(hidden)
+                place.take(hidden)
+                return result
+            except (OSError, ValueError) as error:
+                if str(hidden) not in str(error):
+                    raise
+                kind = OSError if isinstance(error, OSError) else ValueError
+                raise kind(str(error).replace(str(hidden), str(target))) from error
             finally:
                 shutil.rmtree(place.folder, ignore_errors=True)
 
     def discard(self, target: Path) -> None:
-        """Forget what was made of `target`."""
+        """Forget what was made of `target`, which is then as if it did not belong to the set."""
         self._places[target].discard()
 
     def __exit__(
@@ -117,6 +135,10 @@ class OutputSet:
         for place in self._places.values():
             for older in place.keep_backup(number):
                 self.remains.append(f"what {place.path} was before a run that was killed is in {older}")
+        if not self._keeps_remains:
+            for place in self._places.values():
+                place.discard()
+                place.discarded = False
         kept = self._put_aside()
         self.remains += [f"what a killed run had finished is in {path}" for path in kept]
         if left and not kept:
@@ -134,7 +156,7 @@ class OutputSet:
 
     def _publish(self) -> None:
         """Rename all; if one rename fails those done are undone."""
-        places = list(self._places.values())
+        places = [place for place in self._places.values() if not place.discarded]
         made = [place for place in places if place.is_made()]
         if not made:
             return
@@ -178,6 +200,7 @@ class _Place:
         self.folder = _hidden(self.path, "making")
         self.backup = _hidden(self.path, "before")
         self.written = False  # as a whole, though it may be empty
+        self.discarded = False
         self._lock: int | None = None
 
     def lock(self) -> None:
@@ -205,12 +228,12 @@ class _Place:
         os.replace(whole, self.partial)
         if self._lock is not None:
             os.close(self._lock)
-        self._lock, self.written = file, True
+        self._lock, self.written, self.discarded = file, True, False
 
     def discard(self) -> None:
         if self._lock is not None:
             os.truncate(self.partial, 0)
-        self.written = False
+        self.written, self.discarded = False, True
 
     def is_made(self) -> bool:
         return self.written or (self.partial.exists() and self.partial.stat().st_size > 0)

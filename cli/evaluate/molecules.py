@@ -24,6 +24,7 @@ DIGITS = {"A": 4, "degree": 2, "kcal/mol": 2}  # in the table, by unit
 
 
 def evaluate_molecules(
+    context: typer.Context,
     inputs: Annotated[
         list[str], typer.Argument(metavar="FILE...", help="Molecules: .sdf, .xyz, .extxyz, .h5, whatever ASE reads.")
     ],
@@ -55,6 +56,7 @@ def evaluate_molecules(
     Records that are no molecule in space (flat, without hydrogens, periodic) are named at the end; the exit status is
     1 then.
     """
+    from atomsml.cli.files import check_distinct
     from atomsml.cli.job import name_refused, refusal
     from atomsml.cli.output import check_writable, print_json
     from atomsml.generative.molecules.metrics import evaluate as metrics
@@ -62,6 +64,7 @@ def evaluate_molecules(
 
     if csv is not None:
         check_writable(csv)
+        check_distinct([csv], context)
     records = _read(inputs, format, strict)
     compared = None if reference is None else read_reference(reference)
     chosen = suites.replace(" ", "").split(",") if suites else _usual(compared, relax)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from atomsml.io.outputs import naming_file
+from atomsml.signals import exit_status, first_stop_noted
 
 if TYPE_CHECKING:
     from atomsml.training.base_run import BaseRun, Progress
@@ -20,11 +22,18 @@ def train_to_the_end(
 ) -> None:
     """Train until a limit is reached; `facts` are the first lines, `errors` what is said of an evaluation.
 
+    Ctrl-C and a batch system's SIGTERM end it after the step that is under way, with a checkpoint; one more at once.
+
     Raises:
-        ValueError: it was interrupted; says how to go on. Also what `run.steps` raises.
+        typer.Exit: it was interrupted; a line says how to go on.
+        ValueError, OSError: as `run.steps`.
     """
+
+    def request() -> None:
+        run.stop_requested = True
+
     _keep_freed_memory()
-    with _stopping_gently(run), _log_file(run) as say:
+    with first_stop_noted(request) as stops, _log_file(run) as say:
         for line in facts:
             say(line)
         if run.state.step:
@@ -32,8 +41,9 @@ def train_to_the_end(
         for progress in _with_bar(run):
             if progress.metrics is not None:
                 say(_line(progress.metrics, errors(progress.metrics)))
-        if run.stop_requested:
-            raise ValueError(f"stopped at step {run.state.step}; go on with `atomsml train --resume -o {run.folder}`")
+        if stops:
+            say(f"interrupted: stopped at step {run.state.step}; go on with `atomsml train --resume -o {run.folder}`")
+            raise typer.Exit(exit_status(stops[0]))
 
 
 def _keep_freed_memory() -> None:
@@ -45,29 +55,14 @@ def _keep_freed_memory() -> None:
 
 
 @contextmanager
-def _stopping_gently(run: BaseRun[Any, Any]) -> Iterator[None]:
-    """Let Ctrl-C and a batch system's SIGTERM end the run with a checkpoint; a second Ctrl-C ends it at once."""
-
-    def request(number: int, frame: object) -> None:
-        run.stop_requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
 def _log_file(run: BaseRun[Any, Any]) -> Iterator[Callable[[str], None]]:
     """A function that prints a line on stderr and appends it to train.log."""
     if not run.world.is_first:
         yield lambda line: None
         return
     run.folder.mkdir(parents=True, exist_ok=True)
-    with (run.folder / "train.log").open("a", encoding="utf-8") as file:
+    path = run.folder / "train.log"
+    with naming_file(path), path.open("a", encoding="utf-8") as file:
 
         def say(line: str) -> None:
             typer.echo(line, err=True)

@@ -35,6 +35,7 @@ from atomsml.dataset.formats.layout import (
 from atomsml.dataset.formats.patient_file import PatientFile
 from atomsml.dataset.labels import Found, LabelKeys
 from atomsml.io import write_atomically
+from atomsml.signals import held_stops
 
 
 def write_dataset(path: str | Path, blocks: Iterable[Columns], sources: Sequence[dict[str, Any]] = ()) -> int:
@@ -94,12 +95,13 @@ def _write(file: h5py.File, blocks: Iterable[Columns], sources: Sequence[dict[st
     structures = atoms = 0
     for columns in blocks:
         end = atoms + len(columns.numbers)
-        for name in PER_ATOM:
-            _append(file[name], getattr(columns, name), atoms)
-        codes = {"config_type": config_types.codes(columns.config_types), "group": groups.codes(columns.groups)}
-        for name in PER_STRUCTURE:
-            _append(file[name], codes[name] if name in codes else getattr(columns, name), structures)
-        _append(file["offsets"], atoms + columns.offsets[1:], structures + 1)
+        with held_stops():  # an exception in a write that HDF5 asks for would crash the process
+            for name in PER_ATOM:
+                _append(file[name], getattr(columns, name), atoms)
+            codes = {"config_type": config_types.codes(columns.config_types), "group": groups.codes(columns.groups)}
+            for name in PER_STRUCTURE:
+                _append(file[name], codes[name] if name in codes else getattr(columns, name), structures)
+            _append(file["offsets"], atoms + columns.offsets[1:], structures + 1)
         structures, atoms = structures + len(columns), end
         yield len(columns)
 
