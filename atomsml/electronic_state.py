@@ -63,9 +63,9 @@ def state_of_atoms(atoms: ase.Atoms) -> ElectronicState:
     return _state(atoms.info, atoms.arrays.get("initial_charges"), moments)
 
 
-def stated_charge(fields: Mapping[str, Any]) -> float | None:
-    """The total charge that is stated under any of the names, e."""
-    return _number(fields, CHARGE_KEYS)
+def state_of_fields(fields: Mapping[str, Any]) -> ElectronicState:
+    """What is stated under any of the names."""
+    return _state(fields, None, None)
 
 
 def check_atoms(atoms: ase.Atoms, model: ElectronicState, name: str) -> None:
@@ -95,13 +95,13 @@ def _check(numbers: Sequence[int], periodic: bool, stated: ElectronicState, mode
                 stacklevel=3,
             )
         return
-    reason = _mismatch(stated, model) or (None if model.spin is None else _unlikely(numbers, periodic, stated, model))
+    reason = mismatch(stated, model) or (None if model.spin is None else _unlikely(numbers, periodic, stated, model))
     if reason is not None:
         raise ValueError(reason)
 
 
-def _mismatch(stated: ElectronicState, model: ElectronicState) -> str | None:
-    """Where the two say different things."""
+def mismatch(stated: ElectronicState, model: ElectronicState) -> str | None:
+    """Where the two say different things, in words; None where they do not."""
     if None not in (stated.charge, model.charge) and stated.charge != model.charge:
         return (
             f"its total charge is {_signed(stated.charge)}, the model was made for {_signed(model.charge)}; "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from atomsml.dataset.labels import PREFIXES, STEMS, LabelKeys
+from atomsml.electronic_state import ElectronicState, state_of_fields
 
 NAMES_OF = {label: tuple(p + stem for p in PREFIXES for stem in stems) for label, stems in STEMS.items()}
 LABEL_NAMES = frozenset(name for names in NAMES_OF.values() for name in names)
@@ -17,7 +18,7 @@ COLUMN = object()  # stands for a column of numbers that has not been read
 
 
 class Census:
-    """Counts over structures: of each key, of the usual names of labels that occur together, of free energies.
+    """Counts over structures: of each key, of labels that occur together, of free energies, of charges and spins.
 
     A structure does not carry what is NaN there: a key may be present on 0 structures.
 
@@ -30,6 +31,7 @@ class Census:
         self._names = LABEL_NAMES.union(filter(None, vars(asked).values()))
         self.structures = 0
         self.present: Counter[str] = Counter()
+        self.states: Counter[ElectronicState] = Counter()
         self._together: Counter[frozenset[str]] = Counter()
         self._free: dict[str, tuple[int, float]] = {}  # by the key of the energy: structures, largest difference in eV
 
@@ -37,6 +39,7 @@ class Census:
         """One structure, with what a file says about it."""
         there = {name for name, value in fields.items() if _is_there(value)}
         self.structures += 1
+        self.states[state_of_fields(fields)] += 1
         self.present.update({name: name in there for name, value in fields.items() if value is not None})
         self._together[frozenset(name for name in there & self._names if not _is_word(fields[name]))] += 1
         for prefix in PREFIXES:

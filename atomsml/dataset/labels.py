@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from atomsml.electronic_state import ElectronicState
+
 # a label is found under prefix + stem; what a calculator of ASE wrote has no prefix
 PREFIXES = ("REF_", "ref_", "DFT_", "dft_", "")
 STEMS = {
@@ -45,6 +47,7 @@ class Found:
     fields: dict[str, int]  # every key: how many structures carry it
     keys: LabelKeys  # None where nothing was found
     warnings: tuple[str, ...] = ()  # labels that are there and not used
+    states: tuple[tuple[ElectronicState, int], ...] = ()  # charge and spin, and how many structures state them
 
     def lines(self) -> list[str]:
         """The same for people, one line for each label."""

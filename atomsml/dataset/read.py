@@ -10,7 +10,7 @@ import numpy as np
 from atomsml.dataset.census import COLUMN, Census
 from atomsml.dataset.columns import Columns, atomic_numbers, check_columns
 from atomsml.dataset.dataset import Dataset
-from atomsml.dataset.formats.hdf5 import plain_blocks, plain_fields
+from atomsml.dataset.formats.hdf5 import plain_blocks, plain_fields, plain_states
 from atomsml.dataset.formats.storage import StoredColumns, is_stored, stored_keys
 from atomsml.dataset.labels import Found, LabelKeys, as_energy, as_forces, as_matrix, find_keys, stress_of_virial
 from atomsml.io.files import read_records
@@ -67,12 +67,14 @@ def open_blocks(
         return stored_keys(stored, keys), (columns for _, columns in Dataset([stored]).blocks())
     if suffix in HDF5:
         present, structures = plain_fields(path)
-        found = Found(str(path), "HDF5", structures, dict(present), find_keys(present, structures, keys, str(path)))
+        own, states = find_keys(present, structures, keys, str(path)), tuple(plain_states(path).items())
+        found = Found(str(path), "HDF5", structures, dict(present), own, states=states)
         return found, _checked(plain_blocks(path, found.keys), str(path))
     name = "folder" if path.is_dir() else format_name(path)
     census = _extxyz_census(path, keys) if name == "extxyz" else _census(path, keys)
     own = find_keys(census.present, census.structures, keys, str(path))
-    found = Found(str(path), name, census.structures, dict(census.present), own, tuple(census.warnings(own)))
+    warnings, states = tuple(census.warnings(own)), tuple(census.states.items())
+    found = Found(str(path), name, census.structures, dict(census.present), own, warnings, states)
     return found, _blocks(path, found, refused)
 
 

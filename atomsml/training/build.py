@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from atomsml.dataset import Dataset, isolated_atom_references, isolated_atoms, least_squares_references
+from atomsml.electronic_state import ElectronicState
 from atomsml.modelfile import load, read_metadata
 from atomsml.potential import Potential, check_elements
 from atomsml.training.architecture import find_architecture, model_config, new_model_of
@@ -62,8 +63,11 @@ def start_model(config: TrainingConfig, dataset: Dataset) -> tuple[Potential, st
     """
     generator = torch.Generator().manual_seed(config.seed)
     if config.finetune.model is None:
-        return new_model(config, dataset)
+        potential, references_kind = new_model(config, dataset)
+        potential.electronic_state = state_to_hold_for(config, dataset, ElectronicState())
+        return potential, references_kind
     potential = load(config.finetune.model)
+    potential.electronic_state = state_to_hold_for(config, dataset, potential.electronic_state)
     check_fits(potential, dataset)
     without = bool(np.isnan(dataset.energy).all())
     fitted = "model" if without else "least squares"
@@ -124,6 +128,40 @@ def reference_warnings(config: TrainingConfig, dataset: Dataset, kind: str) -> l
     except ValueError as error:
         return [f"{error}; references are by least squares now, from which the isolated atoms are left out"]
     return []
+
+
+def state_to_hold_for(config: TrainingConfig, dataset: Dataset, before: ElectronicState) -> ElectronicState:
+    """The charge and spin of the config, else what all structures state, else, where none does, those of `before`.
+
+    Raises:
+        ValueError: the config says something else than all structures.
+    """
+    held: dict[str, int | None] = {}
+    for name in ("charge", "spin"):
+        given, stated = getattr(config, name), stated_values(dataset, name)
+        common = int(stated[0]) if len(stated) == 1 and stated[0] is not None and stated[0] == int(stated[0]) else None
+        if None not in (given, common) and given != common:
+            raise ValueError(f"the config says {name} {given}, the training data {common}; correct one of them")
+        unstated = getattr(before, name) if stated == [None] else None
+        held[name] = next((value for value in (given, common, unstated) if value is not None), None)
+    return ElectronicState(**held)
+
+
+def state_warnings(dataset: Dataset) -> list[str]:
+    """Charges or spins that differ within a training set, which a potential cannot see."""
+    warnings = []
+    for name in ("charge", "spin"):
+        values = [value for value in stated_values(dataset, name) if value is not None]
+        if len(values) > 1:
+            listed = ", ".join(f"{value:g}" for value in values)
+            warnings.append(f"the training set has structures of {name} {listed}, which a potential cannot tell apart")
+    return warnings
+
+
+def stated_values(dataset: Dataset, name: str) -> list[float | None]:
+    """The distinct charges, or spins, that structures of the files state; None first, if some state none."""
+    values = {getattr(state, name) for found in dataset.found for state, _ in found.states}
+    return sorted(values or {None}, key=lambda value: (value is not None, value))
 
 
 def references_of_kind(kind: str, dataset: Dataset, elements: Sequence[int], given: dict[str, float]) -> Tensor:

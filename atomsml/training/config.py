@@ -97,6 +97,8 @@ class TrainingConfig(RunConfig):
     model: str = "mace"  # architecture; docs/architectures.md compares them
     size: str = "small"  # one of the architecture's sizes, which fill its options
     model_options: dict[str, Any] = field(default_factory=dict)  # single options, such as {channels: 32, cutoff: 4.5}
+    charge: int | None = None  # total charge for which the model will hold, e; null: what the training data state
+    spin: int | None = None  # multiplicity 2S + 1 for which it will hold; null: what the training data state
     references: References = "auto"  # energies of atoms; auto: isolated atoms where there are, else least squares
     reference_energies: dict[str, float] = field(default_factory=dict)  # eV, for references: given
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)

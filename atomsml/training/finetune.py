@@ -82,7 +82,7 @@ class LowRankAdapted(Potential):
         nn.Module.__init__(self)  # config and references are those of the base model
         self.base = base.requires_grad_(False)
         self.config, self.cutoff, self.elements = base.config, base.cutoff, base.elements
-        self.direct_forces = base.direct_forces
+        self.direct_forces, self.electronic_state = base.direct_forces, base.electronic_state
         self.scale = alpha / rank
         self.down, self.up = nn.ParameterDict(), nn.ParameterDict()  # A and B
         for name, weight in base.named_parameters():

@@ -127,6 +127,11 @@ def _describe_potential(run: Run) -> Iterator[str]:
         f"{run.config.model}: {parameters:,} weights to train, cutoff {potential.cutoff:g} A, references by "
         f"{run.references_kind}, {run.config.precision} on {run.device}"
     )
+    state = potential.electronic_state
+    told = {"charge": state.charge, "spin": state.spin}
+    held = [f"{name} {value:g}" for name, value in told.items() if value is not None]
+    if held:
+        yield f"the model will refuse structures that are not of {' and '.join(held)}"
 
 
 def _errors(metrics: dict[str, Any]) -> Iterator[str]:

@@ -19,7 +19,7 @@ import numpy as np
 from atomsml.dataset.formats.hdf5 import GEOMETRY, plain_fields
 from atomsml.dataset.formats.hdf5_safety import open_hdf5, read_array
 from atomsml.dataset.read import HDF5
-from atomsml.electronic_state import stated_charge
+from atomsml.electronic_state import state_of_fields
 from atomsml.generative.core.sampling import batches_of_like_size
 from atomsml.generative.molecules.set import MoleculeSet
 from atomsml.io import Refused, bonds_of_mol, mol_from_positions, read_records
@@ -79,7 +79,7 @@ def _read_records(path: Path) -> tuple[MoleculeSet, Sequence[float | None]]:
         numbers.append(record.atoms.numbers)
         positions.append(record.atoms.positions)
         bonds.append(_perceived_bonds(record.atoms) if known else None)
-        charges.append(stated_charge({**record.fields, **record.atoms.info}))
+        charges.append(state_of_fields({**record.fields, **record.atoms.info}).charge)
         fields.append(record.fields)
         if known and bonds[-1] is None:
             strange.append(record.index)
@@ -115,10 +115,8 @@ def _read_hdf5(path: Path) -> tuple[MoleculeSet, Sequence[float | None]]:
     bonds = [None if s is None else bonds_from_smiles(s, *each) for s, *each in zip(smiles, rows, places, strict=True)]
     lost = [i for i, (s, row) in enumerate(zip(smiles, bonds, strict=True)) if s is not None and row is None]
     warnings = [] if not lost else [_count(path, lost, count, "do not fit their SMILES")]
-    charges = [
-        _formal_charge(text) if text else stated_charge({name: values[i] for name, values in properties.items()})
-        for i, text in enumerate(smiles)
-    ]
+    said = [state_of_fields({name: values[i] for name, values in properties.items()}) for i in range(count)]
+    charges = [_formal_charge(text) if text else state.charge for text, state in zip(smiles, said, strict=True)]
     return MoleculeSet.from_rows(rows, places, bonds, properties, warnings, str(path)), charges
 
 

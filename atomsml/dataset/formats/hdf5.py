@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from atomsml.dataset.columns import Columns, atomic_numbers
 from atomsml.dataset.formats.hdf5_safety import check_written, checked_arrays, open_hdf5, read_array, where
 from atomsml.dataset.labels import LabelKeys, as_matrix, stress_of_virial
+from atomsml.electronic_state import CHARGE_KEYS, SPIN_KEYS, ElectronicState, state_of_fields
 
 BLOCK_ATOMS = 200_000  # read at a time
 GEOMETRY = ("offsets", "numbers", "positions", "cell", "pbc")
@@ -48,6 +50,21 @@ def plain_fields(path: Path) -> tuple[dict[str, int], int]:
                 raise ValueError(f"{path}: {name} must be an array of numbers, got {arrays[name].dtype}")
         lengths = {name: len(array) for name, array in arrays.items() if array.shape and name not in GEOMETRY}
     return {name: structures * (length in (structures, atoms)) for name, length in lengths.items()}, structures
+
+
+def plain_states(path: Path) -> Counter[ElectronicState]:
+    """Charges and spins that arrays of such names state, and how many structures have each."""
+    with open_hdf5(path) as file:
+        arrays = checked_arrays(file)
+        structures = len(arrays["offsets"]) - 1
+        said = {name: arrays[name] for name in (*CHARGE_KEYS, *SPIN_KEYS) if name in arrays}
+        columns = {
+            name: read_array(array).tolist()
+            for name, array in said.items()
+            if array.shape == (structures,) and array.dtype.kind in "fiu"
+        }
+    rows = zip(*columns.values(), strict=True) if columns else itertools.repeat((), structures)
+    return Counter(state_of_fields(dict(zip(columns, row, strict=True))) for row in rows)
 
 
 def plain_blocks(path: Path, keys: LabelKeys) -> Iterator[Columns]:

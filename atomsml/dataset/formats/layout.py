@@ -136,4 +136,18 @@ def read_sources(array: h5py.Dataset) -> list[dict[str, Any]]:
         raise ValueError(f"{where(array)} cannot be read as JSON; {DAMAGED}") from error
     if not all(isinstance(source, dict) and isinstance(source.get("keys"), dict) for source in sources):
         raise ValueError(f"{where(array)} must each have keys of labels; {DAMAGED}")
+    if not all(_are_states(source.get("states", [])) for source in sources):
+        raise ValueError(f"{where(array)} must list charges and spins with their numbers of structures; {DAMAGED}")
     return sources
+
+
+def _are_states(rows: Any) -> bool:
+    """Whether these are lists of a charge, a multiplicity (each a number or null) and a number of structures."""
+    return isinstance(rows, list) and all(
+        isinstance(row, list)
+        and len(row) == 3
+        and isinstance(row[0], int | float | None)
+        and isinstance(row[1], int | None)
+        and isinstance(row[2], int)
+        for row in rows
+    )

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,7 @@ from atomsml.dataset.formats.layout import (
 )
 from atomsml.dataset.formats.patient_file import PatientFile
 from atomsml.dataset.labels import Found, LabelKeys
+from atomsml.electronic_state import ElectronicState
 from atomsml.io import write_atomically
 from atomsml.signals import held_stops
 
@@ -66,11 +68,13 @@ def write_dataset(path: str | Path, blocks: Iterable[Columns], sources: Sequence
 
 
 def describe_source(found: Found) -> dict[str, Any]:
-    """What a dataset file says about a file that it was made from: name, SHA-256, keys of the labels, structures."""
+    """What a dataset file says about a file that it was made from: name, SHA-256, labels, structures, charges."""
     with open(found.path, "rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     keys = {label: key for label, key in dataclasses.asdict(found.keys).items() if key}
-    return {"file": Path(found.path).name, "sha256": sha256, "structures": found.structures, "keys": keys}
+    states = [[state.charge, state.spin, count] for state, count in found.states]
+    about = {"file": Path(found.path).name, "sha256": sha256, "structures": found.structures, "keys": keys}
+    return {**about, "states": states}
 
 
 def _write(file: h5py.File, blocks: Iterable[Columns], sources: Sequence[dict[str, Any]]) -> Iterator[int]:
@@ -269,4 +273,8 @@ def stored_keys(stored: StoredColumns, keys: LabelKeys) -> Found:
                 f"{', '.join(sorted(map(str, made_from)))}; leave the key away"
             )
     own = LabelKeys(**{name: name for name in present})
-    return Found(str(stored.path), "atomsml dataset", len(stored.num_atoms), present, own)
+    states: Counter[ElectronicState] = Counter()
+    for source in stored.sources:
+        for charge, spin, count in source.get("states", []):  # which older files do not have
+            states[ElectronicState(charge, spin)] += count
+    return Found(str(stored.path), "atomsml dataset", len(stored.num_atoms), present, own, states=tuple(states.items()))

@@ -7,14 +7,18 @@ from typing import Any
 
 import ase
 import ase.io
+import h5py
 import numpy as np
 import pytest
 import torch
 
-from atomsml.dataset import LabelKeys, read_dataset
+from atomsml.dataset import Columns, Dataset, LabelKeys, read_dataset
+from atomsml.dataset.formats.storage import describe_source, write_dataset
+from atomsml.electronic_state import ElectronicState
 from atomsml.modelfile import save
-from atomsml.training.build import reference_warnings, start_model
+from atomsml.training.build import reference_warnings, start_model, state_warnings
 from atomsml.training.config import TrainingConfig, config_from_values
+from atomsml.training.finetune import merge
 
 
 @pytest.fixture
@@ -133,3 +137,58 @@ def test_the_seed_decides_the_weights(water: Path, small: dict[str, Any]) -> Non
 def test_what_does_not_fit_is_refused(water: Path, values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         start_model(config_from_values({"max_steps": 1, **values}), read_dataset(water))
+
+
+def stating(water: Path, path: Path, *states: dict[str, int]) -> Path:
+    """The same structures, which state a charge and a spin in turn."""
+    frames: list[Any] = ase.io.read(water, ":")
+    for i, atoms in enumerate(frames):
+        atoms.info |= states[i % len(states)]
+    ase.io.write(path, frames, format="extxyz")
+    return path
+
+
+def test_a_model_holds_for_what_all_its_data_state(water: Path, tmp_path: Path, small: dict[str, Any]) -> None:
+    def state_of(path: Path, **values: Any) -> ElectronicState:
+        return start_model(config(small, **values), read_dataset(path))[0].electronic_state
+
+    neutral = stating(water, tmp_path / "neutral.extxyz", {"charge": 0, "spin": 1})
+    mixed = stating(water, tmp_path / "mixed.extxyz", {"charge": 0, "spin": 1}, {"charge": 1, "spin": 1})
+    partly = stating(water, tmp_path / "partly.extxyz", {"charge": 0}, {})
+    assert state_of(neutral) == ElectronicState(0, 1)
+    assert state_of(mixed) == ElectronicState(None, 1)
+    assert state_of(partly) == state_of(water) == ElectronicState()
+    assert state_of(water, charge=-1, spin=2) == ElectronicState(-1, 2)
+    with pytest.raises(ValueError, match=r"^the config says charge 1, the training data 0; correct one of them$"):
+        state_of(neutral, charge=1)
+    assert state_warnings(read_dataset(neutral)) == state_warnings(read_dataset(partly)) == []
+    (warning,) = state_warnings(read_dataset(mixed))
+    assert warning == "the training set has structures of charge 0, 1, which a potential cannot tell apart"
+    write_dataset(packed := tmp_path / "packed.h5", *packing(read_dataset(neutral)))
+    assert state_of(packed) == ElectronicState(0, 1)
+
+
+def packing(dataset: Dataset) -> tuple[list[Columns], list[dict[str, Any]]]:
+    return [columns for _, columns in dataset.blocks()], [describe_source(found) for found in dataset.found]
+
+
+def test_plain_hdf5_states_charges_in_arrays(water: Path, tmp_path: Path, small: dict[str, Any]) -> None:
+    dataset = read_dataset(water)
+    columns = dataset.columns(np.arange(len(dataset)))
+    with h5py.File(tmp_path / "plain.h5", "w") as file:
+        file.update({"offsets": columns.offsets, "numbers": columns.numbers, "positions": columns.positions})
+        file.update({"energy": columns.energy, "forces": columns.forces, "charge": np.full(len(columns), -2.0)})
+    assert start_model(config(small), read_dataset(tmp_path / "plain.h5"))[0].electronic_state == ElectronicState(-2)
+
+
+@pytest.mark.parametrize("method", ["naive", "lora"])
+def test_fine_tuning_keeps_what_a_model_holds_for_unless_the_data_say_more(
+    water: Path, tmp_path: Path, small: dict[str, Any], method: str
+) -> None:
+    before, _ = start_model(config(small, charge=0, spin=1), read_dataset(water))
+    save(before, tmp_path / "before.safetensors", {})
+    tuning = {"finetune": {"model": str(tmp_path / "before.safetensors"), "method": method}}
+    radicals = stating(water, tmp_path / "radicals.extxyz", {"charge": 1, "spin": 2})
+    for path, state in ((water, ElectronicState(0, 1)), (radicals, ElectronicState(1, 2))):
+        tuned, _ = start_model(config(small, **tuning), read_dataset(path))
+        assert tuned.electronic_state == merge(tuned).electronic_state == state
