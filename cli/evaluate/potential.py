@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from atomsml.dataset import Dataset, LabelKeys
+    from atomsml.electronic_state import ElectronicState
     from atomsml.graph import AtomicGraph
     from atomsml.interfaces.ase import AtomsMLCalculator
     from atomsml.io import OutputSet
@@ -79,6 +80,7 @@ def evaluate(
     calculator = AtomsMLCalculator(model, device, precision, exact=exact)
     data = _read(inputs, LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group=""))
     _check_elements(data, calculator.potential.elements)
+    _check_states(data.dataset, calculator.potential.electronic_state)
     _say_what_was_read(data.dataset)
     with open_outputs(context, output or plot, [output, plot]) as files:
         found = _compute(data, calculator, batch_atoms, files, output, keep=plot is not None)
@@ -170,6 +172,24 @@ def _check_elements(data: _Data, elements: tuple[int, ...]) -> None:
                 check_elements(np.flatnonzero(counts[first]).tolist(), elements)
             except ValueError as error:
                 raise ValueError(f"{data.where(start + first)}: {error}") from None
+
+
+def _check_states(dataset: Dataset, model: ElectronicState) -> None:
+    """Refuse a file whose structures are all of another charge or spin than the model; warn where some are.
+
+    Raises:
+        ValueError: names the file.
+    """
+    from atomsml.electronic_state import mismatch
+
+    for found in dataset.found:
+        reasons = [(mismatch(state, model), count) for state, count in found.states]
+        others = [(reason, count) for reason, count in reasons if reason is not None]
+        number = sum(count for _, count in others)
+        if number and number == found.structures:
+            raise ValueError(f"{found.path}: of each structure, {others[0][0]}")
+        if number:
+            typer.echo(f"warning: {found.path}: of {number} of {found.structures} structures, {others[0][0]}", err=True)
 
 
 def _compute(

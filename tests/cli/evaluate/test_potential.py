@@ -253,3 +253,19 @@ def test_labels_that_are_a_multiple_of_the_predictions_are_named(run: Run, model
     (factor,) = json.loads(result.out)["factors"]
     assert (factor["file"], factor["label"]) == ("data.extxyz", "forces")
     assert factor["factor"] == pytest.approx(-1.0, abs=0.01)
+
+
+def test_structures_of_another_charge_are_refused_or_counted(run: Run) -> None:
+    frames = [molecule("H2O") for _ in range(4)]
+    for i, atoms in enumerate(frames):
+        atoms.rattle(0.05, seed=i)
+        atoms.info |= {"REF_energy": -138.0, "charge": int(i > 2), "spin": 1 + int(i > 2)}
+    ase.io.write("mixed.extxyz", frames, format="extxyz")
+    ase.io.write("ions.extxyz", frames[3:], format="extxyz")
+    mixed = run("evaluate", "organic-xtb", "mixed.extxyz")
+    reason = "its total charge is +1, the model was made for 0; take a model of that charge, or correct the charge"
+    assert mixed.status == 0
+    assert f"warning: mixed.extxyz: of 1 of 4 structures, {reason}" in mixed.err
+    ions = run("evaluate", "organic-xtb", "ions.extxyz")
+    assert ions.status == 1
+    assert ions.err.splitlines()[-1].startswith(f"error: ions.extxyz: of each structure, {reason}")
