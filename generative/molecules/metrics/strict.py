@@ -57,12 +57,12 @@ def strict(
     wrong = [invalid(atoms.numbers, found) for atoms, found in zip(molecules, perceived, strict=True)]
     rows = list(zip(molecules, perceived, wrong, strict=True))
     valid = [found for _, found, reason in rows if not reason]
-    plain = sum(not reason and uncharged(atoms.numbers, found) for atoms, found, reason in rows)
+    plain = [not reason and uncharged(atoms.numbers, found) for atoms, found, reason in rows]
     different = {found.smiles for found in valid}
     total, connected = len(molecules), sum(found.fragments == 1 for found in valid)
     metrics: dict[str, Metric] = {
         "valid": fraction(len(valid), total),
-        "valid_uncharged": fraction(plain, total),
+        "valid_uncharged": fraction(sum(plain), total),
         "valid_connected": fraction(connected, total),
         "unique": fraction(len(different), len(valid)),
     }
@@ -81,6 +81,7 @@ def strict(
         },
         metrics=metrics,
         failures=tuple(reason or piece for reason, piece in zip(wrong, pieces, strict=True)),
+        columns={"valid_uncharged": tuple(map(float, plain))},
     )
 
 

@@ -47,6 +47,7 @@ def test_sound_molecules_are_valid_and_are_what_they_were_made_from() -> None:
     molecules, perceived = _sound()
     result = strict(molecules, perceived)
     assert result.failures == ("",) * len(SOUND)
+    assert result.columns["valid_uncharged"] == tuple(float(smiles not in CHARGED) for smiles in SOUND)
     assert [found.smiles for found in perceived] == [Chem.CanonSmiles(smiles) for smiles in SOUND]
     charged = sum(smiles in CHARGED for smiles in SOUND)
     assert {name: metric.value for name, metric in result.metrics.items()} == {
