@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import ase
 import numpy as np
 
-from atomsml.io.molecules import REACH, bond_graph, mol_bonded, mol_from_positions, mol_joined, with_bond_orders
+from atomsml.io.bonds import REACH, bond_graph, mol_bonded, mol_joined, with_bond_orders
+from atomsml.io.molecules import mol_from_positions
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

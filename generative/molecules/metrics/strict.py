@@ -24,7 +24,7 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from atomsml.generative.molecules.metrics.perception import MAX_ATOMS, TIME_LIMIT, Perceived
 from atomsml.generative.molecules.metrics.results import Metric, SuiteResult, fraction
-from atomsml.io.molecules import CONTACT, REACH
+from atomsml.io.bonds import CONTACT, REACH
 
 VERSION = "strict-2"
 
