@@ -119,15 +119,13 @@ def prepare(
 
 
 def read_records_aloud(inputs: Sequence[str], format: str | None) -> Iterator[StructureRecord | Refused]:
-    """Records of the inputs; what was left out of folders is said on stderr."""
+    """Records of the inputs; what was left out of folders, or takes long, is said on stderr."""
     from atomsml.io import read_records
 
-    with warnings.catch_warnings(record=True, category=UserWarning) as caught:
+    with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        records = read_records(inputs, format)
-    for warning in caught:
-        typer.echo(str(warning.message), err=True)
-    return records
+        warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
+        yield from read_records(inputs, format)
 
 
 def _checked(

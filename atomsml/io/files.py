@@ -10,7 +10,7 @@ from pathlib import Path
 import ase
 
 from atomsml.io.formats.source import DAMAGED, Source, format_suffix, plain_name
-from atomsml.io.formats.table import is_known, reader_of
+from atomsml.io.formats.table import format_name, reader_of
 from atomsml.io.molecules import atoms_from_smiles, parse_smiles
 from atomsml.io.records import Refused, StructureRecord, fault, record_of
 
@@ -136,4 +136,4 @@ def _holds_structures(file: Path) -> bool:
     if format_suffix(file) == ".csv":
         with Source(file).open_text() as text:
             return "smiles" in text.readline().lower()
-    return is_known(file)
+    return format_name(file) is not None

@@ -9,6 +9,7 @@ from positions to bonds, is in `bonds`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 AROMATIC = 4  # what a bond of order 4 is
 EMBEDDING_ATTEMPTS = 30  # RDKit's own limit, ten per atom, lets a hopeless molecule take minutes
 MAX_FORCE_FIELD_STEPS = 2000
+LARGE = 250  # atoms: what is larger takes more than ten seconds
 
 
 def graph_from_rdkit(mol: Mol, dtype: torch.dtype = torch.float64) -> AtomicGraph:
@@ -151,6 +153,13 @@ def mol_from_smiles(smiles: str, seed: int = 0) -> Mol:
     if not 0 <= seed < 2**31:
         raise ValueError(f"the seed of a SMILES embedding must lie in 0 ... 2^31 - 1, got {seed}")
     mol = parse_smiles(smiles)
+    if mol.GetNumAtoms() > LARGE:
+        short = f"{smiles[:20]}..." if len(smiles) > 20 else smiles
+        warnings.warn(
+            f"to place the {mol.GetNumAtoms()} atoms of SMILES {short} may take minutes; "
+            "a file with the geometry is faster",
+            stacklevel=2,
+        )
     with BlockLogs():
         if not (_embed(mol, rdDistGeom.ETKDGv3(), seed) or _embed(mol, _plain_distance_geometry(), seed)):
             raise ValueError(

@@ -117,3 +117,26 @@ def test_precision_reaches_the_model(run: Run, model: str) -> None:
     ]
     assert energies[0] != energies[1]
     assert energies[0] == pytest.approx(energies[1], abs=1e-5)
+
+
+def test_a_smiles_that_takes_long_says_so_first(run: Run, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atomsml.io.molecules.LARGE", 8)  # at the real limit the test would take a minute
+    result = run("energy", "CCO", "O", "-m", model)
+    assert result.status == 0
+    assert result.err.count("warning: to place the 9 atoms of SMILES CCO may take minutes") == 1
+
+
+def test_a_folder_is_its_files_and_says_what_it_left_out(run: Run, model: str) -> None:
+    Path("set").mkdir()
+    for name in ("b.xyz", "a.extxyz"):
+        ase.io.write(Path("set", name), molecule("H2O"))
+    Path("set", "notes.txt").write_text("no structures")
+    result = run("energy", "set", "-m", model, "--json")
+    assert [record["file"] for record in json.loads(result.out)] == ["set/a.extxyz", "set/b.xyz"]
+    assert "set: left out set/notes.txt" in result.err
+
+
+def test_a_format_overrules_the_name_of_a_file(run: Run, model: str) -> None:
+    Path("list.dat").write_text("O water\nCO methanol\n")
+    result = run("energy", "list.dat", "--format", "smiles", "-m", model, "--json")
+    assert [record["formula"] for record in json.loads(result.out)] == ["H2O", "CH4O"]

@@ -37,13 +37,15 @@ def read_by_ase(source: Source, name: str | None = None) -> Iterator[StructureRe
 def _images(source: Source, name: str | None) -> list[ase.Atoms]:
     from ase.io.formats import ioformats
 
-    with source.plain_file() as path:
-        try:
-            return _read(path, name or ase_format(path))
-        except UnicodeDecodeError:
-            if not (format := ioformats.get(name or ase_format(path))) or format.isbinary:
-                raise
-    with source.plain_file(as_text=True) as path:  # Latin-1 or UTF-16
+    if not source.is_marked():
+        with source.plain_file() as path:
+            format = name or ase_format(path)
+            try:
+                return _read(path, format)
+            except UnicodeDecodeError:  # Latin-1
+                if ioformats[format].isbinary:
+                    raise
+    with source.plain_file(as_text=True) as path:
         return _read(path, name or ase_format(path))
 
 

@@ -65,6 +65,11 @@ class Source:
         except DAMAGED as error:
             raise ValueError(f"{self.name}: cannot be read ({error}); check that it is complete") from error
 
+    def is_marked(self) -> bool:
+        """Whether the file starts with a byte-order mark, which libraries stumble over."""
+        with self.open_bytes() as file:
+            return file.read(3).startswith((codecs.BOM_UTF8, *UTF_16))
+
     @contextmanager
     def open_text(self) -> Iterator[TextIO]:
         """Lines that end in a line feed, from UTF-8, UTF-16 or, where bytes are neither, Latin-1; errors as above."""

@@ -57,27 +57,15 @@ def reader_of(path: Path, format: str | None) -> Callable[[Source], Iterator[Str
     return lambda source: read_by_ase(source, format)
 
 
-def format_name(path: Path) -> str:
-    """The name of the format that the name of a file means: one of the table, or of ASE; failing that its suffix."""
-    from ase.io.formats import UnknownFileTypeError, filetype
+def format_name(path: Path) -> str | None:
+    """The name of the format that the name of a file means: one of the table, or of ASE; None if of neither."""
+    from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
     known = next((name for name, each in FORMATS.items() if format_suffix(path) in each.suffixes), None)
     if known is not None:
         return known
     try:
-        return str(filetype(plain_name(path), read=False))
-    except UnknownFileTypeError:
-        return format_suffix(path)
-
-
-def is_known(path: Path) -> bool:
-    """Whether the name of a file says what format it has."""
-    from ase.io.formats import UnknownFileTypeError, filetype
-
-    if any(format_suffix(path) in each.suffixes for each in FORMATS.values()):
-        return True
-    try:
-        filetype(plain_name(path), read=False)
-    except UnknownFileTypeError:
-        return False
-    return True
+        format = filetype(plain_name(path), read=False)
+    except UnknownFileTypeError:  # no suffix at all
+        return None
+    return format if format in ioformats else None
