@@ -70,7 +70,7 @@ def open_blocks(
         own, states = find_keys(present, structures, keys, str(path)), tuple(plain_states(path).items())
         found = Found(str(path), "HDF5", structures, dict(present), own, states=states)
         return found, _checked(plain_blocks(path, found.keys), str(path))
-    name = "folder" if path.is_dir() else format_name(path)
+    name = "folder" if path.is_dir() else format_name(path) or "unknown"
     census = _extxyz_census(path, keys) if name == "extxyz" else _census(path, keys)
     own = find_keys(census.present, census.structures, keys, str(path))
     warnings, states = tuple(census.warnings(own)), tuple(census.states.items())
