@@ -18,6 +18,7 @@ from atomsml.cli.options import (
     GroupKeyOption,
     JsonOption,
     StressKeyOption,
+    StrictOption,
     VirialKeyOption,
     one_of,
 )
@@ -25,13 +26,13 @@ from atomsml.cli.options import (
 if TYPE_CHECKING:
     from atomsml.dataset import Columns, Dataset, Found, LabelKeys
     from atomsml.dataset.inspection.survey import Survey
-    from atomsml.io import OutputSet
+    from atomsml.io import OutputSet, Refused
 
 SHOWN_ROWS, SHOWN_TYPES = 8, 30  # in the tables; --json has all
 
 Files = Annotated[
     list[Path],
-    typer.Argument(metavar="FILE...", help="extxyz, ASE database, pymatgen JSON or HDF5; text also .gz, .xz."),
+    typer.Argument(metavar="FILE...", help="Any format of `atomsml energy`, or HDF5."),
 ]
 
 
@@ -47,29 +48,35 @@ def info(
     virial_key: VirialKeyOption = None,
     config_type_key: ConfigTypeKeyOption = None,
     group_key: GroupKeyOption = None,
+    strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Describe files of labelled structures: keys, elements, ranges, and rows that look wrong.
 
-    Rows are counted from 0. What looks wrong is only reported: the exit status is 0.
+    Rows are counted from 0. What looks wrong is only reported: the exit status is 0, unless structures cannot be read.
     """
+    from atomsml.cli.job import name_refused, refusal
     from atomsml.cli.output import print_json
     from atomsml.dataset import LabelKeys, read_dataset
     from atomsml.dataset.inspection.check import shared_geometries
 
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group_key)
-    datasets = [read_dataset(file, keys) for file in files]
+    refused: list[Refused] = []
+    datasets = [read_dataset(file, keys, None if strict else refused) for file in files]
     reports = [_describe(dataset) for dataset in datasets]
     shared = [
         {"file": str(files[j]), "structures": count, "in": str(files[i])} for i, j, count in shared_geometries(datasets)
     ]
     if as_json:
-        print_json({"files": reports, "shared": shared})
-        return
-    for report, dataset in zip(reports, datasets, strict=True):
-        _print(report, dataset.found[0])
-    for row in shared:
-        typer.echo(f"{row['structures']} structures of {row['file']} have geometries that are in {row['in']} too")
+        print_json({"files": reports, "shared": shared, "failed": [refusal(each) for each in refused]})
+    else:
+        for report, dataset in zip(reports, datasets, strict=True):
+            _print(report, dataset.found[0])
+        for row in shared:
+            typer.echo(f"{row['structures']} structures of {row['file']} have geometries that are in {row['in']} too")
+    name_refused(refused, sum(map(len, datasets)) + len(refused))
+    if refused:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -91,9 +98,11 @@ def build(
         str,
         one_of(("content", "group"), "content: identical structures stay together; group: those of a group key do."),
     ] = "content",
+    strict: StrictOption = False,
 ) -> None:
     """Pack labelled structures into one compressed HDF5 file, or into one for each part of a split."""
     from atomsml.cli.files import open_outputs
+    from atomsml.cli.job import name_refused
     from atomsml.cli.output import check_writable
     from atomsml.dataset import LabelKeys
 
@@ -104,24 +113,32 @@ def build(
     for target in targets:
         check_writable(target)
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group_key)
+    refused: list[Refused] = []
+    kept = None if strict else refused
     whole = output if fractions is None else _part(output, "before-split")
     with open_outputs(context, None, list(dict.fromkeys([whole, *targets]))) as outputs:
         if fractions is None:
-            counts = {output: outputs.write(output, lambda beside: _pack(beside, files, keys))}
+            counts = {output: outputs.write(output, lambda beside: _pack(beside, files, keys, kept))}
         else:
-            split_up = partial(_pack_parts, outputs, output, files, keys, fractions, split_by)
+            split_up = partial(_pack_parts, outputs, output, files, keys, kept, fractions, split_by)
             counts = outputs.write(whole, split_up)
             outputs.discard(whole)
     for target, structures in counts.items():
         _say_written(target, structures)
+    name_refused(refused, sum(counts.values()) + len(refused))
+    if refused:
+        raise typer.Exit(1)
 
 
-def _pack(output: Path, files: Sequence[Path], keys: LabelKeys) -> int:
-    """Write all structures of the files, a bounded number of them in memory at a time; returns how many."""
+def _pack(output: Path, files: Sequence[Path], keys: LabelKeys, refused: list[Refused] | None) -> int:
+    """Write all structures of the files, a bounded number of them in memory at a time; returns how many.
+
+    `refused` takes those that cannot be used; without it the first is an error.
+    """
     from atomsml.dataset.formats.storage import describe_source, write_dataset
     from atomsml.dataset.read import open_blocks
 
-    opened = [open_blocks(file, keys) for file in files]  # finds the keys of all before the work begins
+    opened = [open_blocks(file, keys, refused) for file in files]  # finds the keys of all before the work begins
     for found, _ in opened:
         typer.echo("\n".join(found.lines()))
         for warning in found.warnings:
@@ -157,6 +174,7 @@ def _pack_parts(
     output: Path,
     files: Sequence[Path],
     keys: LabelKeys,
+    refused: list[Refused] | None,
     fractions: dict[str, float],
     by: Any,
     whole: Path,
@@ -165,7 +183,7 @@ def _pack_parts(
     from atomsml.dataset import read_dataset, split
     from atomsml.dataset.formats.storage import StoredColumns, write_dataset
 
-    _pack(whole, files, keys)
+    _pack(whole, files, keys, refused)
     sources, counts = StoredColumns(whole).sources, {}
     for name, part in split(read_dataset(whole), fractions, by).items():
         blocks = (columns for _, columns in part.blocks())

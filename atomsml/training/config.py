@@ -34,6 +34,7 @@ class DataConfig:
     valid: tuple[SourceConfig, ...] | float = 0.05  # files; or held out of train: a fraction, or from 1 on a number
     test: tuple[SourceConfig, ...] | float = ()  # the same; never seen before the end
     split_by: Literal["content", "group"] = "content"  # group: frames of one trajectory or molecule stay together
+    strict: bool = False  # end at the first structure that cannot be used, instead of leaving it out
     workers: int = 0  # processes that read structures and find neighbours; 0 does both here and keeps them in memory
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from atomsml.dataset import Dataset, Found, content_hashes, group_hashes, isolated_atoms, read_dataset
 from atomsml.dataset.inspection.check import suspicious
+from atomsml.io import Refused
 from atomsml.training.config import SourceConfig, TrainingConfig
 
 
@@ -21,6 +22,7 @@ class Splits:
     test: Dataset | None
     replay: Dataset | None  # of what the model that is fine-tuned was trained on
     warnings: tuple[str, ...]
+    refused: tuple[Refused, ...] = ()  # structures of the files that cannot be used
 
     def named(self) -> dict[str, Dataset]:
         found = {"train": self.train, "valid": self.valid, "test": self.test, "replay": self.replay}
@@ -47,9 +49,10 @@ def read_splits(config: TrainingConfig) -> Splits:
     warnings: list[str] = []
     if not data.train:
         raise ValueError("no training data; give data.train in the config, or --train FILE")
-    train = read_sources(data.train)
+    refused: list[Refused] = []
+    train = read_sources(data.train, None if data.strict else refused)
     read = {
-        name: read_sources(wanted)
+        name: read_sources(wanted, None if data.strict else refused)
         for name, wanted in (("valid", data.valid), ("test", data.test), ("replay", config.finetune.replay))
         if isinstance(wanted, tuple) and wanted
     }
@@ -63,12 +66,14 @@ def read_splits(config: TrainingConfig) -> Splits:
     if "valid" not in sets:
         raise ValueError("a run needs validation data, by which the best model is chosen; give a file or a fraction")
     warnings += [*said, *_leaks(sets)]
-    return Splits(sets["train"], sets["valid"], sets.get("test"), replay, tuple(dict.fromkeys(warnings)))
+    return Splits(
+        sets["train"], sets["valid"], sets.get("test"), replay, tuple(dict.fromkeys(warnings)), tuple(refused)
+    )
 
 
-def read_sources(sources: Sequence[SourceConfig]) -> Dataset:
-    """All structures of some files, one after the other, each with the weight of its file."""
-    return Dataset.concatenate([read_dataset(s.file, s.keys).with_weight(s.weight) for s in sources])
+def read_sources(sources: Sequence[SourceConfig], refused: list[Refused] | None) -> Dataset:
+    """All structures of some files, one after the other, each with the weight of its file; see `read_dataset`."""
+    return Dataset.concatenate([read_dataset(s.file, s.keys, refused).with_weight(s.weight) for s in sources])
 
 
 def without_strangers(train: Dataset) -> tuple[Dataset, list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,7 @@ from atomsml.cli.options import (
     JsonOption,
     PrecisionOption,
     StressKeyOption,
+    StrictOption,
     VirialKeyOption,
 )
 
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     import ase
     import numpy as np
 
-    from atomsml.dataset import Dataset, LabelKeys
-    from atomsml.electronic_state import ElectronicState
+    from atomsml.cli.evaluate.labelled import Labelled
     from atomsml.graph import AtomicGraph
     from atomsml.interfaces.ase import AtomsMLCalculator
     from atomsml.io import OutputSet
@@ -43,7 +43,8 @@ def evaluate(
     context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="An embedded name, a file, or a committee's folder.")],
     inputs: Annotated[
-        list[str], typer.Argument(metavar="DATA...", help="Labelled structures: extxyz, ASE .db, pymatgen JSON, HDF5.")
+        list[str],
+        typer.Argument(metavar="DATA...", help="Labelled structures, of any format of `energy`, or HDF5."),
     ],
     energy_key: EnergyKeyOption = None,
     forces_key: ForcesKeyOption = None,
@@ -54,6 +55,7 @@ def evaluate(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "mixed",
     exact: ExactOption = False,
+    strict: StrictOption = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write structures with labels and predictions, .extxyz.")
     ] = None,
@@ -67,7 +69,9 @@ def evaluate(
     the file of -o, labels are REF_energy, REF_forces and REF_stress; energy, forces and stress are the model's.
     Energies in eV, forces in eV/A, stress in eV/A^3.
     """
+    from atomsml.cli.evaluate.labelled import check_states, read_labelled
     from atomsml.cli.files import open_outputs
+    from atomsml.cli.job import name_refused
     from atomsml.cli.output import Facts, check_picture, check_trajectory, write_summary
     from atomsml.dataset import LabelKeys
     from atomsml.interfaces.ase import AtomsMLCalculator
@@ -78,10 +82,10 @@ def evaluate(
     if plot is not None:
         check_picture(plot)
     calculator = AtomsMLCalculator(model, device, precision, exact=exact)
-    data = _read(inputs, LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group=""))
-    _check_elements(data, calculator.potential.elements)
-    _check_states(data.dataset, calculator.potential.electronic_state)
-    _say_what_was_read(data.dataset)
+    keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group="")
+    data = read_labelled(inputs, keys, calculator.potential.elements, strict)
+    check_states(data.dataset, calculator.potential.electronic_state)
+    data.say()
     with open_outputs(context, output or plot, [output, plot]) as files:
         found = _compute(data, calculator, batch_atoms, files, output, keep=plot is not None)
         report = _report(data, found)
@@ -94,28 +98,16 @@ def evaluate(
         failed = [{"structure": data.where(i), "reason": "no finite prediction"} for i in found.not_finite]
         if outputs:
             facts = Facts(model, str(calculator.device), len(data.dataset), started, report)
-            write_summary(files, outputs[0], context, facts, outputs, failed)
+            refusals = [{"structure": str(each).partition(": ")[0], "reason": each.reason} for each in data.refused]
+            write_summary(files, outputs[0], context, facts, outputs, [*failed, *refusals])
     _print(report, found.errors, as_json)
     if failed:
         typer.echo(
             f"error: no finite prediction for {len(failed)} structures, first {failed[0]['structure']}", err=True
         )
+    name_refused(data.refused, len(data.dataset) + len(data.refused))
+    if failed or data.refused:
         raise typer.Exit(1)
-
-
-@dataclass(frozen=True)
-class _Data:
-    dataset: Dataset
-    types: np.ndarray  # (structures,) config type; of several files, the file's name where there is none
-    files: list[tuple[str, int]]  # in order, with their numbers of structures
-
-    def where(self, index: int) -> str:
-        """The file and place of a structure of the dataset."""
-        for file, count in self.files:
-            if index < count:
-                return f"{file}, frame {index}"
-            index -= count
-        raise IndexError(index)
 
 
 @dataclass
@@ -129,71 +121,8 @@ class _Found:
     measured: list[tuple[np.ndarray, Collected]] = field(default_factory=list)  # batches, with their structures
 
 
-def _read(inputs: Sequence[str], keys: LabelKeys) -> _Data:
-    """Read and join all files."""
-    import numpy as np
-
-    from atomsml.dataset import Dataset, read_dataset
-
-    parts = [read_dataset(path, keys) for path in inputs]
-    dataset, types = Dataset.concatenate(parts), np.concatenate([part.config_types.astype(str) for part in parts])
-    if len(inputs) > 1:
-        names = np.repeat([Path(path).name for path in inputs], [len(part) for part in parts])
-        types = np.where(types == "", names, types)
-    return _Data(dataset, types, [(path, len(part)) for path, part in zip(inputs, parts, strict=True)])
-
-
-def _say_what_was_read(dataset: Dataset) -> None:
-    """Which keys the labels come from, and what about them looks wrong."""
-    from atomsml.dataset.inspection.check import suspicious
-
-    for line in (line for labels in dataset.found for line in labels.lines()):
-        typer.echo(line, err=True)
-    for line in suspicious(dataset):
-        typer.echo(f"warning: {line}", err=True)
-
-
-def _check_elements(data: _Data, elements: tuple[int, ...]) -> None:
-    """Refuse elements that the model does not know.
-
-    Raises:
-        ValueError: names the first structure that has one.
-    """
-    import numpy as np
-
-    from atomsml.potential import check_elements
-
-    unknown = ~np.isin(np.arange(119), elements)
-    for start, counts in data.dataset.compositions():
-        strange = np.flatnonzero(counts[:, unknown].any(axis=1))
-        if len(strange):
-            first = int(strange[0])
-            try:
-                check_elements(np.flatnonzero(counts[first]).tolist(), elements)
-            except ValueError as error:
-                raise ValueError(f"{data.where(start + first)}: {error}") from None
-
-
-def _check_states(dataset: Dataset, model: ElectronicState) -> None:
-    """Refuse a file whose structures are all of another charge or spin than the model; warn where some are.
-
-    Raises:
-        ValueError: names the file.
-    """
-    from atomsml.electronic_state import mismatch
-
-    for found in dataset.found:
-        reasons = [(mismatch(state, model), count) for state, count in found.states]
-        others = [(reason, count) for reason, count in reasons if reason is not None]
-        number = sum(count for _, count in others)
-        if number and number == found.structures:
-            raise ValueError(f"{found.path}: of each structure, {others[0][0]}")
-        if number:
-            typer.echo(f"warning: {found.path}: of {number} of {found.structures} structures, {others[0][0]}", err=True)
-
-
 def _compute(
-    data: _Data, calculator: AtomsMLCalculator, batch_atoms: int, files: OutputSet, output: Path | None, keep: bool
+    data: Labelled, calculator: AtomsMLCalculator, batch_atoms: int, files: OutputSet, output: Path | None, keep: bool
 ) -> _Found:
     """Predict every structure, count its errors and write it; `keep` labels and predictions for a plot."""
     import numpy as np
@@ -273,7 +202,7 @@ def _starts(batch: Collected) -> np.ndarray:
     return np.cumsum(batch.num_atoms) - batch.num_atoms
 
 
-def _factors(data: _Data, found: _Found) -> list[dict[str, Any]]:
+def _factors(data: Labelled, found: _Found) -> list[dict[str, Any]]:
     """What labels of a file are a multiple of the model's predictions, and by what."""
     import numpy as np
 
@@ -285,17 +214,16 @@ def _factors(data: _Data, found: _Found) -> list[dict[str, Any]]:
     columns = data.dataset.columns(rows)
     volume = np.abs(np.linalg.det(columns.cell))
     volume[~columns.pbc.any(axis=1) | (volume == 0)] = np.nan
-    file_of = np.searchsorted(np.cumsum([count for _, count in data.files]), rows, side="right")
     factors = []
-    for i, (file, _) in enumerate(data.files):
-        mine = np.flatnonzero(file_of == i)
+    for i, file in enumerate(data.files):
+        mine = np.flatnonzero(data.file_of[rows] == i)
         if len(mine):
             for factor in label_factors(collected.take(mine), volume[mine]):
                 factors.append({"file": file, **vars(factor)})
     return factors
 
 
-def _report(data: _Data, found: _Found) -> dict[str, Any]:
+def _report(data: Labelled, found: _Found) -> dict[str, Any]:
     """The JSON object: errors by config type and by element, and the energy RMSE without shifts of the references."""
     import numpy as np
 

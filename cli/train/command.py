@@ -14,6 +14,7 @@ from atomsml.cli.options import (
     GroupKeyOption,
     JsonOption,
     StressKeyOption,
+    StrictOption,
     VirialKeyOption,
     one_of,
 )
@@ -58,6 +59,7 @@ def train(
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Any key of the config, as in loss.forces=10.")
     ] = [],  # noqa: B006
     committee: Annotated[int, typer.Option(min=1, help="Train so many models, which differ in their seeds.")] = 1,
+    strict: StrictOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.")] = Path("run"),
     as_json: JsonOption = False,
@@ -66,7 +68,7 @@ def train(
 
     What the command line says wins over the config file. The best potential lands in DIR/model.safetensors, its errors
     and curves in DIR/report.html; of a generator the last one, with samples that it drew. Without a limit a run takes
-    60 minutes.
+    60 minutes. Structures that cannot be used are left out and listed before the first step; the exit status is then 1.
     """
     from dataclasses import replace
 
@@ -85,6 +87,7 @@ def train(
         ("data.train", train_files or None),
         ("data.valid", _amount_or_file(valid)),
         ("data.test", _amount_or_file(test)),
+        ("data.strict", strict or None),
         ("model", model),
         ("size", size),
         ("finetune.model", finetune),
@@ -112,6 +115,12 @@ def train(
         print_json(results[0] if committee == 1 else results)
     elif committee > 1:
         typer.echo(f"the {committee} models act as one: --model {output}")
+    left_out = len(results[0].get("failed", ()))
+    if left_out:
+        typer.echo(
+            f"{left_out} structures were left out, which could not be used: see the start of train.log", err=True
+        )
+        raise typer.Exit(1)
 
 
 def _trainer(model: Any) -> Trainer:

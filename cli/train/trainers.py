@@ -116,6 +116,9 @@ def _describe_potential(run: Run) -> Iterator[str]:
     """What the run found before its first step."""
     for found in run.splits.found():
         yield from found.lines()
+    if run.splits.refused:
+        yield f"{len(run.splits.refused)} structures cannot be used and are left out:"
+        yield from (f"  {refused}" for refused in run.splits.refused)
     for row in run.splits.counts():
         labels = ", ".join(f"{row[name]} {name}" for name in ("energy", "forces", "stress"))
         yield f"{row['set']}: {row['structures']} structures with labels: {labels}"

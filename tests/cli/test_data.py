@@ -140,3 +140,17 @@ def test_what_looks_wrong_is_said_while_packing(run, tmp_path: Path) -> None:
     assert "(rows 2)" in done.err
     assert "warning: set.h5: zero forces: 3 of 4 structures" in done.err
     assert run("data", "build", "set.extxyz", "-o", "part.h5", "--split", "a=0.5 b=0.5").err.count("net force") == 1
+
+
+def test_structures_that_cannot_be_used_are_listed_and_the_others_taken(run, sets: Path) -> None:
+    text = Path("one.extxyz").read_text()
+    Path("one.extxyz").write_text("1\nREF_energy\nH 0 0 0\n" + text)
+    for words in (("info", "one.extxyz"), ("build", "one.extxyz", "-o", "set.h5")):
+        done = run("data", *words)
+        assert done.status == 1
+        assert "refused: one.extxyz, frame 0: REF_energy: must hold numbers, got a word without a value" in done.err
+        assert "1 of 41 inputs were refused" in done.err
+        strict = run("data", *words, "--strict")
+        assert strict.status == 1
+        assert "error: one.extxyz, frame 0: REF_energy" in strict.err
+    assert len(read_dataset("set.h5")) == 40

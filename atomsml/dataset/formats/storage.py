@@ -69,12 +69,13 @@ def write_dataset(path: str | Path, blocks: Iterable[Columns], sources: Sequence
 
 def describe_source(found: Found) -> dict[str, Any]:
     """What a dataset file says about a file that it was made from: name, SHA-256, labels, structures, charges."""
-    with open(found.path, "rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    path, sha256 = Path(found.path), None  # of a folder none
+    if path.is_file():
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     keys = {label: key for label, key in dataclasses.asdict(found.keys).items() if key}
     states = [[state.charge, state.spin, count] for state, count in found.states]
-    about = {"file": Path(found.path).name, "sha256": sha256, "structures": found.structures, "keys": keys}
-    return {**about, "states": states}
+    return {"file": path.name, "sha256": sha256, "structures": found.structures, "keys": keys, "states": states}
 
 
 def _write(file: h5py.File, blocks: Iterable[Columns], sources: Sequence[dict[str, Any]]) -> Iterator[int]:

@@ -42,6 +42,7 @@ def judge(run: Run) -> dict[str, Any]:
             "references_kind": run.references_kind,
             "data": run.splits.counts(),
             "warnings": list(run.warnings),
+            "failed": [vars(each) for each in run.splits.refused],
         },
     )
     write_report(

@@ -184,7 +184,7 @@ def test_unknown_element_is_refused_by_its_first_structure(run: Run, model: str,
     gold.info["REF_energy"] = 0.0
     write("first.extxyz", frames)
     write("second.extxyz", [frames[0], gold, gold])
-    result = run("evaluate", model, "first.extxyz", "second.extxyz", "-o", "out.extxyz")
+    result = run("evaluate", model, "first.extxyz", "second.extxyz", "-o", "out.extxyz", "--strict")
     assert result.status == 1
     assert result.out == ""
     assert result.err == "error: second.extxyz, frame 1: the model does not know Au; it was made for H C O Cu\n"
@@ -207,6 +207,28 @@ def test_keys_choose_the_labels(run: Run, model: str, frames: list[ase.Atoms]) -
     errors = json.loads(run("evaluate", model, "data.extxyz", *words).out)["errors"]
     assert sorted(errors) == ["CH2O", "CH4O", "Cu4", "H2O", "all"]
     assert (errors["all"]["energies"], errors["all"]["force_components"]) == (5, 0)
+
+
+def test_structures_that_cannot_be_treated_are_listed_and_the_others_evaluated(
+    run: Run, model: str, frames: list[ase.Atoms]
+) -> None:
+    write("data.extxyz", frames)
+    right = json.loads(run("evaluate", model, "data.extxyz", "--json").out)["errors"]["all"]
+    gold = ase.Atoms("Au", info={"REF_energy": -1.0})
+    write("data.extxyz", [*frames[:2], gold, *frames[2:]])
+    text = Path("data.extxyz").read_text()
+    Path("data.extxyz").write_text("1\nREF_energy\nH 0 0 0\n" + text)
+    result = run("evaluate", model, "data.extxyz", "-o", "out.extxyz", "--json")
+    assert result.status == 1
+    assert json.loads(result.out)["errors"]["all"] == pytest.approx(right)
+    assert "refused: data.extxyz, frame 0: REF_energy: must hold numbers, got a word without a value" in result.err
+    assert "refused: data.extxyz, frame 3: the model does not know Au" in result.err
+    assert "2 of 7 inputs were refused" in result.err
+    failed = json.loads(Path("out.summary.json").read_text())["failed"]
+    assert [each["structure"] for each in failed] == ["data.extxyz, frame 0", "data.extxyz, frame 3"]
+    result = run("evaluate", model, "data.extxyz", "--strict")
+    assert (result.status, result.out) == (1, "")
+    assert "error: data.extxyz, frame 0: REF_energy" in result.err
 
 
 def test_prediction_that_is_not_finite_is_an_error(run: Run, model: str, frames: list[ase.Atoms]) -> None:

@@ -54,6 +54,23 @@ def test_a_finished_run_goes_on_with_more_steps(run, data: Path) -> None:
     assert "belongs to a run with other data, model or loss" in other.err
 
 
+def test_structures_that_cannot_be_used_are_left_out_and_said(run, data: Path) -> None:
+    data.write_text(data.read_text() + "1\ndft_energy\nH 0 0 0\n1\ndft_energy=1\nQq 0 0 0\n")
+    words = ["train", "--train", data, "--valid", 4, "--max-steps", 1, "-o", "out", *TINY]
+    done = run(*words, "--json")
+    assert done.status == 1
+    before, _, after = done.err.partition("epoch ")
+    assert "2 structures cannot be used and are left out:\n" in before
+    assert f"  {data}, frame 20: dft_energy: must hold numbers, got a word without a value" in before
+    assert "2 structures were left out" in after
+    assert [each["index"] for each in json.loads(done.out)["failed"]] == [20, 21]
+    assert (data.parent / "out" / "model.safetensors").exists()
+    done = run(*words[: -len(TINY) - 1], "other", *TINY, "--strict")
+    assert done.status == 1
+    assert f"error: {data}, frame 20: dft_energy" in done.err
+    assert not (data.parent / "other").exists()
+
+
 def test_forces_alone(run, data: Path) -> None:
     words = ["--valid", 4, "--energy-key", "", "--max-steps", 2, "-o", "out", "--json"]
     done = run("train", "--train", data, *words, *TINY)
