@@ -1,8 +1,10 @@
 """Train the models that come with atomsml from their recipes, and compare them with those that are embedded now.
 
-    python -m benchmarks.recipes.train_defaults organic-xtb     DATA/molecules_ff/organic_xtb.h5       -o FOLDER
-    python -m benchmarks.recipes.train_defaults refractory-pbe  DATA/materials_ff                      -o FOLDER
+    python -m benchmarks.recipes.train_defaults organic-xtb DATA/molecules_ff/organic_xtb.h5 BINDING POLAR -o FOLDER
+    python -m benchmarks.recipes.train_defaults refractory-pbe DATA/materials_ff -o FOLDER
     python -m benchmarks.recipes.train_defaults universal-small DATA/materials_ff/universal_sevennet.h5 -o FOLDER
+
+BINDING and POLAR are made by `benchmarks.recipes.make_binding_set`, without and with `--polar`.
 
 Writes the training, validation and test set to FOLDER, runs `atomsml train benchmarks/recipes/NAME.yaml` there (again
 after a stop: it goes on where it was), and prints the errors of the new and of the embedded model, if there is one, on
@@ -18,7 +20,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,9 +29,11 @@ from atomsml.cli.main import main as atomsml
 from atomsml.dataset import Dataset, read_dataset, write_dataset
 from atomsml.modelfile import MODELS_FOLDER, embedded_models, load, read_metadata, save
 from atomsml.potential import Predict, evaluate
+from atomsml.potentials.mace import MACE
 from atomsml.training.config import BatchConfig
 from atomsml.training.evaluation.metrics import format_table, measure
 from atomsml.training.loader import Loader
+from benchmarks.recipes.reach import reach_further
 
 RECIPES = Path(__file__).parent.resolve()
 DESCRIPTIONS = {
@@ -59,11 +63,22 @@ DESCRIPTIONS = {
 }
 
 
-def split_organic(path: Path) -> dict[str, Dataset]:
-    """By SMILES: every geometry of a molecule is in the same split. The few molecules with P are left out."""
-    dataset = read_dataset(path)
+def split_organic(molecules: Path, binding: Path, polar: Path) -> dict[str, Dataset]:
+    """By SMILES: every geometry of a molecule is in the same split. The few molecules with P are left out.
+
+    The test set of the first file is the one of earlier models, `test_binding` that of the two others.
+    """
+    dataset = read_dataset(molecules)
     with_phosphorus = np.concatenate([counts[:, 15] > 0 for _, counts in dataset.compositions()])
-    return split_groups(dataset.subset(np.flatnonzero(~with_phosphorus)), valid=0.01, test=0.05)
+    first = split_groups(dataset.subset(np.flatnonzero(~with_phosphorus)), valid=0.01, test=0.05)
+    second, third = (split_groups(read_dataset(path), valid=0.01, test=0.05) for path in (binding, polar))
+    return {
+        "train": Dataset.concatenate([first["train"], second["train"]]),
+        "train_polar": third["train"],
+        "valid": Dataset.concatenate([first["valid"], second["valid"], third["valid"]]),
+        "test": first["test"],
+        "test_binding": Dataset.concatenate([second["test"], third["test"]]),
+    }
 
 
 def split_universal(path: Path) -> dict[str, Dataset]:
@@ -101,11 +116,15 @@ def split_refractory(folder: Path) -> dict[str, Dataset]:
     }
 
 
-SPLITS: dict[str, Callable[[Path], dict[str, Dataset]]] = {
+SPLITS: dict[str, Callable[..., dict[str, Dataset]]] = {
     "organic-xtb": split_organic,
     "refractory-pbe": split_refractory,
     "universal-small": split_universal,
 }
+
+
+# cutoff in A and Bessel functions of the model to train on; both get the short-range core
+REACH = {"organic-xtb": (6.0, 12), "refractory-pbe": (5.0, 8)}
 
 
 def _position(group: str) -> float:
@@ -119,9 +138,9 @@ def _labels(dataset: Dataset, index: int) -> str:
     return hashlib.sha256(labels.round(decimals=4).numpy().tobytes()).hexdigest()
 
 
-def compare(new: Path, name: str, test: Dataset, stress: bool) -> dict[str, Any]:
-    """Print the errors of the new and the embedded model on the test set; returns the new ones."""
-    tables = {}
+def compare(new: Path, name: str, path: Path, stress: bool) -> dict[str, Any]:
+    """Print the errors of the new and the embedded model on a test set; returns the new ones."""
+    test, tables = read_dataset(path), {}
     embedded = [("embedded", name)] if name in embedded_models() else []
     for label, model in (*embedded, ("new", str(new))):
         potential = load(model)
@@ -133,7 +152,7 @@ def compare(new: Path, name: str, test: Dataset, stress: bool) -> dict[str, Any]
         loader = Loader(test, potential.cutoff, BatchConfig(structures=None, atoms=2000), seed=0)
         batches = ((graph, [""] * len(indices)) for graph, indices in loader.in_order())
         tables[label] = measure(asked, batches, [""], test.elements).table()["all"]
-    header, rows = format_table(tables, "model")
+    header, rows = format_table(tables, path.stem)
     print("  ".join(header), *("  ".join(row) for row in rows), sep="\n")
     return tables["new"]
 
@@ -141,16 +160,19 @@ def compare(new: Path, name: str, test: Dataset, stress: bool) -> dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=SPLITS)
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--install", action="store_true")
     arguments = parser.parse_args()
-    name, data, folder = arguments.name, arguments.data.resolve(), arguments.output.resolve()
+    name, data, folder = arguments.name, [path.resolve() for path in arguments.data], arguments.output.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
-    for part, dataset in SPLITS[name](data).items():
+    for part, dataset in SPLITS[name](*data).items():
         if not Path(f"{part}.h5").exists():
             write_dataset(f"{part}.h5", (columns for _, columns in dataset.blocks()))
+    if name in REACH and not Path("start.safetensors").exists():
+        embedded = cast(MACE, load(name))
+        save(reach_further(embedded, *REACH[name]), "start.safetensors", read_metadata(name))
     recipe = ["train", str(RECIPES / f"{name}.yaml"), "-o", "run"]
     try:
         atomsml([*recipe, "--resume"] if Path("run/checkpoint.safetensors").exists() else recipe)
@@ -159,11 +181,11 @@ def main() -> None:
             raise
     about = read_metadata("run/model.safetensors")
     described = {**about, "name": name, **DESCRIPTIONS[name]}
-    test = read_dataset("test.h5")
     new = folder / f"{name}.safetensors"
     save(load("run/model.safetensors"), new, described)
-    measured = compare(new, name, test, stress=DESCRIPTIONS[name]["kind"] == "crystals")
-    save(load("run/model.safetensors"), new, {**described, "metrics": {"test": measured}})
+    stress = DESCRIPTIONS[name]["kind"] == "crystals"
+    measured = {path.stem: compare(new, name, path, stress) for path in sorted(folder.glob("test*.h5"))}
+    save(load("run/model.safetensors"), new, {**described, "metrics": measured})
     if arguments.install:
         shutil.copyfile(new, MODELS_FOLDER / new.name)
 
