@@ -1,7 +1,8 @@
 """Make the GFN2-xTB set from which organic-xtb learns how molecules hold together, and that atoms do not collapse.
 
-    python -m benchmarks.recipes.make_binding_set SMILES.csv.gz -o binding.extxyz --minutes 12 --seed 0
-    python -m benchmarks.recipes.make_binding_set SMILES.csv.gz -o binding.extxyz --minutes 9 --seed 1 --polar
+    python -m benchmarks.recipes.make_binding_set SMILES.csv.gz -o binding.extxyz --minutes 12
+    python -m benchmarks.recipes.make_binding_set SMILES.csv.gz -o polar.extxyz --minutes 18 --kinds hydrogen squeezed
+    python -m benchmarks.recipes.make_binding_set SMILES.csv.gz -o collisions.extxyz --minutes 8 --kinds collision
 
 Kinds of structures (`config_type`), drawn in turn from a list of small molecules and from fragments (BRICS) and
 small members of the list of SMILES:
@@ -11,6 +12,7 @@ small members of the list of SMILES:
 | dimer | two molecules relaxed together from a random contact (3 frames), pushed together and pulled apart, shaken |
 | hydrogen | the same from a hydrogen bond between two polar molecules, relaxed further |
 | cluster | three to six small molecules, relaxed a little from a random packing, and shaken |
+| collision | two molecules of which one atom each is closer than a bond, every pair of elements equally often |
 | squeezed | a molecule scaled, shaken hard, or with one bond stretched or compressed; two pushed into one another |
 
 Every label is a converged single point of tblite. No pair of two monomers of the S66 set is drawn, so that its dimers
@@ -32,14 +34,14 @@ import ase.io
 import numpy as np
 from ase.calculators.calculator import CalculationFailed
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.data import vdw_radii
+from ase.data import covalent_radii, vdw_radii
 from ase.optimize import LBFGS
 from rdkit import Chem, RDLogger
 from rdkit.Chem import BRICS
 from scipy.spatial.transform import Rotation
 from tblite.ase import TBLite
 
-from atomsml.io.convert import atoms_from_smiles
+from atomsml.io import atoms_from_smiles
 
 ELEMENTS = frozenset(["C", "N", "O", "F", "S", "Cl", "Br"])
 S66_MONOMERS = (
@@ -55,14 +57,8 @@ SMALL = (
     "Cc1c[nH]c(=O)[nH]c1=O", "Br", "FC(F)F", "ClC(Cl)Cl", "C=O", "NN", "OO",
 )  # fmt: skip
 RADII = np.nan_to_num(vdw_radii, nan=2.0)
-LARGEST_FORCE = {
-    "dimer": 40.0,
-    "hydrogen": 40.0,
-    "cluster": 40.0,
-    "squeezed": 80.0,
-}  # eV/A; beyond, GFN2-xTB is no guide
-WEIGHTS = {"dimer": 7, "cluster": 1, "squeezed": 2}  # how often each is drawn
-POLAR = {"hydrogen": 8, "squeezed": 2}
+WEIGHTS = {"dimer": 7, "cluster": 1, "squeezed": 2, "hydrogen": 8, "collision": 4}  # how often each is drawn
+LARGEST_FORCE = {"squeezed": 80.0, "collision": 150.0}  # eV/A; beyond, GFN2-xTB is no guide; of others 40
 DONORS = Chem.MolFromSmarts("[#1;$([#1][O,N])]")
 ACCEPTORS = Chem.MolFromSmarts("[O,$([#7;!$(N[C,S]=O);!$([nX3]);!$(N-a)])]")
 
@@ -73,10 +69,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--polar", action="store_true", help="hydrogen bonds and squeezed molecules only")
+    parser.add_argument("--kinds", nargs="+", choices=WEIGHTS, default=["dimer", "cluster", "squeezed"])
     arguments = parser.parse_args()
     RDLogger.DisableLog("rdApp.*")
-    make = Maker(fragments(arguments.smiles), POLAR if arguments.polar else WEIGHTS, arguments.seed)
+    make = Maker(fragments(arguments.smiles), arguments.kinds, arguments.seed)
     end = time.monotonic() + 60 * arguments.minutes
     count = 0
     while time.monotonic() < end:
@@ -113,17 +109,21 @@ def acceptable(atom: Chem.Atom) -> bool:
 class Maker:
     """Draws structures and labels them, one molecule, dimer or cluster at a time."""
 
-    def __init__(self, fragments: list[str], weights: dict[str, int], seed: int) -> None:
-        self.fragments, self.weights = fragments, weights
+    def __init__(self, fragments: list[str], kinds: list[str], seed: int) -> None:
+        self.fragments, self.kinds = fragments, kinds
         self.random, self.numpy = random.Random(seed), np.random.default_rng(seed)
         self.monomers: dict[str, ase.Atoms] = {}  # relaxed
+        self.with_element: dict[str, list[str]] = {}
+        for smiles in (*SMALL, *fragments[::20]):
+            for symbol in {atom.GetSymbol() for atom in Chem.AddHs(Chem.MolFromSmiles(smiles)).GetAtoms()}:
+                self.with_element.setdefault(symbol, []).append(smiles)
 
     def next(self) -> Iterator[ase.Atoms]:
-        kind = self.random.choices(list(self.weights), list(self.weights.values()))[0]
+        kind = self.random.choices(self.kinds, [WEIGHTS[kind] for kind in self.kinds])[0]
         group, frames = getattr(self, kind)()
         for atoms in frames:
             forces = atoms.get_forces()
-            if np.abs(forces).max() < LARGEST_FORCE[kind]:
+            if np.abs(forces).max() < LARGEST_FORCE.get(kind, 40.0):
                 labelled = ase.Atoms(atoms.numbers, atoms.positions, info={"group": group, "config_type": kind})
                 labelled.calc = SinglePointCalculator(labelled, energy=atoms.get_potential_energy(), forces=forces)
                 yield labelled
@@ -142,16 +142,16 @@ class Maker:
             if donors and acceptors:
                 break
         a, b = map(self.monomer, names)
-        turned = self.facing(a, self.random.choice(donors), b, self.random.choice(acceptors))
+        turned = self.facing(a, self.random.choice(donors), b, self.random.choice(acceptors), 1.9)
         return ".".join(names), self.dimer_frames(a, turned, (12, 60))
 
-    def facing(self, a: ase.Atoms, donor: int, b: ase.Atoms, acceptor: int) -> ase.Atoms:
-        """`b` with its acceptor 1.9 A from the hydrogen `donor` of `a`, along its bond, and turned away otherwise."""
+    def facing(self, a: ase.Atoms, donor: int, b: ase.Atoms, acceptor: int, distance: float) -> ase.Atoms:
+        """`b` with one atom at `distance` from the atom `donor` of `a`, away from its neighbour, and the rest apart."""
         distances = a.get_distances(donor, range(len(a)))
         distances[donor] = np.inf
         axis = a.positions[donor] - a.positions[distances.argmin()]
         axis /= np.linalg.norm(axis)
-        place = a.positions[donor] + 1.9 * axis
+        place = a.positions[donor] + distance * axis
         best, farthest = b.positions, -np.inf
         for rotation in Rotation.random(20, random_state=self.numpy):
             positions = rotation.apply(b.positions - b.positions[acceptor]) + place
@@ -179,6 +179,15 @@ class Maker:
         for scale in (0.04, 0.1):
             both.positions = bound.positions + self.numpy.normal(scale=scale, size=both.positions.shape)
             yield both
+
+    def collision(self) -> tuple[str, Iterator[ase.Atoms]]:
+        wanted = self.random.choices(sorted(self.with_element), k=2)
+        names = [self.random.choice(self.with_element[z]) for z in wanted]
+        a, b = map(self.monomer, names)
+        i, j = (self.random.choice(np.flatnonzero(m.symbols == z)) for z, m in zip(wanted, (a, b), strict=True))
+        bond = covalent_radii[a.numbers[i]] + covalent_radii[b.numbers[j]]
+        shares = (self.random.uniform(0.4, 1.1) for _ in range(6))
+        return ".".join(names), (xtb(a + self.facing(a, i, b, j, share * bond)) for share in shares)
 
     def cluster(self) -> tuple[str, Iterator[ase.Atoms]]:
         count = self.random.randint(3, 6)

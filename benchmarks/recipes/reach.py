@@ -12,15 +12,16 @@ from atomsml.radial.bases import bessel_basis, polynomial_envelope
 SHORTEST = 0.5  # A; below it radial functions count for nothing
 
 
-def reach_further(model: MACE, cutoff: float, num_bessel: int) -> MACE:
-    """`model` with `cutoff` (A), `num_bessel` radial functions and ZBL repulsion; to be trained on.
+def reach_further(model: MACE, cutoff: float, num_bessel: int, inner_cutoff: float) -> MACE:
+    """`model` with other cutoffs (A), `num_bessel` radial functions and ZBL repulsion; to be trained on.
 
     Radial networks have no biases: their first layer W acts on the basis b(r). The new one is the least-squares
     solution of W' b'(r) = W b(r) up to the old cutoff and = 0 from there to the new one, so that what the network has
     learned stands, but for the repulsion and the error of the fit.
     """
     old = model.config
-    config = dataclasses.replace(old, cutoff=cutoff, num_bessel=num_bessel, zbl=True, scale_zbl=False)
+    core = {"inner_cutoff": inner_cutoff, "zbl": True, "scale_zbl": False}
+    config = dataclasses.replace(old, cutoff=cutoff, num_bessel=num_bessel, **core)
     wider = MACE(config).to(model.dtype)
     wider.references.copy_(model.references)
     r = torch.linspace(SHORTEST, cutoff, 2000, dtype=torch.float64)

@@ -34,7 +34,7 @@ from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Potential, Predictor
 from atomsml.potentials.corrections.zbl import EXPONENT, PREFACTOR, zbl_energy
 from atomsml.potentials.mace.product import GauntProduct, SymmetricContraction
-from atomsml.radial.bases import agnesi_transform, bessel_basis, polynomial_envelope
+from atomsml.radial.bases import agnesi_transform, bessel_basis, fade_in, polynomial_envelope
 
 PRODUCTS = {"clebsch_gordan": SymmetricContraction, "gaunt": GauntProduct}
 
@@ -60,6 +60,7 @@ class MACEConfig:
     density_normalization: bool = False  # divide messages by a learned density instead of avg_num_neighbors
     distance_transform: Literal["none", "agnesi"] = "none"
     zbl: bool = False  # add Ziegler-Biersack-Littmark repulsion at short range
+    inner_cutoff: float = 0.0  # A; closer pairs fade out of the network and leave each other to zbl; 0: none do
     scale_zbl: bool = True  # multiply the repulsion by scale, as published files do; the sizes of new models do not
     scale: float = 1.0  # eV; interaction energies are scale * network + shift
     shift: float = 0.0  # eV per atom
@@ -82,6 +83,10 @@ class MACEConfig:
             raise ValueError(f"hidden_lmax must lie in 0..lmax = {self.lmax}, got {self.hidden_lmax}")
         if self.product == "clebsch_gordan" and self.correlation > 3:
             raise ValueError(f"correlation must be at most 3 unless product is gaunt, got {self.correlation}")
+        if not 0 <= self.inner_cutoff < self.cutoff:
+            raise ValueError(f"inner_cutoff must lie in 0..cutoff = {self.cutoff}, got {self.inner_cutoff}")
+        if self.inner_cutoff > 0 and not self.zbl:
+            raise ValueError("inner_cutoff takes close pairs out of the network, and without zbl nothing repels them")
         if self.distance_transform not in ("none", "agnesi"):
             raise ValueError(f"distance_transform must be 'none' or 'agnesi', got {self.distance_transform!r}")
         if self.product not in PRODUCTS:
@@ -158,17 +163,24 @@ class MACE(Potential):
 
 
 class RadialBasis(nn.Module):
-    """Bessel functions of the (perhaps transformed) distance times the envelope of the distance itself."""
+    """Bessel functions of the (perhaps transformed) distance times the envelope of the distance itself.
+
+    Below an inner cutoff they fade as well: a network is a polynomial of high degree in its messages, and at
+    distances that no training set has it may say anything, from -1e13 eV to 1e14 eV.
+    """
 
     def __init__(self, config: MACEConfig) -> None:
         super().__init__()
         self.cutoff, self.num_bessel, self.power = config.cutoff, config.num_bessel, config.envelope_power
+        self.inner_cutoff = config.inner_cutoff
         self.agnesi = AgnesiTransform() if config.distance_transform == "agnesi" else None
 
     def forward(self, lengths: Tensor, z_sender: Tensor, z_receiver: Tensor) -> Tensor:
         """(pairs,) lengths in A -> (pairs, num_bessel)."""
         x = lengths if self.agnesi is None else self.agnesi(lengths, z_sender, z_receiver)
         envelope = polynomial_envelope(lengths, self.cutoff, self.power)
+        if self.inner_cutoff > 0:
+            envelope = envelope * fade_in(lengths, self.inner_cutoff)
         return bessel_basis(x, self.cutoff, self.num_bessel) * envelope[:, None]
 
 

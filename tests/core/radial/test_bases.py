@@ -7,13 +7,14 @@ import pytest
 import torch
 from scipy import interpolate, stats
 from scipy.integrate import quad_vec
-from scipy.special import spherical_jn
+from scipy.special import betainc, spherical_jn
 
 from atomsml.radial.bases import (
     CubicSpline,
     agnesi_transform,
     bessel_basis,
     cosine_envelope,
+    fade_in,
     gaussian_basis,
     polynomial_envelope,
 )
@@ -82,6 +83,11 @@ def test_cosine_envelope() -> None:
     np.testing.assert_allclose(slopes.detach().numpy(), [0, -np.pi / (2 * CUTOFF), 0, 0], rtol=0, atol=1e-16)
 
 
+def test_fade_in_is_the_regularised_beta_function() -> None:
+    expected = betainc(5, 5, np.minimum(R.numpy() / 1.5, 1))
+    np.testing.assert_allclose(fade_in(R, 1.5).numpy(), expected, rtol=0, atol=1e-13)
+
+
 def test_agnesi_transform() -> None:
     # (r, r0, transformed) of mace-torch 0.3.16 with its default parameters, for pairs H-H, C-C, Si-Fe and W-W
     recorded = torch.tensor(
@@ -138,6 +144,7 @@ def test_differentiable_twice() -> None:
         lambda x: gaussian_basis(x, CUTOFF, 4),
         lambda x: polynomial_envelope(x, CUTOFF, 5),
         lambda x: cosine_envelope(x, CUTOFF),
+        lambda x: fade_in(x, 3.0),
         lambda x: agnesi_transform(x, torch.ones_like(x)),
     ]
     for function in functions:

@@ -28,6 +28,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "pairs only": {"correlation": 1, "lmax": 1, "hidden_lmax": 0},
     "MACE-OFF23": {"residual_first": False},
     "MPA-0": {"residual_first": False, "density_normalization": True, "distance_transform": "agnesi", "zbl": True},
+    "short-range core": {"zbl": True, "scale_zbl": False, "inner_cutoff": 1.2},
     "0b": {"density_normalization": True, "distance_transform": "agnesi"},
 }
 

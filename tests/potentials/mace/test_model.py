@@ -2,16 +2,20 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 
 import ase
+import numpy as np
 import pytest
 import torch
+from ase.data import covalent_radii
 from safetensors.torch import load_file, save_file
 
-from atomsml import AtomsMLCalculator, modelfile
+from atomsml import AtomsMLCalculator, load, modelfile, predict
 from atomsml.graph import AtomicGraph
 from atomsml.potential import evaluate
+from atomsml.potentials.corrections.zbl import zbl_energy
 from atomsml.potentials.mace import MACE, MACEConfig
 from atomsml.testing import PotentialTests, assert_ase_contract, seeded
 
@@ -55,6 +59,7 @@ class TestMACEOfMaterials(PotentialTests):
                 density_normalization=True,
                 distance_transform="agnesi",
                 zbl=True,
+                inner_cutoff=1.5,
                 scale=0.8,
             )
         )
@@ -83,6 +88,34 @@ class TestMACEOnTheGrid(PotentialTests):
 
 def atom_graph(numbers: list[int]) -> AtomicGraph:
     return AtomicGraph.from_ase(ase.Atoms(numbers, [(100.0 * i, 0, 0) for i in range(len(numbers))]))
+
+
+def test_atoms_on_top_of_each_other_feel_the_repulsion_alone():
+    """Below the inner cutoff the network fades with the fifth power of the distance."""
+    config = dataclasses.replace(TINY, zbl=True, scale_zbl=False, inner_cutoff=1.0)
+    potential, r, z = make(config), 1e-3, config.elements[-1]
+    pair = AtomicGraph.from_ase(ase.Atoms([z, z], [(0, 0, 0), (0, 0, r)]))
+    lengths, charges = torch.tensor([r], dtype=torch.float64), torch.tensor([z])
+    repulsion = 2 * zbl_energy(lengths, charges, charges, config.envelope_power)
+    alone = 2 * evaluate(potential, atom_graph([z])).energy
+    torch.testing.assert_close(evaluate(potential, pair).energy - alone, repulsion, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("name", ["organic-xtb", "refractory-pbe"])
+def test_embedded_models_do_not_let_atoms_fall_into_each_other(name):
+    """Two atoms of any two elements, from 0.55 of their bond length inwards: the energy only rises."""
+    potential = load(name)
+    for z, w in itertools.combinations_with_replacement(potential.elements, 2):
+        distances = np.geomspace(0.55 * (covalent_radii[z] + covalent_radii[w]), 1e-8, 40)
+        graphs = [AtomicGraph.from_ase(ase.Atoms([z, w], [(0, 0, 0), (0, 0, r)])) for r in distances]
+        energies = torch.cat([p.energy for p in predict(potential, graphs, forces=False)])
+        assert (energies.diff() > 0).all(), f"{z}, {w}"
+
+
+@pytest.mark.parametrize("wrong", [{"inner_cutoff": 1.0}, {"zbl": True, "inner_cutoff": 9.0}])
+def test_an_inner_cutoff_needs_repulsion_and_room(wrong):
+    with pytest.raises(ValueError, match="inner_cutoff"):
+        dataclasses.replace(TINY, **wrong)
 
 
 def test_ase_contract():
