@@ -101,7 +101,7 @@ def test_atoms_on_top_of_each_other_feel_the_repulsion_alone():
     torch.testing.assert_close(evaluate(potential, pair).energy - alone, repulsion, rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("name", ["organic-xtb", "refractory-pbe"])
+@pytest.mark.parametrize("name", ["refractory-pbe"])
 def test_embedded_models_do_not_let_atoms_fall_into_each_other(name):
     """Two atoms of any two elements, from 0.55 of their bond length inwards: the energy only rises."""
     potential = load(name)
