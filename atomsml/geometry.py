@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 
 
+class ImpossibleGeometry(ValueError):
+    """Atoms for which no model has an answer: two in one place, far too many near one, or no finite energy."""
+
+
 def volume(cell: Tensor) -> Tensor:
     """(systems,) cell volumes |det cell|, A^3; 0 where a lattice vector is missing, positive for left-handed cells."""
     a, b, c = cell.unbind(dim=-2)

@@ -7,6 +7,7 @@ so that stress = (1/V) dE/dstrain comes out of the same backward pass as the for
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +19,9 @@ from torch import Tensor, nn
 
 from atomsml.device import capturing
 from atomsml.electronic_state import ElectronicState
-from atomsml.geometry import apply_strain, volume
+from atomsml.geometry import ImpossibleGeometry, apply_strain, volume
 from atomsml.graph import AtomicGraph, NeighborGraph
+from atomsml.neighbors.checks import check_indices
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -83,6 +85,22 @@ class Prediction:
             parts.append(f"largest force {torch.linalg.vector_norm(self.forces, dim=1).max().item():.4f} eV/A")
         parts += ["stress"] * (self.stress is not None) + [*self.atom_data, *self.system_data]
         return f"Prediction({', '.join(parts)})"
+
+
+def finite(prediction: Prediction) -> Prediction:
+    """The prediction, unless an energy or a force in it is NaN or infinite.
+
+    Raises:
+        ImpossibleGeometry: it is; names the first system.
+    """
+    total = prediction.energy.sum() if prediction.forces is None else prediction.energy.sum() + prediction.forces.sum()
+    if not math.isfinite(total.item()):  # where one number is not, the sum is not
+        wrong = (~torch.isfinite(prediction.energy)).nonzero().flatten().tolist()
+        where = f" for system {wrong[0]}" if wrong and len(prediction.energy) > 1 else ""
+        raise ImpossibleGeometry(
+            f"the model gives no finite energy and forces{where}; do atoms overlap, is the cell in Angstrom?"
+        )
+    return prediction
 
 
 Predict = Callable[[AtomicGraph], Prediction]
@@ -257,6 +275,8 @@ def evaluate(
     Returns:
         Prediction in eV, eV/A, eV/A^3, of the dtype of `graph.positions`.
     """
+    if graph.device.type == "cpu" and graph.edge_index is not None:  # where wrong indices end the process
+        check_indices(graph)
     graph = graph.connected(potential.cutoff)
     by_gradient = forces and not potential.direct_forces
     with torch.set_grad_enabled(by_gradient or stress or create_graph):

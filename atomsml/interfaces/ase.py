@@ -13,6 +13,7 @@ where the cell has a volume, stress, as float64 numpy arrays in eV, eV/A and eV/
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ from atomsml.device import PRECISIONS, select_device
 from atomsml.electronic_state import ElectronicState, check_atoms, state_of_atoms
 from atomsml.graph import AtomicGraph
 from atomsml.interfaces.models import Model, open_model
+from atomsml.neighbors.checks import CLOSEST, check_indices, connect_checked
 from atomsml.neighbors.verlet import VerletList
-from atomsml.potential import Potential, Prediction, Predictor, check_elements
+from atomsml.potential import Potential, Prediction, Predictor, check_elements, finite
 from atomsml.uncertainty.last_layer import LastLayerUncertainty
 
 SKIN = 0.5  # A: how much farther than the cutoff a neighbour list reaches, to serve several steps
@@ -58,12 +60,14 @@ class AtomsMLCalculator(Calculator):
     found in `atoms.calc.results` only: "energy_std" (eV), and of a committee, with forces and stress, "forces_std"
     (atoms, 3) and "stress_std" (6,).
 
-    Options are fixed once the calculator is made. Copies share the weights; pickles carry them, and choose their
-    device where they are unpickled.
+    Several threads may ask one calculator, each for atoms of its own: they wait for each other, and `results` are those
+    of whoever asked last. Options are fixed once the calculator is made. Copies share the weights; pickles carry them,
+    and choose their device where they are unpickled.
 
     Raises:
         ValueError: an unknown model, device, precision or head; says what exists. Atoms that the model cannot treat:
             see `check`.
+        ImpossibleGeometry: atoms in one place, or another geometry whose energy or forces are not finite.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012
@@ -89,6 +93,7 @@ class AtomsMLCalculator(Calculator):
     def _start(self, potential: Model) -> None:
         """Take a prepared potential, and forget the last structure."""
         self.potential, self.device = potential, next(potential.parameters()).device
+        self._lock = threading.RLock()
         self.predict: Predictor = potential  # what it asks; it takes batches as well
         self._neighbors: VerletList | None = None  # the last-layer uncertainty looks for neighbours itself
         if not isinstance(potential, LastLayerUncertainty):
@@ -111,6 +116,11 @@ class AtomsMLCalculator(Calculator):
         check_elements(atoms.numbers.tolist(), self.potential.elements)
         check_atoms(atoms, self.potential.electronic_state, f"the model {self.parameters['model']}")
 
+    def get_property(self, name: str, atoms: ase.Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """One quantity of `atoms`; no other thread comes between the calculation and its result."""
+        with self._lock:
+            return super().get_property(name, atoms, allow_calculation)
+
     def calculate(
         self,
         atoms: ase.Atoms | None = None,
@@ -118,6 +128,10 @@ class AtomsMLCalculator(Calculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         """Fill `results`; forces and stress come together, energies alone cost about half."""
+        with self._lock:
+            self._calculate(atoms, properties)
+
+    def _calculate(self, atoms: ase.Atoms | None, properties: Sequence[str] | None) -> None:
         self.results = {}  # a call that fails must not leave the last structure's results behind
         properties = self.implemented_properties if properties is None else properties
         unknown = [name for name in properties if name not in self.implemented_properties]
@@ -129,11 +143,18 @@ class AtomsMLCalculator(Calculator):
             raise ValueError("calculate() needs atoms: none were given, now or before")
         graph = self._graph(self.atoms)
         derivatives = "forces" in properties or "stress" in properties
-        self.results = _results(self.predict(graph, derivatives, derivatives and self._has_volume))
+        self.results = _results(finite(self.predict(graph, derivatives, derivatives and self._has_volume)))
 
     def predict_batch(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
-        """What the model says of many systems at once, brought to its device and into its precision."""
+        """What the model says of many systems at once, brought to its device and into its precision.
+
+        A system whose energy is not finite is no error here: it must not stop the others.
+
+        Raises:
+            ValueError: edges that name atoms that are not there.
+        """
         dtype, _ = PRECISIONS[self.parameters["precision"]]
+        check_indices(graph)
         return self.predict(graph.to(self.device, dtype), forces, stress)
 
     def check_state(self, atoms: ase.Atoms, tol: float = 0.0) -> list[str]:
@@ -168,7 +189,17 @@ class AtomsMLCalculator(Calculator):
             self._fixed, self._has_volume = self._convert(atoms), _has_volume(atoms)
             self._fixed_from = content
         graph = self._fixed.replace(positions=self._tensor(atoms.positions))
-        return graph if self._neighbors is None else self._neighbors.update(graph)
+        if self._neighbors is None:
+            return connect_checked(graph, self.potential.cutoff)
+        rebuilds = self._neighbors.rebuilds
+        connected = self._neighbors.update(graph)
+        if self._neighbors.rebuilds > rebuilds and self.device.type == "cpu":
+            try:
+                check_indices(connected, CLOSEST)
+            except ValueError:
+                self._neighbors.forget()  # so that whoever asks again is told again
+                raise
+        return connected
 
     def _convert(self, atoms: ase.Atoms) -> AtomicGraph:
         self.check(atoms)
@@ -188,13 +219,14 @@ class AtomsMLCalculator(Calculator):
     def __deepcopy__(self, memo: dict[int, Any]) -> AtomsMLCalculator:
         for shared in (self.potential, self.predict):
             memo[id(shared)] = shared  # never written to
+        memo[id(self._lock)] = threading.RLock()
         clone = memo[id(self)] = object.__new__(type(self))
         clone.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return clone
 
     def __getstate__(self) -> dict[str, Any]:
         potential = copy.deepcopy(self.potential).to("cpu")  # the reader may have no such device
-        working = {"potential", "device", "predict", "_neighbors", "_fixed", "_fixed_from", "_has_volume"}
+        working = {"potential", "device", "predict", "_neighbors", "_fixed", "_fixed_from", "_has_volume", "_lock"}
         return {**{k: v for k, v in self.__dict__.items() if k not in working}, "potential": potential}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

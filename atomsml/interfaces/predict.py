@@ -16,7 +16,8 @@ from atomsml.electronic_state import check_graph
 from atomsml.graph import AtomicGraph
 from atomsml.interfaces.models import Model, open_model
 from atomsml.modelfile import find_model
-from atomsml.potential import Potential, Prediction, Predictor
+from atomsml.neighbors.checks import check_indices, connect_checked
+from atomsml.potential import Potential, Prediction, Predictor, finite
 from atomsml.uncertainty import Committee
 
 MOST_ATOMS = 1000  # in a batch: more take more memory and no less time for each
@@ -79,7 +80,9 @@ def predict(
     can be differentiated further; `evaluate` is for that. Radial functions may be tabulated, as by the calculator.
 
     Raises:
-        ValueError: an unknown model, or an element, total charge or spin that it was not made for.
+        ValueError: an unknown model, an element, total charge or spin that it was not made for, or edges that name
+            atoms that are not there.
+        ImpossibleGeometry: atoms in one place, or another geometry whose energy or forces are not finite.
     """
     many = [graphs] if isinstance(graphs, AtomicGraph) else list(graphs)
     if not many:
@@ -90,14 +93,26 @@ def predict(
         check_graph(graph, opened.electronic_state, name)
     predictor = _predictor(opened)
     if isinstance(graphs, AtomicGraph):
-        return predictor(graphs, forces, stress)
+        return finite(predictor(connect_checked(graphs, opened.cutoff), forces, stress))
     # labels and conditions may differ from graph to graph, and no model reads them
     bare = [graph.replace(atom_data={}, system_data={}) for graph in many]
-    return list(chain.from_iterable(_together(predictor, batch, forces, stress) for batch in _batches(bare)))
+    for i, graph in enumerate(bare):
+        _check_one(graph, i)  # while it can be said which graph is wrong
+    ask = partial(_together, predictor, opened.cutoff)
+    return list(chain.from_iterable(ask(batch, forces, stress) for batch in _batches(bare)))
 
 
-def _together(predictor: Predictor, graphs: list[AtomicGraph], forces: bool, stress: bool) -> list[Prediction]:
-    found = predictor(AtomicGraph.from_list(graphs), forces, stress)
+def _check_one(graph: AtomicGraph, i: int) -> None:
+    try:
+        check_indices(graph)
+    except ValueError as error:
+        raise ValueError(f"graph {i}: {error}") from None
+
+
+def _together(
+    predictor: Predictor, cutoff: float, graphs: list[AtomicGraph], forces: bool, stress: bool
+) -> list[Prediction]:
+    found = finite(predictor(connect_checked(AtomicGraph.from_list(graphs), cutoff), forces, stress))
     return found.split([graph.num_atoms for graph in graphs], [graph.num_systems for graph in graphs])
 
 

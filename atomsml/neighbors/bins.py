@@ -17,6 +17,8 @@ from atomsml.neighbors.lattice import complete_lattice, invert
 BINS_PER_CUTOFF = 2  # along an axis
 BINS_PER_ATOM = 4  # at most; else bins are wider: two atoms 1e6 A apart must not fill the memory with empty bins
 LONGEST_GRID = 1e6  # bins along an axis
+MOST_NEIGHBORS = 20_000  # of an atom: a cutoff of 30 A in a metal; more is a wrong unit, and would fill the memory
+MOST_IMAGES = 2**22  # of an atom, among which neighbours are sought; more is a cell that is far too small or too flat
 FARTHEST = 2.0**53  # cells from the origin; beyond there are no fractions
 
 

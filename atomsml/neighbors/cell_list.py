@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from atomsml.geometry import to_cartesian
+from atomsml.neighbors.bins import MOST_NEIGHBORS
+from atomsml.neighbors.host import crowded
 
 MAX_KEY = 2**62  # bin keys of all systems together must fit an int64
 CHUNK_CPU, CHUNK_GPU = 2**17, 2**24  # candidate pairs at once: in the caches of a CPU, in the memory of a GPU
@@ -61,6 +63,9 @@ def find_pairs(
 
     Returns:
         receiver (pairs,), sender (pairs,), image of the sender (pairs, 3), int64, in no particular order.
+
+    Raises:
+        ImpossibleGeometry: more than MOST_NEIGHBORS of an atom on average.
     """
     if len(positions) == 0:
         return batch, batch, batch.new_zeros(0, 3)
@@ -70,11 +75,16 @@ def find_pairs(
     coordinates = positions[bins.order].T.contiguous()  # (3, atoms): torch is several times faster along rows
     start = bins.start.int()  # half the memory, where memory is what takes the time
     size = bins.start.diff()
+    if 4 * int(size.max()) > MOST_NEIGHBORS:  # a ball is four times the cube of its radius
+        raise crowded(cutoff)
     chunk_size = CHUNK_CPU if positions.device.type == "cpu" else CHUNK_GPU
-    found = []
+    found, count = [], 0
     for part in _chunks(size[left] * size[right], chunk_size):
         pairs = BinPairs(start, left[part], right[part], image[part], translation[:, part])
         first, second, row = _close_atoms(coordinates, pairs, cutoff)
+        count += len(first)
+        if 2 * count > MOST_NEIGHBORS * len(positions):  # before they fill the memory
+            raise crowded(cutoff)
         found.append([x.index_select(0, i) for x, i in ((bins.order, first), (bins.order, second), (pairs.image, row))])
     receiver, sender, images = zip(*found, strict=True)
     return torch.cat(receiver), torch.cat(sender), torch.cat(images)

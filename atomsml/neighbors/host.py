@@ -18,10 +18,19 @@ from torch import Tensor
 
 from atomsml.codegen.checks import address, addresses
 from atomsml.codegen.loops import Ints, compiled
-from atomsml.neighbors.bins import BINS_PER_ATOM, Work, memory_layout, place, sort_into_bins
+from atomsml.geometry import ImpossibleGeometry
+from atomsml.neighbors.bins import (
+    BINS_PER_ATOM,
+    MOST_IMAGES,
+    MOST_NEIGHBORS,
+    Work,
+    memory_layout,
+    place,
+    sort_into_bins,
+)
 
 ROOM = 64  # neighbours per atom for which there is room at first
-INVALID = -1  # instead of a number of edges
+INVALID, CROWDED = -1, -2  # instead of a number of edges
 
 
 def find_edges(
@@ -29,8 +38,10 @@ def find_edges(
 ) -> tuple[Tensor, Tensor] | None:
     """What `neighbor_list` returns, from contiguous tensors on the CPU: float64, bool, int64.
 
-    None if a number is not finite, a periodic cell is singular, the atoms are not sorted by system, or their images
-    are too many to be numbered.
+    None if a number is not finite, a periodic cell is singular, or the atoms are not sorted by system.
+
+    Raises:
+        ImpossibleGeometry: an atom has more than MOST_NEIGHBORS, or MOST_IMAGES in reach.
     """
     atoms, systems = batch.shape[0], cell.shape[0]
     num_bins, room = BINS_PER_ATOM * atoms + 2, ROOM * atoms
@@ -44,17 +55,25 @@ def find_edges(
     image_bits = (63 - atom_bits) // 3  # an atom and its image along each axis are packed into one number
     arguments = *work, atom_bits, image_bits, first, last
     edges = search(*arguments, 0, found, room)
-    while edges < INVALID:
+    while edges < CROWDED:
         blocks.append(_empty(2 * room))
         ctypes.memmove(blocks[-1].data_ptr(), found, 8 * room)
         found, room = address(blocks[-1]), 2 * room
-        edges = search(*arguments, INVALID - edges - 1, found, room)
+        edges = search(*arguments, CROWDED - edges - 1, found, room)
+    if edges == CROWDED:
+        raise crowded(cutoff)
     if edges == INVALID:
         return None
     edge_index, offsets = _empty(2, edges), _empty(edges, 3)
     out = edges, address(edge_index), address(offsets)
     write_edges(atoms, atom_bits, image_bits, first, last, found, work.order, work.shift, *out)
     return edge_index, offsets
+
+
+def crowded(cutoff: float) -> ImpossibleGeometry:
+    return ImpossibleGeometry(
+        f"more than {MOST_NEIGHBORS} neighbours per atom within {cutoff:.3g} A; are cell and positions in Angstrom?"
+    )
 
 
 def _empty(*shape: int) -> Tensor:
@@ -67,7 +86,7 @@ def search(w: Work, atom_bits: int, image_bits: int, first: Ints, last: Ints, do
     """Find who is near to which image of each atom; of atom i they are found[first[i]] to found[last[i] - 1], packed.
 
     The atoms are taken bin by bin; some may be done already. Returns how many are found, or INVALID where `find_edges`
-    returns None, or INVALID - 1 - n if there is no more room in `found` after n atoms.
+    returns None, CROWDED where it raises, or CROWDED - 1 - n if there is no more room in `found` after n atoms.
     """
     if done == 0 and not sort_into_bins(w):
         return INVALID
@@ -79,13 +98,17 @@ def search(w: Work, atom_bits: int, image_bits: int, first: Ints, last: Ints, do
         ay, by = first_image(w, i, 1), last_image(w, i, 1)
         az, bz = first_image(w, i, 2), last_image(w, i, 2)
         if max(-ax, -ay, -az, bx, by, bz) >= 1 << image_bits - 1:
-            return INVALID
+            return CROWDED
+        if (bx - ax + 1.0) * (by - ay + 1.0) * (bz - az + 1.0) > MOST_IMAGES:
+            return CROWDED
         for a in range(ax, bx + 1):
             for b in range(ay, by + 1):
                 for c in range(az, bz + 1):
                     if total + w.atoms > room:
-                        return INVALID - 1 - n
+                        return CROWDED - 1 - n
                     total = find_near(w, i, a, b, c, atom_bits, image_bits, found, total)
+                    if total - first[i] > MOST_NEIGHBORS:
+                        return CROWDED
         last[i] = total
     return total
 

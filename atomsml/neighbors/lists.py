@@ -17,8 +17,9 @@ from torch import Tensor
 
 from atomsml.device import has_float64
 from atomsml.geometry import periodic_lattice, volume, wrap
+from atomsml.neighbors.bins import MOST_IMAGES, MOST_NEIGHBORS
 from atomsml.neighbors.cell_list import find_pairs
-from atomsml.neighbors.host import find_edges
+from atomsml.neighbors.host import crowded, find_edges
 
 # Backends search within cutoff * (1 - TIE): a shell of an ideal crystal exactly at the cutoff is then beyond it for
 # all of them, whichever way their sums round.
@@ -72,6 +73,7 @@ def neighbor_list(
     Raises:
         ValueError: wrong shapes, positions or cells that are not finite, a cutoff that is not positive, `batch` not
             ascending, a periodic axis in a singular cell, an unknown backend, or one that cannot serve these systems.
+        ImpossibleGeometry: more than 20,000 neighbours of an atom, as a cell in the wrong unit has them.
         ImportError: vesin or torch-cluster is asked for but not installed.
     """
     _check_shapes(positions, cell, pbc, cutoff, batch)
@@ -92,9 +94,12 @@ def neighbor_list(
 
     lattice = periodic_lattice(cell64, pbc)
     _check_lattice(cell64, lattice, pbc)
+    _check_images(lattice, pbc, cutoff)
     wrapped, shifts = wrap(positions64, lattice, pbc, batch)
     pairs = _SEARCHES[backend](WrappedAtoms(wrapped, lattice, pbc, batch, cutoff * (1 - TIE)))
     receiver, sender, offsets = _mirror_and_sort(pairs, len(wrapped))
+    if len(receiver) and int(torch.bincount(receiver).max()) > MOST_NEIGHBORS:
+        raise crowded(cutoff)
     if shifts.any():
         offsets = offsets + shifts.index_select(0, receiver) - shifts.index_select(0, sender)
     return torch.stack([sender, receiver]).to(positions.device), offsets.to(positions.device)
@@ -214,6 +219,14 @@ def _check_numbers(positions: Tensor, cell: Tensor, batch: Tensor) -> None:
     if not cell.isfinite().all():
         system = int((~cell.isfinite().flatten(1).all(dim=1)).nonzero()[0])
         raise ValueError(f"the cell of system {system} is not finite: {cell[system].tolist()}")
+
+
+def _check_images(lattice: Tensor, pbc: Tensor, cutoff: float) -> None:
+    """Refuse cells so small that each atom has more than MOST_IMAGES in reach."""
+    planes = 1 / torch.linalg.vector_norm(torch.linalg.inv(lattice), dim=1)  # A between those of each axis
+    images = torch.where(pbc, 2 * (cutoff / planes) + 1, 1.0).prod(dim=1)
+    if (images > MOST_IMAGES).any():
+        raise crowded(cutoff)
 
 
 def _check_lattice(cell: Tensor, lattice: Tensor, pbc: Tensor) -> None:

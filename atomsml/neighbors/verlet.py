@@ -67,6 +67,10 @@ class VerletList:
             self.rebuilds += 1
         return graph.with_edges(*self._edges)
 
+    def forget(self) -> None:
+        """Make the list anew next time."""
+        self._made = None
+
 
 class Snapshot:
     """The geometry for which a list was made that holds every pair closer than `reach`."""

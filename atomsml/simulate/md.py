@@ -14,12 +14,15 @@ import ase
 import numpy as np
 from ase import units
 from ase.constraints import FixCom
+from ase.md.md import MolecularDynamics
 
+from atomsml.geometry import ImpossibleGeometry
 from atomsml.simulate.integrators import INTEGRATORS
 from atomsml.simulate.thermostats import THERMOSTATS
 
 # A: no integrator follows an atom that crosses a bond length in one step; at 1 fs this is hydrogen at 400,000 K
 LARGEST_DISPLACEMENT = 1.0
+REMEDY = "try a smaller time step, relax the start structure, or a model that was made for such atoms"
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def iterate_md(atoms: ase.Atoms, settings: MDSettings, rng: np.random.Generator)
         draw_velocities(atoms, settings.temperature, rng)
         dynamics = INTEGRATORS[settings.ensemble].dynamics(atoms, settings, rng)
         before = atoms.get_positions()
-        for _ in dynamics.irun(steps=settings.steps):
+        for _ in _stable(dynamics, settings.steps):
             # just computed by the integrator; asked for through `atoms`, they would cost two more comparisons of all
             # arrays, which a small molecule would notice
             results = atoms.calc.results
@@ -100,6 +103,14 @@ def iterate_md(atoms: ase.Atoms, settings: MDSettings, rng: np.random.Generator)
             atoms.set_constraint(held)
     finally:
         atoms.set_constraint(given)
+
+
+def _stable(dynamics: MolecularDynamics, steps: int) -> Iterator[bool]:
+    """The steps of `dynamics`; where the calculator has no answer any more, the run has exploded."""
+    try:
+        yield from dynamics.irun(steps=steps)
+    except ImpossibleGeometry as error:
+        raise UnstableDynamics(f"{error} (at step {dynamics.nsteps}); {REMEDY}") from None
 
 
 def draw_velocities(atoms: ase.Atoms, temperature: float, rng: np.random.Generator) -> None:
@@ -119,11 +130,10 @@ def _measure(atoms: ase.Atoms, energy: float, step: int, timestep: float) -> MDS
 
 
 def _check_stable(state: MDState, forces: np.ndarray, displacements: np.ndarray) -> None:
-    remedy = "try a smaller time step, relax the start structure, or a model that was made for such atoms"
     distances = np.linalg.norm(displacements, axis=1)
     if not (math.isfinite(state.total_energy) and np.isfinite(forces).all()):
-        raise UnstableDynamics(f"energy or forces are not finite at step {state.step}; {remedy}")
+        raise UnstableDynamics(f"energy or forces are not finite at step {state.step}; {REMEDY}")
     if distances.max() > LARGEST_DISPLACEMENT:
         raise UnstableDynamics(
-            f"atom {distances.argmax()} moved by {distances.max():.1f} A in step {state.step}; {remedy}"
+            f"atom {distances.argmax()} moved by {distances.max():.1f} A in step {state.step}; {REMEDY}"
         )

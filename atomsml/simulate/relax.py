@@ -16,6 +16,7 @@ import ase
 import numpy as np
 from ase.filters import FrechetCellFilter
 
+from atomsml.geometry import ImpossibleGeometry
 from atomsml.simulate.optimizers import OPTIMIZERS
 
 # eV: without a line search, LBFGS may climb to a saddle point, where forces vanish as well; the noise of a network in
@@ -104,7 +105,13 @@ def iterate_relax(atoms: ase.Atoms, settings: RelaxSettings) -> Iterator[RelaxSt
     target = FrechetCellFilter(atoms) if settings.cell else atoms
     dynamics = OPTIMIZERS[settings.optimizer].start(target)
     start = float(atoms.get_potential_energy())
-    for converged in dynamics.irun(fmax=settings.fmax, steps=settings.steps):
+    steps = dynamics.irun(fmax=settings.fmax, steps=settings.steps)
+    while True:
+        try:
+            converged = next(steps)
+        except ImpossibleGeometry:
+            yield RelaxState(dynamics.nsteps, math.nan, math.nan, "energy or forces are not finite")
+            return
         energy = float(atoms.get_potential_energy())
         fmax = float(np.linalg.norm(target.get_forces(), axis=1).max())
         reason: Reason = "running"

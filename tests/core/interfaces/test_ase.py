@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import ase
 import ase.db
@@ -338,3 +339,41 @@ def test_import_needs_nothing_heavy():
     code = f"import sys, atomsml.interfaces.ase, atomsml.testing; print(*{heavy} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.fixture
+def impatient():
+    """Threads that take turns a thousand times more often than usual."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.parametrize("clone", [lambda x: x, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_threads_that_share_a_calculator_get_what_one_gets(clone, impatient):
+    calculator = clone(AtomsMLCalculator("organic-xtb"))
+    structures = [molecule(name) for name in ("H2O", "CH4", "CH3OH", "NH3", "C2H6")] * 40
+    for i, atoms in enumerate(structures):
+        atoms.rattle(0.02, seed=i)
+
+    def ask(atoms):
+        atoms = atoms.copy()
+        atoms.calc = calculator
+        return atoms.get_forces(), atoms.get_potential_energy()
+
+    alone = [ask(atoms) for atoms in structures]
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(ask, structures))
+    for (forces, energy), (forces_alone, energy_alone) in zip(together, alone, strict=True):
+        assert np.array_equal(forces, forces_alone)
+        assert energy == energy_alone
+
+
+def test_atoms_in_one_place_are_an_error():
+    atoms = ase.Atoms("OHH", [[0, 0, 0], [0, 0, 0.96], [0, 0, 0.96]])
+    atoms.calc = AtomsMLCalculator("organic-xtb")
+    for ask in (atoms.get_potential_energy, atoms.get_forces):
+        with pytest.raises(ValueError, match="atoms 1 and 2 are less than"):
+            ask()
+    assert atoms.calc.results == {}

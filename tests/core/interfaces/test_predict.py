@@ -2,7 +2,9 @@
 
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
+import ase
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from ase.build import bulk
 
 import atomsml
 from atomsml import AtomicGraph, predict
+from atomsml.geometry import ImpossibleGeometry
 from atomsml.interfaces import predict as home
 from atomsml.potential import Potential, Prediction
 from atomsml.uncertainty import Committee
@@ -105,3 +108,43 @@ def test_a_committee_and_its_standard_deviations(potential, molecules):
 def test_an_unknown_element_is_refused_by_name(potential):
     with pytest.raises(ValueError, match="the model does not know W"):
         predict(potential, AtomicGraph.from_ase(bulk("W")))
+
+
+@pytest.mark.parametrize("wrong", [10**6, -5])
+@pytest.mark.parametrize("precision", ["float32", "mixed", "float64"])
+def test_edges_that_name_no_atom_are_refused_everywhere(potential, precision, wrong):
+    graph = AtomicGraph.from_smiles("CCO").with_neighbors(5.0)
+    edges = graph.edge_index.clone()
+    edges[0, 0] = wrong
+    bad = graph.replace(edge_index=edges)
+    calculator = atomsml.AtomsMLCalculator(potential, precision=precision)
+    for ask in (lambda: predict(potential, bad), lambda: atomsml.evaluate(potential, bad)):
+        with pytest.raises(ValueError, match=f"edge 0 joins atoms {wrong} and 0"):
+            ask()
+    with pytest.raises(ValueError, match=f"edge 0 joins atoms {wrong} and 0"):
+        calculator.predict_batch(bad)
+    with pytest.raises(ValueError, match=f"graph 1: edge 0 joins atoms {wrong} and 0"):
+        predict(potential, [graph, bad])
+
+
+def test_atoms_in_one_place_are_an_error(potential):
+    water = AtomicGraph.from_smiles("O")
+    positions = water.positions.clone()
+    positions[2] = positions[1]
+    with pytest.raises(ValueError, match="atoms 1 and 2 are less than"):
+        predict(potential, water.replace(positions=positions))
+
+
+def test_energies_that_are_not_finite_are_an_error(pair_potential):
+    """1.5e-3 A apart, where (sigma/r)^12 is more than float32 can hold."""
+    graph = AtomicGraph.from_ase(ase.Atoms("Ar2", [[0, 0, 0], [0, 0, 1.5e-3]]))
+    with pytest.raises(ImpossibleGeometry, match="the model gives no finite energy and forces; do atoms overlap"):
+        predict(pair_potential.cast(torch.float32), graph.to(dtype=torch.float32))
+
+
+def test_threads_get_what_one_gets(potential):
+    graphs = [AtomicGraph.from_smiles(smiles, seed) for seed in range(8) for smiles in SMILES]
+    alone = [predict(potential, graph).forces for graph in graphs]
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(lambda graph: predict(potential, graph).forces, graphs))
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))

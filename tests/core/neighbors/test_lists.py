@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import resource
 import sys
+import time
 from typing import Any
 
 import ase
@@ -17,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from atomsml.neighbors.host import find_edges
+from atomsml.geometry import ImpossibleGeometry
 from atomsml.neighbors.lists import TIE, _mirror_and_sort, neighbor_list
 from atomsml.testing import pretended_device
 
@@ -369,9 +371,42 @@ def test_refuses_more_edges_than_a_key_can_hold() -> None:
         _mirror_and_sort((one, one, torch.tensor([[2**20, 0, 0]])), 5)
 
 
-def test_leaves_more_images_than_it_can_number() -> None:
-    positions, cell, pbc, cutoff, batch = arguments([ase.Atoms("H", cell=[0, 0, 4e-6], pbc=[False, False, True])])
-    assert find_edges(positions, cell, pbc, cutoff, batch) is None
+TINY = {
+    "cubic": ase.Atoms("W", cell=[0.05] * 3, pbc=True),
+    "far smaller": ase.Atoms("W", cell=[1e-8] * 3, pbc=True),
+    "slab": ase.Atoms("W", cell=[0.02, 0.02, 9], pbc=[True, True, False]),
+    "wire": ase.Atoms("H", cell=[0, 0, 4e-6], pbc=[False, False, True]),
+    "needle": ase.Atoms("H", cell=[1e-7, 50, 50], pbc=True),
+    "flat": ase.Atoms("H", cell=[[1, 0, 0], [1, 1e-7, 0], [0, 0, 1]], pbc=True),
+    "many atoms in one place": ase.Atoms("H30000", np.random.default_rng(0).random((30_000, 3))),
+}
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+@pytest.mark.parametrize("name", TINY)
+def test_lengths_in_another_unit_end_in_one_line(name: str, backend: str) -> None:
+    if name == "flat":  # not in another unit, but with as many images
+        words = "singular|more than 20000 neighbours"
+    else:
+        words = r"^more than 20000 neighbours per atom within [0-9.]+ A; are cell and positions in Angstrom\?$"
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    with pytest.raises(ValueError, match=words):
+        neighbor_list(*arguments([TINY[name]]), backend=backend)
+    assert time.perf_counter() - start < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+def test_the_number_of_neighbours_that_is_allowed(backend: str) -> None:
+    """A wire has 2 floor(cutoff / spacing) of them."""
+    for count, allowed in ((10_000, True), (10_001, False)):
+        wire = ase.Atoms("H", cell=[0, 0, 5 / (count + 0.5)], pbc=[False, False, True])
+        positions, cell, pbc, _, batch = arguments([wire])
+        if allowed:
+            assert neighbor_list(positions, cell, pbc, 5.0, batch, backend)[0].shape == (2, 2 * count)
+        else:
+            with pytest.raises(ImpossibleGeometry, match="more than 20000 neighbours"):
+                neighbor_list(positions, cell, pbc, 5.0, batch, backend)
 
 
 @pytest.mark.usefixtures("both_ways")
