@@ -26,7 +26,7 @@ DIGITS = {"A": 4, "degree": 2, "kcal/mol": 2}  # in the table, by unit
 def evaluate_molecules(
     context: typer.Context,
     inputs: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Molecules: .sdf, .xyz, .extxyz, .h5, whatever ASE reads.")
+        list[str], typer.Argument(metavar="FILE...", help="Files of molecules, of any format that relax reads, or .h5.")
     ],
     suites: Annotated[
         str | None,
