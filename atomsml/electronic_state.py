@@ -16,6 +16,7 @@ are triplets in their ground states.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,7 +60,9 @@ class ElectronicState:
 
 def state_of_atoms(atoms: ase.Atoms) -> ElectronicState:
     """What atoms state."""
-    moments = None if atoms.pbc.any() else atoms.arrays.get("initial_magmoms")
+    moments = atoms.arrays.get("initial_magmoms")
+    if moments is not None and atoms.pbc.any():
+        moments = None
     return _state(atoms.info, atoms.arrays.get("initial_charges"), moments)
 
 
@@ -182,7 +185,7 @@ def _number(info: Mapping[str, Any], keys: Sequence[str]) -> float | None:
     for key in keys:
         value = info.get(key)
         default = (key, value) == ("spin_multiplicity", 1)  # which every Molecule of pymatgen has, known or not
-        if isinstance(value, int | float | np.number) and np.isfinite(value) and not default:
+        if isinstance(value, int | float | np.number) and math.isfinite(value) and not default:
             return float(value)
     return None
 
@@ -190,4 +193,4 @@ def _number(info: Mapping[str, Any], keys: Sequence[str]) -> float | None:
 def _total(values: np.ndarray) -> int:
     """To the next integer: partial charges are rounded."""
     total = float(np.sum(values))
-    return round(total) if np.isfinite(total) else 0
+    return round(total) if math.isfinite(total) else 0

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import torch
 
+from atomsml.modelfile import read_metadata
+
 Run = Callable[..., Any]
 
 # random weights, written by mace-torch 0.3.16 and sevenn 0.13.0 together with what they compute for them
@@ -57,6 +59,8 @@ def test_sevennet_is_known_by_its_content(run: Run, suffix: str) -> None:
     result = run("convert", f"some{suffix}")
     assert (result.status, result.err) == (0, "")
     assert result.out == "wrote some.safetensors; `atomsml info some.safetensors` describes it\n"
+    about = read_metadata("some.safetensors")
+    assert (about["charge"], about["spin"]) == (None, None)  # which such files do not say
     golden = np.load(SEVENNET / "golden.npz")
     atoms = ase.Atoms(**{key: golden[f"slab/{key}"] for key in ("numbers", "positions", "cell", "pbc")})
     ase.io.write("slab.traj", atoms)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from atomsml.generative.molecules.modelfile import load_generator
 from atomsml.modelfile import embedded_models, generated_kind, load, model_hash, read_metadata
 
@@ -36,6 +38,13 @@ def test_info_prints_the_metadata_and_the_hash(run: Run, model: str) -> None:
     text = run("info", model).out
     for piece in ("architecture: mace", "elements: [H, C, O, Cu]", "cutoff: 3.5", "licence: MIT", about["sha256"]):
         assert piece in text
+
+
+@pytest.mark.parametrize(("name", "charge", "spin"), [("organic-xtb", 0, 1), ("refractory-pbe", 0, None)])
+def test_info_shows_what_charge_and_spin_a_model_holds_for(run: Run, name: str, charge: int, spin: int | None) -> None:
+    about = json.loads(run("info", name, "--json").out)
+    assert (about["charge"], about["spin"]) == (charge, spin)
+    assert f"charge: {charge}\nspin: {'null' if spin is None else spin}\n" in run("info", name).out
 
 
 def test_default_model_fits_the_elements_and_is_named(run: Run) -> None:
