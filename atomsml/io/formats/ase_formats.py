@@ -52,8 +52,16 @@ def _images(source: Source, name: str | None) -> list[ase.Atoms]:
 def _read(path: Path, name: str) -> list[ase.Atoms]:
     import ase.io
 
+    if name == "lammps-dump-text" and not _names_elements(path):  # ASE would take type 1 for hydrogen
+        raise ValueError("its atoms have types and no elements; dump the column element")
     images = ase.io.read(path, index=":", format=name, do_not_split_by_at_sign=True)
     return images if isinstance(images, list) else [images]
+
+
+def _names_elements(path: Path) -> bool:
+    """Whether every frame of a LAMMPS dump has a column with elements."""
+    with path.open(encoding="utf-8") as file:
+        return all("element" in line.split() for line in file if line.startswith("ITEM: ATOMS"))
 
 
 def ase_format(path: Path) -> str:

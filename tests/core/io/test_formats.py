@@ -294,6 +294,17 @@ def test_lammps_data_has_elements_by_masses_or_is_refused(tmp_path):
         read(tmp_path / "c.data")
 
 
+@pytest.mark.parametrize("name", ["run.lammpstrj", "run.dump"])
+def test_lammps_dumps_have_elements_or_are_refused(tmp_path, name):
+    head = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOUNDS pp pp pp\n0 5\n0 5\n0 5\n"
+    (tmp_path / name).write_text(f"{head}ITEM: ATOMS id type element x y z\n1 1 Na 0 0 0\n2 2 Cl 2.5 0 0\n")
+    (atoms,) = read(tmp_path / name)
+    assert atoms.get_chemical_symbols() == ["Na", "Cl"]
+    (tmp_path / name).write_text(f"{head}ITEM: ATOMS id type x y z\n1 1 0 0 0\n2 2 2.5 0 0\n")
+    with pytest.raises(ValueError, match="types and no elements"):
+        read(tmp_path / name)
+
+
 def test_a_format_overrules_the_name(tmp_path):
     (tmp_path / "strange.dat").write_text("CCO ethanol\n")
     assert read(tmp_path / "strange.dat", format="smiles")[0].get_chemical_formula() == "C2H6O"
