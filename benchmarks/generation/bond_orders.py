@@ -109,7 +109,7 @@ def resonance_forms(smiles: str) -> set[str]:
 
 
 def measured(molecules: list[Molecule], method: Callable[[ase.Atoms, int], str]) -> tuple[int, int, float]:
-    """How many come back as they were, how many as another resonance form, and ms of processor time for each molecule."""
+    """How many come back as they were, how many as another resonance form, and ms of processor time for each."""
     same = resonant = 0
     spent = 0.0
     for smiles, atoms in molecules:
