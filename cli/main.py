@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -26,12 +28,23 @@ class Commands(TyperGroup):
         name = " ".join(args[:2])
         return (name, self.commands[name], args[2:]) if name in self.commands else super().resolve_command(ctx, args)
 
+    def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        with _ended_in_one_line():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _ended_in_one_line():
             return super().invoke(ctx)
-        except KeyboardInterrupt as stop:  # of which the command had nothing to say
-            typer.echo("interrupted: nothing more is written", err=True)
-            raise typer.Exit(exit_status(stop)) from None
+
+
+@contextmanager
+def _ended_in_one_line() -> Iterator[None]:
+    """After a request to stop of which the command had nothing to say: one line, and the status of the signal."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        typer.echo("interrupted: nothing more is written", err=True)
+        raise typer.Exit(exit_status(stop)) from None
 
 
 # plain help: rich would double the time that --help takes
