@@ -333,7 +333,7 @@ V3000 = b"M  V30 BEGIN CTAB\nM  V30 COUNTS 999999999 0 0 0 0\n"
         ("empty.npz", b""),
         ("empty.traj", b""),
         ("empty.db", b""),
-        ("cut.xyz.gz", gzip.compress(b"1\n\nH 0 0 0\n" * 100)[:-12]),
+        ("cut.xyz.gz", gzip.compress(b"1\n\nH 0 0 0\n" * 100, mtime=0)[:-12]),
         ("cut.xyz.xz", lzma.compress(b"1\n\nH 0 0 0\n" * 100)[:-12]),
         ("cut.xyz.bz2", bz2.compress(b"1\n\nH 0 0 0\n" * 100)[:-12]),
         ("noise.sdf.gz", bytes(range(256))),
