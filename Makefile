@@ -2,6 +2,7 @@
 #
 #   make demo     relax a molecule and a crystal, run 1 ps of MD, draw molecules, on the embedded models; in demo-output/
 #   make test     the default test suite, on two cores
+#   make fuzz     damaged files of every kind for the commands, for an hour; SECONDS=60 for another time; what fails: build/fuzz
 #   make lint     ruff and mypy
 #   make docs     the documentation with a reference of every public name, as pages in build/site
 #   make peers    .venv-peers with mace-torch, for benchmarks and the tests that compare with it live
@@ -17,7 +18,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --no-compile -c constraints.txt
 
 .NOTPARALLEL:
-.PHONY: demo test lint docs peers sevenn cluster clean
+.PHONY: demo test fuzz lint docs peers sevenn cluster clean
 
 demo: .venv/.package
 	@mkdir -p demo-output
@@ -33,6 +34,10 @@ demo: .venv/.package
 # compiles, whatever the environment says: tests that start processes would pay for it each time, twice what they cost
 test: .venv/.test
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 -m "not slow"
+
+SECONDS ?= 3600
+fuzz: .venv/.test
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 lint: .venv/.lint
 	$(BIN)/ruff check .

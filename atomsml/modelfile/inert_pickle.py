@@ -215,9 +215,9 @@ def _reading(path: Path, what: str) -> Iterator[zipfile.ZipFile]:
         raise ValueError(f"{path}: {error}") from None
     except HostilePickle as error:
         raise ValueError(f"{path} asks for more than {what} needs: {error}") from None
-    except OSError:
-        raise
     except Exception as error:  # a damaged pickle can fail in any instruction, with any exception
+        if isinstance(error, OSError) and error.filename is not None:  # not of a place that the archive's index made up
+            raise
         reason = " ".join(str(error)[:200].split()) or type(error).__name__
         raise ValueError(f"{path} is damaged and cannot be read as {what}: {reason}") from None
 

@@ -21,9 +21,11 @@ def read_by_ase(source: Source, name: str | None = None) -> Iterator[StructureRe
     """
     try:
         images = _images(source, name)
-    except (OSError, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:  # ASE's readers raise anything, from KeyError to AssertionError
+        if isinstance(error, OSError) and error.filename is not None:  # else of a content that names no place
+            raise
         raise ValueError(
             f"cannot be read ({one_line(error)}); check that it is complete and of a format that is known"
         ) from error
