@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from atomsml import __version__
 from atomsml.cli import convert, data, energy, info, md, models, relax, uncertainty
+from atomsml.cli.errors import explained
 from atomsml.cli.evaluate import molecules as evaluate_molecules
 from atomsml.cli.evaluate import potential as evaluate
 from atomsml.cli.generate import command as generate
@@ -88,8 +89,8 @@ def _options(
 def main(arguments: list[str] | None = None) -> None:
     """Run a command line, by default the process's own; always ends in SystemExit.
 
-    What a user can cause arrives here as ValueError or OSError and leaves as one line on stderr and exit status 1;
-    usage errors have status 2. Anything else is a defect and keeps its traceback.
+    What a user or a damaged file can cause (cli/errors.py) leaves as one line on stderr and exit status 1; usage errors
+    have status 2. Anything else is a defect and keeps its traceback.
     """
     # threads that wait must sleep: on a busy machine those that spin slow each other down many times over; read by
     # OpenMP when torch is imported
@@ -116,5 +117,8 @@ def _run(arguments: list[str] | None) -> None:
     try:
         with raising_stops():
             app(arguments)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
+    except Exception as error:
+        words = explained(error, arguments)
+        if words is None:
+            raise
+        sys.exit(f"error: {words}")
