@@ -49,7 +49,8 @@ def _raised_by(error: Exception, package: str) -> bool:
     """Whether the innermost code is that of a package."""
     trace, module = error.__traceback__, ""
     while trace is not None:
-        trace, module = trace.tb_next, trace.tb_frame.f_globals.get("__name__", "")
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        trace = trace.tb_next
     return module.partition(".")[0] == package
 
 
