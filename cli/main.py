@@ -14,11 +14,11 @@ from typer.core import TyperGroup
 
 from atomsml import __version__
 from atomsml.cli import convert, data, energy, info, md, models, relax, uncertainty
-from atomsml.cli.errors import explained
 from atomsml.cli.evaluate import molecules as evaluate_molecules
 from atomsml.cli.evaluate import potential as evaluate
 from atomsml.cli.generate import command as generate
 from atomsml.cli.train import command as train
+from atomsml.errors import explained
 from atomsml.signals import exit_status, raising_stops
 
 
@@ -89,7 +89,7 @@ def _options(
 def main(arguments: list[str] | None = None) -> None:
     """Run a command line, by default the process's own; always ends in SystemExit.
 
-    What a user or a damaged file can cause (cli/errors.py) leaves as one line on stderr and exit status 1; usage errors
+    What a user or a damaged file can cause (atomsml/errors.py) leaves as one line on stderr and exit status 1; usage errors
     have status 2. Anything else is a defect and keeps its traceback.
     """
     # threads that wait must sleep: on a busy machine those that spin slow each other down many times over; read by

@@ -34,14 +34,13 @@ def _says(error: Exception, phrases: tuple[str, ...]) -> bool:
 
 def _damaged_types() -> tuple[type[Exception], ...]:
     import lzma
-    import pickle
     import struct
     import zipfile
     import zlib
 
     from safetensors import SafetensorError
 
-    of_python = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error, pickle.UnpicklingError)
+    of_python = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error)
     return (*of_python, SafetensorError)
 
 
