@@ -89,8 +89,8 @@ def _options(
 def main(arguments: list[str] | None = None) -> None:
     """Run a command line, by default the process's own; always ends in SystemExit.
 
-    What a user or a damaged file can cause (atomsml/errors.py) leaves as one line on stderr and exit status 1; usage errors
-    have status 2. Anything else is a defect and keeps its traceback.
+    What a user or a damaged file can cause (atomsml/errors.py) leaves as one line on stderr and exit status 1; usage
+    errors have status 2. Anything else is a defect and keeps its traceback.
     """
     # threads that wait must sleep: on a busy machine those that spin slow each other down many times over; read by
     # OpenMP when torch is imported
