@@ -27,12 +27,9 @@ def write_mols(path: Path, mols: Iterable[Mol]) -> None:
     """Write Mols, with their properties as data fields, as an SDF file."""
     from rdkit import Chem
 
-    with path.open("w", encoding="utf-8") as file:
-        writer = Chem.SDWriter(file)
-        writer.SetKekulize(False)  # it is done where it can be done
+    with path.open("w", encoding="utf-8") as file:  # not by RDKit's writer, which crashes on a full disk
         for mol in mols:
-            writer.write(mol)
-        writer.close()
+            file.write(Chem.SDWriter.GetText(mol, kekulize=False))  # it is done where it can be done
 
 
 def write_structure_mols(path: Path, images: Sequence[ase.Atoms]) -> None:
