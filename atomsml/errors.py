@@ -8,6 +8,7 @@ from pathlib import Path
 # how torch and h5py say it, who have no types of their own for it
 OUT_OF_MEMORY = ("not enough memory", "out of memory", "can't allocate memory", "bad_alloc")
 DAMAGED = ("unable to ", "can't ", "unexpected end")
+LONGEST, SHOWN_END = 800, 250  # characters of a line, and of those that are the last ones of longer words
 
 
 def explained(error: Exception, arguments: list[str] | None = None) -> str | None:
@@ -22,10 +23,16 @@ def explained(error: Exception, arguments: list[str] | None = None) -> str | Non
     if isinstance(error, MemoryError) or _says(error, OUT_OF_MEMORY):
         return f"not enough memory{f' ({words})' if words else ''}; give smaller structures, or fewer at a time"
     if isinstance(error, ValueError | OSError):
-        return " ".join(str(error).split())
+        return one_line(str(error))
     if isinstance(error, _damaged_types()) or (_says(error, DAMAGED) and _raised_by(error, "h5py")):
         return f"{_files(arguments)} is damaged ({type(error).__name__}: {words}); copy or make it again"
     return None
+
+
+def one_line(words: str) -> str:
+    """Words without line breaks, and without their middle where they repeat a long piece of the input."""
+    line = " ".join(words.split())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - SHOWN_END - 5]} ... {line[-SHOWN_END:]}"
 
 
 def _says(error: Exception, phrases: tuple[str, ...]) -> bool:

@@ -246,7 +246,7 @@ def check_elements(numbers: list[int], elements: tuple[int, ...]) -> None:
 
     unknown = sorted(set(numbers) - set(elements))
     if unknown:
-        names = ", ".join(chemical_symbols[z] for z in unknown)
+        names = ", ".join(chemical_symbols[z] if 0 <= z <= 118 else f"atomic number {z}" for z in unknown)
         known = " ".join(chemical_symbols[z] for z in elements)
         raise ValueError(f"the model does not know {names}; it was made for {known}")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -46,3 +48,14 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
         defaults[str(parameter.name)] = text
     context.default_map = defaults
     return path
+
+
+@contextmanager
+def naming_config(path: Path | None) -> Iterator[None]:
+    """Let an error about settings say in which file they are; the command line may have changed some."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        if path is None:
+            raise
+        raise ValueError(f"{path}: {error}") from error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from atomsml.cli.output import Facts
+from atomsml.errors import one_line
 
 if TYPE_CHECKING:
     import ase
@@ -124,7 +125,7 @@ def read_records_aloud(inputs: Sequence[str], format: str | None) -> Iterator[St
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
+        warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {one_line(str(message))}", err=True)
         yield from read_records(inputs, format)
 
 

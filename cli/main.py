@@ -18,7 +18,7 @@ from atomsml.cli.evaluate import molecules as evaluate_molecules
 from atomsml.cli.evaluate import potential as evaluate
 from atomsml.cli.generate import command as generate
 from atomsml.cli.train import command as train
-from atomsml.errors import explained
+from atomsml.errors import explained, one_line
 from atomsml.signals import exit_status, raising_stops
 
 
@@ -110,7 +110,7 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """One line, without the place in the code."""
-    typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
+    typer.echo(f"warning: {one_line(str(message))}", err=True)
 
 
 def _run(arguments: list[str] | None) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from atomsml.cli.config import naming_config
 from atomsml.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -65,7 +66,8 @@ def md(
     from atomsml.io import Refused
     from atomsml.simulate.md import MDSettings
 
-    settings = MDSettings(ensemble, temperature, timestep, steps, thermostat_time, thermostat)
+    with naming_config(config):
+        settings = MDSettings(ensemble, temperature, timestep, steps, thermostat_time, thermostat)
     check_trajectory(output)
     job = prepare(inputs, format, model, device, precision, exact, strict)
     warn_of_direct_forces(job, "nve does not conserve the total energy, and nvt samples no Boltzmann distribution")

@@ -40,7 +40,7 @@ class Census:
         there = {name for name, value in fields.items() if _is_there(value)}
         self.structures += 1
         self.states[state_of_fields(fields)] += 1
-        self.present.update({name: name in there for name, value in fields.items() if value is not None})
+        self.present.update({name: int(name in there) for name, value in fields.items() if value is not None})
         self._together[frozenset(name for name in there & self._names if not _is_word(fields[name]))] += 1
         for prefix in PREFIXES:
             energy, free = _number(fields.get(f"{prefix}energy")), _number(fields.get(f"{prefix}free_energy"))

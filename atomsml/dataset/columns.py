@@ -9,6 +9,9 @@ from functools import cached_property
 import numpy as np
 
 from atomsml.dataset.content import geometry_hashes
+from atomsml.io.records import FARTHEST, near
+
+LARGEST_LABEL = 1e12  # eV, eV/A or eV/A^3: no system has more, and squares of it are far from the largest float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +114,8 @@ def check_columns(columns: Columns, where: str, start: int = 0) -> None:
     """Refuse structures that no model can use; `start` is the number of the first one in the file `where`.
 
     Raises:
-        ValueError: no atoms, no known element, a position, cell or label that is infinite (a position or cell that is
-            NaN as well), or periodic axes without independent cell vectors.
+        ValueError: no atoms, no known element, a position or cell that is not finite, a label beyond LARGEST_LABEL, or
+            periodic axes without independent cell vectors.
     """
     lengths = np.linalg.norm(columns.cell, axis=2, keepdims=True)
     # open axes count as orthogonal to the rest; the determinant of a Gram matrix is the squared sine of an angle
@@ -122,14 +125,14 @@ def check_columns(columns: Columns, where: str, start: int = 0) -> None:
     gram[:, range(3), range(3)] += ~columns.pbc
     per_atom = {
         "an atom of no known element": columns.numbers == 0,
-        "a position that is not finite": ~np.isfinite(columns.positions).all(axis=1),
-        "an infinite force": np.isinf(columns.forces).any(axis=1),
+        f"a position that is not finite, or beyond {FARTHEST:g} A": ~near(columns.positions).all(axis=1),
+        f"a force beyond {LARGEST_LABEL:g} eV/A": (np.abs(columns.forces) > LARGEST_LABEL).any(axis=1),
     }
     per_structure = {
         "no atoms": columns.num_atoms == 0,
-        "a cell that is not finite": ~np.isfinite(columns.cell).all(axis=(1, 2)),
-        "an infinite energy": np.isinf(columns.energy),
-        "an infinite stress": np.isinf(columns.stress).any(axis=(1, 2)),
+        f"a cell that is not finite, or beyond {FARTHEST:g} A": ~near(columns.cell).all(axis=(1, 2)),
+        f"an energy beyond {LARGEST_LABEL:g} eV": np.abs(columns.energy) > LARGEST_LABEL,
+        f"a stress beyond {LARGEST_LABEL:g} eV/A^3": (np.abs(columns.stress) > LARGEST_LABEL).any(axis=(1, 2)),
         "periodic axes but a singular cell": np.linalg.det(gram) < 1e-12,
     }
     for what, broken in per_atom.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from atomsml.dataset.census import COLUMN, Census
-from atomsml.dataset.columns import Columns, atomic_numbers, check_columns
+from atomsml.dataset.columns import LARGEST_LABEL, Columns, atomic_numbers, check_columns
 from atomsml.dataset.dataset import Dataset
 from atomsml.dataset.formats.hdf5 import plain_blocks, plain_fields, plain_states
 from atomsml.dataset.formats.storage import StoredColumns, is_stored, stored_keys
@@ -159,9 +159,9 @@ def _labelled(record: StructureRecord, keys: LabelKeys) -> Columns | Refused:
             config_types=_text(fields.get(keys.config_type or "")),
             groups=_text(fields.get(keys.group or "")),
         )
-        infinite = [name for name in ("energy", "forces", "stress") if np.isinf(getattr(columns, name)).any()]
-        if infinite:
-            raise ValueError(f"{infinite[0]} is infinite; correct or remove it")
+        for name in ("energy", "forces", "stress"):
+            if (np.abs(getattr(columns, name)) > LARGEST_LABEL).any():
+                raise ValueError(f"{name} beyond {LARGEST_LABEL:g} in eV and A; correct or remove it")
     except ValueError as error:
         return Refused(record.file, record.index, str(error))
     return columns

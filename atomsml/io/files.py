@@ -77,6 +77,8 @@ def _read_file(source: Source, format: str | None) -> Iterator[StructureRecord |
         for record in reader(source):
             yield record
             empty = False
+    except MemoryError as error:
+        raise MemoryError(f"reading {source.name}") from error
     except DAMAGED as error:
         yield Refused(source.name, None, f"cannot be read ({error}); check that it is complete")
     except ValueError as error:

@@ -10,9 +10,11 @@ import ase
 import numpy as np
 
 from atomsml.electronic_state import CHARGE_KEYS, SPIN_KEYS
+from atomsml.errors import one_line
 from atomsml.io.convert import independent
 
 PARTIAL = 0.999  # a site with less is partly occupied
+FARTHEST = 1e8  # A, of a coordinate or a component of a cell vector: a centimetre
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,8 @@ class Refused:
     reason: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.file}: {self.reason}" if self.index is None else f"{self.file}, frame {self.index}: {self.reason}"
-        )
+        where = self.file if self.index is None else f"{self.file}, frame {self.index}"
+        return one_line(f"{where}: {self.reason}")
 
 
 def record_of(file: str, index: int, atoms: ase.Atoms, fields: Mapping[str, Any] | None = None) -> StructureRecord:
@@ -68,8 +69,8 @@ def check_structure(atoms: ase.Atoms, where: str) -> None:
     """Refuse a structure that has no energy: `where` names it in the message.
 
     Raises:
-        ValueError: no atoms, an unknown element, partly occupied sites, a position or cell vector that is not finite,
-            or periodic axes without independent cell vectors.
+        ValueError: no atoms, an unknown element, partly occupied sites, a position or cell vector that is not finite
+            or beyond FARTHEST, or periodic axes without independent cell vectors.
     """
     reason = fault(atoms)
     if reason is not None:
@@ -80,17 +81,26 @@ def fault(atoms: ase.Atoms) -> str | None:
     """What `check_structure` finds wrong; None where nothing is."""
     if len(atoms) == 0:
         return "has no atoms; remove it from the input"
-    unknown = np.flatnonzero(atoms.numbers <= 0)
+    unknown = np.flatnonzero((atoms.numbers <= 0) | (atoms.numbers > 118))
     if len(unknown):
-        return f"atom {unknown[0]} is of no known element (X); give it one"
+        number = atoms.numbers[unknown[0]]
+        return f"atom {unknown[0]} is of no known element ({number if number else 'X'}); give it one"
     occupancy = atoms.info.get("occupancy")  # ASE's CIF reader keeps the major species and notes the rest here
-    if isinstance(occupancy, dict) and any(part < PARTIAL for site in occupancy.values() for part in site.values()):
+    parts = [part for site in occupancy.values() for part in site.values()] if isinstance(occupancy, dict) else []
+    if any(not isinstance(part, int | float) for part in parts):
+        return "has a site whose occupancy is no number; correct it"
+    if any(not part >= PARTIAL for part in parts):
         return "has partly occupied sites; make an ordered structure first"
-    broken = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    broken = np.flatnonzero(~near(atoms.positions).all(axis=1))
     if len(broken):
-        return f"the position of atom {broken[0]} is not finite; correct it"
-    if not np.isfinite(atoms.cell.array).all():
-        return "the cell is not finite; correct it"
+        return f"the position of atom {broken[0]} is not finite, or beyond {FARTHEST:g} A; correct it"
+    if not near(atoms.cell.array).all():
+        return f"the cell is not finite, or beyond {FARTHEST:g} A; correct it"
     if not independent(atoms.cell.array[atoms.pbc]):
         return "periodic, but its cell is singular; give independent cell vectors or set pbc to False"
     return None
+
+
+def near(coordinates: np.ndarray) -> np.ndarray:
+    """Which coordinates are finite and not beyond FARTHEST, bool of the same shape."""
+    return np.abs(coordinates) <= FARTHEST

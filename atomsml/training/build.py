@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from atomsml.config import BOUNDS
 from atomsml.dataset import Dataset, isolated_atom_references, isolated_atoms, least_squares_references
 from atomsml.electronic_state import ElectronicState
 from atomsml.modelfile import load, read_metadata
@@ -21,6 +22,12 @@ from atomsml.training.loader import Graphs
 
 SAMPLED = 1000  # structures from which the statistics are taken
 MEANINGLESS_ENERGIES = "learned from forces alone: energies mean nothing absolute, nor differences of compositions"
+
+MEASURED = {
+    "avg_num_neighbors": "the mean number of neighbors of an atom",
+    "scale": "the root mean square force component (eV/A), or without forces the spread of energies per atom (eV),",
+    "shift": "the mean energy per atom (eV) beyond those of free atoms",
+}
 
 
 @dataclass(frozen=True)
@@ -109,11 +116,28 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> tuple[Potential, str]
         references = references_of_kind(kind, dataset, trial.elements, config.reference_energies)
     graphs = Graphs(dataset, trial.cutoff, keep=False)
     measured = dataclasses.asdict(statistics(dataset, graphs, trial.elements, references))
-    known = {field.name for field in dataclasses.fields(model_class.Config)}
-    options = {**{name: value for name, value in measured.items() if name in known}, **options}
+    wanted = {field.name for field in dataclasses.fields(model_class.Config)} - set(options)
+    options |= _sound({name: value for name, value in measured.items() if name in wanted}, dataset)
     potential = new_model_of(model_class, model_config(model_class, options), config.seed)
     potential.references = references
     return potential, kind
+
+
+def _sound(measured: dict[str, float], dataset: Dataset) -> dict[str, float]:
+    """What was measured, if a model can have it.
+
+    Raises:
+        ValueError: extreme labels or positions; names the files.
+    """
+    for name, value in measured.items():
+        low, high = BOUNDS[name]
+        if not low <= value <= high:
+            files = ", ".join(found.path for found in dataset.found)
+            raise ValueError(
+                f"{files}: {MEASURED[name]} is {value:.3g}, and {low:g} to {high:g} can be trained on; correct or "
+                "remove what is extreme, which `atomsml data info` lists"
+            )
+    return measured
 
 
 def reference_warnings(config: TrainingConfig, dataset: Dataset, kind: str) -> list[str]:

@@ -126,10 +126,11 @@ def _hold_out(
                 f"{len(rest)}; got {amount:g}"
             )
         if not free.any() or (amount >= 1 and number > free.sum()):
+            files = ", ".join(found.path for found in train.found)
             raise ValueError(
-                f"the {name} set cannot have {number} structures: {int(free.sum())} of {len(rest)} can be held out "
-                f"without taking an element from the training set; give --{name} NUMBER, as in --{name} 1, more data, "
-                "or a file"
+                f"{files}: the {name} set cannot have {number} structures: {int(free.sum())} of {len(rest)} can be "
+                f"held out without taking an element from the training set; give --{name} NUMBER, as in --{name} 1, "
+                "more data, or a file"
             )
         values, counts = np.unique(hashes[free], return_counts=True)
         groups = max(1, int(np.searchsorted(np.cumsum(counts), number, side="right")))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from atomsml.cli.config import naming_config
 from atomsml.cli.options import (
     ConfigTypeKeyOption,
     EnergyKeyOption,
@@ -104,13 +105,12 @@ def train(
     if not any(values.get(limit) for limit in ("max_minutes", "max_epochs", "max_steps")):
         values["max_minutes"] = DEFAULT_MINUTES
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group_key)
-    try:
+    folders = [output] if committee == 1 else [output / f"member-{i}" for i in range(committee)]
+    with naming_config(config):
         trainer = _trainer(values.get("model", DEFAULT_MODEL))
         parsed = trainer.parse(values, keys, committee)
-    except ValueError as error:
-        raise ValueError(f"{config}: {error}" if config else str(error)) from None
-    folders = [output] if committee == 1 else [output / f"member-{i}" for i in range(committee)]
-    results = [trainer.train(replace(parsed, seed=parsed.seed + i), f, resume, as_json) for i, f in enumerate(folders)]
+        seeded = [(replace(parsed, seed=parsed.seed + i), folder) for i, folder in enumerate(folders)]
+        results = [trainer.train(member, folder, resume, as_json) for member, folder in seeded]
     if as_json:
         print_json(results[0] if committee == 1 else results)
     elif committee > 1:

@@ -82,6 +82,14 @@ def test_what_the_libraries_really_raise_is_explained(name: str, tmp_path: Path)
     assert "\n" not in found
 
 
+def test_words_that_repeat_a_long_input_lose_their_middle() -> None:
+    found = explained(ValueError(f"here.xyz: got {'x' * 70_000}\nwhich is no number; correct it"), [])
+    assert found is not None
+    assert len(found) <= 800
+    assert found.startswith("here.xyz: got xxx")
+    assert found.endswith("xxx which is no number; correct it")
+
+
 def test_a_defect_is_not_explained() -> None:
     defects: list[Callable[[], object]] = [
         lambda: 1 / 0,

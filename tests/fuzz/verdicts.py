@@ -11,9 +11,15 @@ from tests.fuzz.children import CPU_SECONDS, MEMORY, TRACEBACK, Ended
 
 # lines on stderr beside the one of an error: notes of the commands, of which each is one line
 NOTE = re.compile(
-    r"^(warning: |refused: |model: |note: |bonds  step |\d+ of \d+ inputs were refused)"
+    r"^(warning: |refused: |model: |note: |\d+ of \d+ inputs were refused)"
     r"|: (left out|\d+ structures|.* suspicious)"
+    r"|^  (\w+ = .*, on \d+ of \d+|without |not used: )|^the model will refuse "  # which labels, of what charge
+    r"|  step +\d|: [\d,]+ weights to train, "  # how far it is
+    r"|^\d+ structures (cannot be used and are|were) left out"
 )
+REFUSED = re.compile(r"^refused: |^  input\.\w+[,:] ")  # by most commands, and by train, of the input of the harness
+# the damaged file; the structure to which settings of it lead, or the batch with its structures
+NAMED = re.compile(r"input|^error: O, frame 0: |run/bad_batch\.extxyz")
 OUT_OF_MEMORY = re.compile(r"MemoryError|out of memory|allocate|[Mm]emory", re.ASCII)
 
 
@@ -29,10 +35,10 @@ def judge(ended: Ended, name: str, content: bytes) -> tuple[str, str]:
     if ended.status == TRACEBACK or "Traceback (most recent call last)" in ended.err:
         return "defect", f"traceback: {lines[-1] if lines else ''}"
     errors = [line for line in lines if line.startswith("error: ")]
-    strange = [line for line in lines if not line.startswith("error: ") and not NOTE.search(line)]
+    refused = [line for line in lines if REFUSED.search(line)]
+    strange = [line for line in lines if line not in errors + refused and not NOTE.search(line)]
     if ended.status == 0:
         return ("defect", f"silent: {wrong}") if (wrong := _wrong(ended.out, name, content)) else ("fine", "")
-    refused = [line for line in lines if line.startswith("refused: ")]
     if strange and ended.status != 2:
         return "defect", f"noise: {strange[0]}"
     if len(errors) > 1 or not (errors or refused or ended.status == 2):
@@ -40,13 +46,13 @@ def judge(ended: Ended, name: str, content: bytes) -> tuple[str, str]:
     if ended.status == 2:
         return "defect", f"usage: {lines[-1] if lines else ''}"
     for line in errors or refused:
-        if name not in line and not name.endswith(".yaml"):  # of its values the key is named, as on a command line
+        if not NAMED.search(line.replace(name, "input")):
             return "defect", f"does not name the file: {line}"
         if OUT_OF_MEMORY.search(line):
             return "defect", f"memory: {line}"
-        if len(line) > 2000:
+        if len(line) > 1000:
             return "defect", f"a line of {len(line)} characters: {line[:200]}"
-        if not re.sub(r"^(error|refused): ", "", line).replace(name, "").strip(" :'"):
+        if not re.sub(r"^(error: |refused: |  )", "", line).replace(name, "").strip(" :'"):
             return "defect", f"says nothing: {line}"
     return "refused", (errors or refused)[0]
 

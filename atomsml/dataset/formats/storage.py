@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 
 from atomsml import __version__
-from atomsml.dataset.columns import Columns, atoms_of
+from atomsml.dataset.columns import LARGEST_LABEL, Columns, atoms_of
 from atomsml.dataset.formats.hdf5_safety import DAMAGED, open_hdf5, read_array
 from atomsml.dataset.formats.layout import (
     CONVENTIONS,
@@ -37,6 +37,7 @@ from atomsml.dataset.formats.patient_file import PatientFile
 from atomsml.dataset.labels import Found, LabelKeys
 from atomsml.electronic_state import ElectronicState
 from atomsml.io import write_atomically
+from atomsml.io.records import FARTHEST, near
 from atomsml.signals import held_stops
 
 
@@ -230,8 +231,12 @@ class StoredColumns:
             config_types=self.config_types[sorted_rows],
             groups=self.groups[sorted_rows],
         )
-        if not (np.isfinite(positions).all() and np.isfinite(columns.cell).all()):
-            raise ValueError(f"{self.path}: has a position or cell that is not finite; {DAMAGED}")
+        if not (near(positions).all() and near(columns.cell).all()):
+            raise ValueError(
+                f"{self.path}: has a position or cell that is not finite, or beyond {FARTHEST:g} A; {DAMAGED}"
+            )
+        if any((np.abs(each) > LARGEST_LABEL).any() for each in (columns.energy, columns.forces, columns.stress)):
+            raise ValueError(f"{self.path}: has a label beyond {LARGEST_LABEL:g} in eV and A; {DAMAGED}")
         return columns if (order[1:] > order[:-1]).all() else columns.take(np.argsort(order))
 
     def _atom_runs(self, runs: list[tuple[int, int]]) -> list[tuple[int, int]]:

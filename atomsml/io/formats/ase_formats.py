@@ -10,7 +10,10 @@ import ase
 
 from atomsml.io.formats.source import Source
 from atomsml.io.formats.stated_units import in_our_units, unit_factor
+from atomsml.io.formats.ulm import check_ulm
 from atomsml.io.records import Refused, StructureRecord, fields_of, record_of
+
+ULM = ("traj", "gpw")  # formats of ASE that are one container
 
 
 def read_by_ase(source: Source, name: str | None = None) -> Iterator[StructureRecord | Refused]:
@@ -56,6 +59,8 @@ def _read(path: Path, name: str) -> list[ase.Atoms]:
 
     if name == "lammps-dump-text" and not _names_elements(path):  # ASE would take type 1 for hydrogen
         raise ValueError("its atoms have types and no elements; dump the column element")
+    if name in ULM:
+        check_ulm(path)
     images = ase.io.read(path, index=":", format=name, do_not_split_by_at_sign=True)
     return images if isinstance(images, list) else [images]
 

@@ -200,6 +200,10 @@ def test_plain_hdf5_of_open_molecules(tmp_path: Path, frames: list[ase.Atoms]) -
         ({"offsets": np.array([0.0, 64.0])}, "offsets must be an array of integers, got float64"),
         ({"numbers": np.full(64, 300)}, "structure 0 .* an atom of no known element"),
         ({"numbers": np.full(64, -1)}, "structure 0 .* an atom of no known element"),
+        ({"positions": np.full((64, 3), 1e300)}, "structure 0 .* a position that is not finite, or beyond 1e.08 A"),
+        ({"energy": np.full(16, np.inf)}, "structure 0 .* an energy beyond 1e.12 eV"),
+        ({"forces": np.full((64, 3), -1e300)}, "structure 0 .* a force beyond 1e.12 eV/A"),
+        ({"stress": np.full((16, 3, 3), 1e300)}, "structure 0 .* a stress beyond 1e.12 eV/A.3"),
         ({"numbers": None}, "no array 'numbers'"),
         ({"positions": np.zeros((4, 3))}, "positions must have shape"),
         ({"forces": np.zeros((62, 2))}, "forces must have shape"),
@@ -243,7 +247,8 @@ H = "H 0 0 0\n"
             f"1\nenergy=1\n{H}1\nenergy=1\nH 0 0 nan\n".encode(),
             "frame 1: the position of atom 0 is not finite",
         ),
-        ("infinite.xyz", f"1\nenergy=inf\n{H}".encode(), "frame 0: energy is infinite"),
+        ("infinite.xyz", f"1\nenergy=inf\n{H}".encode(), "frame 0: energy beyond 1e.12"),
+        ("huge.xyz", f"1\nenergy=-1e300\n{H}".encode(), "frame 0: energy beyond 1e.12"),
         ("flat.xyz", f'1\nLattice="1 0 0 0 1 0 1 1 0" energy=1\n{H}'.encode(), "cell is singular"),
         ("text.xyz", f"1\nenergy=low\n{H}".encode(), "frame 0: energy: must hold numbers"),
         ("word.xyz", f"1\nenergy\n{H}".encode(), "frame 0: energy: must hold numbers, got a word without"),
@@ -258,6 +263,11 @@ def test_broken_files_give_one_line_that_names_them(tmp_path: Path, name: str, c
     with pytest.raises(ValueError, match=message) as caught:
         read_dataset(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_key_of_one_structure_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "one.xyz").write_text(f"1\nenergy=1 config_type=a\n{H}")
+    assert "  config_type = config_type, on 1 of 1" in read_dataset(tmp_path / "one.xyz").found[0].lines()
 
 
 def test_a_missing_file_is_not_made(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Files of structures: every format against the library that reads it, damaged ones, folders and SMILES."""
 
 import re
+import struct
+import tracemalloc
 
 import ase.io
 import numpy as np
@@ -49,6 +51,10 @@ def broken(name: str) -> ase.Atoms:
         atoms.positions[2, 1] = np.nan
     if name == "infinite":
         atoms.positions[2, 1] = np.inf
+    if name == "far":
+        atoms.positions[2, 1] = 1e300
+    if name == "large":
+        atoms.cell[0, 0] = -1e300
     if name == "cell":
         atoms.cell[1, 1] = np.nan
     if name == "singular":
@@ -59,6 +65,8 @@ def broken(name: str) -> ase.Atoms:
         atoms.cell[2] = 0
     if name == "element":
         atoms.numbers[1] = 0
+    if name == "beyond":
+        atoms.numbers[1] = 119
     return atoms
 
 
@@ -68,11 +76,14 @@ def broken(name: str) -> ase.Atoms:
         ("no atoms", "has no atoms"),
         ("NaN", "position of atom 2 is not finite"),
         ("infinite", "position of atom 2 is not finite"),
+        ("far", "position of atom 2 is not finite, or beyond 1e.08 A"),
+        ("large", "cell is not finite, or beyond 1e.08 A"),
         ("cell", "cell is not finite"),
         ("singular", "periodic, but its cell is singular"),
         ("flat", "periodic, but its cell is singular"),
         ("zero", "periodic, but its cell is singular"),
         ("element", r"atom 1 is of no known element \(X\)"),
+        ("beyond", r"atom 1 is of no known element \(119\)"),
     ],
 )
 def test_structures_without_an_energy_are_refused_with_file_and_frame(tmp_path, name, reason):
@@ -104,6 +115,47 @@ def test_partly_occupied_cif_is_refused(tmp_path):
     file.write_text(file.read_text().replace("1.0000", "0.5000"))
     with pytest.raises(ValueError, match=r"alloy\.cif, frame 0: has partly occupied sites"):
         read([str(file)])
+    file.write_text(file.read_text().replace("0.5000", "half"))
+    with pytest.raises(ValueError, match=r"alloy\.cif, frame 0: has a site whose occupancy is no number"):
+        read([str(file)])
+
+
+TERABYTE = struct.pack("<q", 2**40)
+
+
+@pytest.mark.parametrize(
+    ("sound", "damaged"),
+    [
+        (b"[[4, 3]", b"[[9999999999, 3]"),
+        (b"[[4, 3]", b"[[-4, 3]"),
+        (struct.pack("<q", 2), TERABYTE),  # frames
+        (struct.pack("<q", 648), TERABYTE),  # where their places are
+        (struct.pack("<q", 227), TERABYTE),  # length of the first frame's text
+        (struct.pack("<q", 227), struct.pack("<q", -2)),
+    ],
+)
+def test_trajectories_that_declare_more_than_they_hold_are_refused_before_room_is_made(tmp_path, sound, damaged):
+    file = tmp_path / "damaged.traj"
+    ase.io.write(file, [bulk("Cu", cubic=True)] * 2)
+    content = file.read_bytes()
+    assert sound in content
+    file.write_bytes(content.replace(sound, damaged, 1))
+    tracemalloc.start()  # which sees the arrays of numpy, too
+    with pytest.raises(ValueError, match=r"damaged\.traj: cannot be read \(ValueError: declares "):
+        read(file)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**26
+
+
+def test_a_reason_that_repeats_a_long_piece_of_the_input_is_shortened(tmp_path):
+    file = tmp_path / "long.vasp"
+    ase.io.write(file, bulk("W", cubic=True))
+    file.write_text(file.read_text().replace("3.1600000000000001", "[" * 70_000, 1))
+    with pytest.raises(ValueError, match=r"^[^\n]{0,800}$") as caught:
+        read(file)
+    assert str(caught.value).startswith(f"{file}: cannot be read (ValueError: ")
+    assert str(caught.value).endswith("check that it is complete and of a format that is known")
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,18 @@ def test_energies_alone_scale_by_their_spread(water: Path, small: dict[str, Any]
     assert potential.config.scale == pytest.approx((dataset.energy / 3).std(), rel=1e-6)
 
 
+@pytest.mark.parametrize("label", ["REF_energy", "REF_forces"])
+def test_labels_too_large_to_train_on_are_refused_with_their_file(
+    water: Path, tmp_path: Path, small: dict[str, Any], label: str
+) -> None:
+    frames: list[Any] = ase.io.read(water, ":")
+    (frames[3].info if label in frames[3].info else frames[3].arrays)[label] *= 1e10
+    path = tmp_path / "extreme.extxyz"
+    ase.io.write(path, frames, format="extxyz")
+    with pytest.raises(ValueError, match=r"extreme\.extxyz: the .* can be trained on; correct or remove .*data info"):
+        start_model(config(small, references="zero"), read_dataset(path))
+
+
 def test_references(water: Path, with_atoms: Path, small: dict[str, Any]) -> None:
     isolated, kind = start_model(config(small), read_dataset(with_atoms))
     assert kind == "isolated atoms"

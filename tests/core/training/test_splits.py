@@ -121,6 +121,14 @@ def test_shared_structures_are_reported(water: Path) -> None:
     assert read_splits(config(train=str(water), valid=6)).warnings == ()
 
 
+def test_what_cannot_be_held_out_is_refused_with_the_file(tmp_path: Path) -> None:
+    atoms = molecule("H2O")
+    atoms.info["REF_energy"] = -14.0
+    ase.io.write(tmp_path / "single.extxyz", atoms, format="extxyz")
+    with pytest.raises(ValueError, match=r"single\.extxyz: the valid set cannot have 1 structures: 0 of 1 can be held"):
+        read_splits(config(train=str(tmp_path / "single.extxyz"), valid=0.2))
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

@@ -1,0 +1,61 @@
+"""ULM, the container of ASE's trajectories: what it declares, checked before ASE makes room for it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+HEADER = struct.Struct("<8s16s3q")  # what it is, a tag, version, number of items, place of their offsets
+MAGIC = (b"- of Ulm", b"AFFormat")
+
+
+def check_ulm(path: Path) -> None:
+    """Refuse a file that declares more than it holds: of the declared sizes ASE allocates whatever they are.
+
+    An item is the length of a JSON text and the text, in which an array is {"ndarray": [shape, type, place]}.
+
+    Raises:
+        ValueError: more items, longer texts, or larger arrays than the file has bytes.
+        struct.error: a file that ends too early.
+    """
+    size, declared = path.stat().st_size, 0
+    with path.open("rb") as file:
+        magic, _, _, count, place = HEADER.unpack(file.read(HEADER.size))
+        if magic not in MAGIC:
+            raise ValueError("no trajectory of ASE")
+        for offset in _integers(file, place, count, size):
+            (length,) = _integers(file, offset, 1, size)
+            _require(0 <= length <= size, f"a text of {length} bytes", size)
+            for shape, kind in _arrays(json.loads(file.read(length))):
+                declared += math.prod(shape) * np.dtype(kind).itemsize
+                _require(min(shape, default=0) >= 0 and declared <= size, f"an array of shape {shape}", size)
+
+
+def _integers(file: BinaryIO, place: int, count: int, size: int) -> tuple[int, ...]:
+    """`count` numbers of 8 bytes at a place of the file."""
+    _require(0 <= place <= size and 0 <= count <= size // 8, f"{count} numbers at byte {place}", size)
+    file.seek(place, os.SEEK_SET)
+    return struct.unpack(f"<{count}q", file.read(8 * count))
+
+
+def _arrays(value: Any) -> Iterator[tuple[list[int], str]]:
+    """Shapes and types of the arrays within a JSON value."""
+    if not isinstance(value, dict):
+        return
+    if "ndarray" in value:
+        shape, kind, _ = value["ndarray"]
+        yield shape, kind
+    for inner in value.values():
+        yield from _arrays(inner)
+
+
+def _require(fits: bool, what: str, size: int) -> None:
+    if not fits:
+        raise ValueError(f"declares {what}, in a file of {size} bytes")
