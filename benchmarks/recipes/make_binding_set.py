@@ -3,6 +3,7 @@
     python -m benchmarks.recipes.make_binding_set SMILES.csv.gz -o binding.extxyz --minutes 12
     python -m benchmarks.recipes.make_binding_set SMILES.csv.gz -o polar.extxyz --minutes 18 --kinds hydrogen squeezed
     python -m benchmarks.recipes.make_binding_set SMILES.csv.gz -o collisions.extxyz --minutes 8 --kinds collision
+    python -m benchmarks.recipes.make_binding_set SMILES.csv.gz -o stacks.extxyz --minutes 8 --kinds stack
 
 Kinds of structures (`config_type`), drawn in turn from a list of small molecules and from fragments (BRICS) and
 small members of the list of SMILES:
@@ -11,6 +12,7 @@ small members of the list of SMILES:
 |---|---|
 | dimer | two molecules relaxed together from a random contact (3 frames), pushed together and pulled apart, shaken |
 | hydrogen | the same from a hydrogen bond between two polar molecules, relaxed further |
+| stack | two aromatic rings face to face, shifted and turned, at seven heights, then relaxed a little |
 | cluster | three to six small molecules, relaxed a little from a random packing, and shaken |
 | collision | two molecules of which one atom each is closer than a bond, every pair of elements equally often |
 | squeezed | a molecule scaled, shaken hard, or with one bond stretched or compressed; two pushed into one another |
@@ -57,7 +59,14 @@ SMALL = (
     "Cc1c[nH]c(=O)[nH]c1=O", "Br", "FC(F)F", "ClC(Cl)Cl", "C=O", "NN", "OO",
 )  # fmt: skip
 RADII = np.nan_to_num(vdw_radii, nan=2.0)
-WEIGHTS = {"dimer": 7, "cluster": 1, "squeezed": 2, "hydrogen": 8, "collision": 4}  # how often each is drawn
+WEIGHTS = {
+    "dimer": 7,
+    "cluster": 1,
+    "squeezed": 2,
+    "hydrogen": 8,
+    "collision": 4,
+    "stack": 2,
+}  # how often each is drawn
 LARGEST_FORCE = {"squeezed": 80.0, "collision": 150.0}  # eV/A; beyond, GFN2-xTB is no guide; of others 40
 DONORS = Chem.MolFromSmarts("[#1;$([#1][O,N])]")
 ACCEPTORS = Chem.MolFromSmarts("[O,$([#7;!$(N[C,S]=O);!$([nX3]);!$(N-a)])]")
@@ -180,6 +189,39 @@ class Maker:
             both.positions = bound.positions + self.numpy.normal(scale=scale, size=both.positions.shape)
             yield both
 
+    def stack(self) -> tuple[str, Iterator[ase.Atoms]]:
+        while True:
+            names = self.pair()
+            rings = [_aromatic_ring(name) for name in names]
+            if all(rings):
+                break
+        a, b = (self.flat(self.monomer(name), ring) for name, ring in zip(names, rings, strict=True))
+        return ".".join(names), self.stack_frames(a, b)
+
+    def stack_frames(self, a: ase.Atoms, b: ase.Atoms) -> Iterator[ase.Atoms]:
+        angle, radius = self.random.uniform(0, 2 * np.pi), 2.5 * self.random.random() ** 0.5
+        shift = radius * np.array([np.cos(angle), np.sin(angle), 0.0])
+        for height in (3.1, 3.3, 3.5, 3.8, 4.2, 4.8, 5.6):
+            both = a + b
+            both.positions[len(a) :] += shift
+            both.positions[len(a) :, 2] += height + self.random.uniform(-0.1, 0.1)
+            apart = both.get_all_distances()[: len(a), len(a) :].min()
+            if apart > 2.3:  # substituents may stick out of the planes
+                yield xtb(both)
+        if apart > 2.3:
+            both.positions[len(a) :] -= [0, 0, height - 3.6]
+            yield from relaxed(xtb(both), (6, 20))
+
+    def flat(self, atoms: ase.Atoms, ring: list[int]) -> ase.Atoms:
+        """The molecule with its ring around the origin in the plane xy, turned at random and perhaps over."""
+        centred = atoms.positions - atoms.positions[ring].mean(axis=0)
+        axes = np.linalg.svd(centred[ring])[2]
+        axes[2] *= np.linalg.det(axes)
+        tilt = Rotation.from_rotvec(self.numpy.normal(scale=0.1, size=3) * [1, 1, 0])
+        over = Rotation.from_euler("x", self.random.choice((0, np.pi)))
+        turn = Rotation.from_euler("z", self.random.uniform(0, 2 * np.pi))
+        return ase.Atoms(atoms.numbers, (tilt * turn * over).apply(centred @ axes.T))
+
     def collision(self) -> tuple[str, Iterator[ase.Atoms]]:
         wanted = self.random.choices(sorted(self.with_element), k=2)
         names = [self.random.choice(self.with_element[z]) for z in wanted]
@@ -271,6 +313,13 @@ class Maker:
 def _matches(smiles: str, smarts: Chem.Mol) -> list[int]:
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))  # atoms in the order of atoms_from_smiles
     return [match[0] for match in mol.GetSubstructMatches(smarts)]
+
+
+def _aromatic_ring(smiles: str) -> list[int]:
+    """Atoms of the first aromatic ring; none where there is none."""
+    mol = Chem.MolFromSmiles(smiles)
+    rings = (list(ring) for ring in mol.GetRingInfo().AtomRings())
+    return next((ring for ring in rings if all(mol.GetAtomWithIdx(i).GetIsAromatic() for i in ring)), [])
 
 
 def xtb(atoms: ase.Atoms) -> ase.Atoms:
