@@ -28,7 +28,7 @@ REFERENCE = {
     "files": ("Structures and model files", "io modelfile"),
     "simulate": ("Calculators and simulation", "interfaces simulate"),
     "data": ("Data sets", "dataset"),
-    "training": ("Training", "training config yaml_file signals"),
+    "training": ("Training", "training config errors yaml_file signals"),
     "uncertainty": ("Uncertainty", "uncertainty"),
     "testing": ("Tests for your own models", "testing"),
     "generators": ("Generators", "generative"),
