@@ -8,9 +8,9 @@ from typing import Any
 
 import ase
 
+from atomsml.io.formats.declared_sizes import check_ulm
 from atomsml.io.formats.source import Source
 from atomsml.io.formats.stated_units import in_our_units, unit_factor
-from atomsml.io.formats.ulm import check_ulm
 from atomsml.io.records import Refused, StructureRecord, fields_of, record_of
 
 ULM = ("traj", "gpw")  # formats of ASE that are one container

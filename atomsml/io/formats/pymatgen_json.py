@@ -9,6 +9,7 @@ from typing import Any
 import ase
 
 from atomsml.io.formats.ase_formats import read_by_ase
+from atomsml.io.formats.declared_sizes import check_json
 from atomsml.io.formats.source import Source
 from atomsml.io.formats.stated_units import in_our_units
 from atomsml.io.records import Refused, StructureRecord, record_of
@@ -29,6 +30,10 @@ def read_json(source: Source) -> Iterator[StructureRecord | Refused]:
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"is not JSON ({error}); check that it is complete") from error
     if isinstance(content, dict) and ("ids" in content or "1" in content):  # the two layouts of ASE
+        try:
+            check_json(content)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"cannot be read ({error}); check that it is complete") from error
         yield from read_by_ase(source, "json")
         return
     found = False

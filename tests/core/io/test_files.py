@@ -148,6 +148,18 @@ def test_trajectories_that_declare_more_than_they_hold_are_refused_before_room_i
     assert peak < 2**26
 
 
+@pytest.mark.parametrize("shape", ["[3, 4294967296]", "[1000000000]", "[-3, 3]", '"long"', "null"])
+def test_json_of_ase_that_declares_more_than_it_holds_is_refused(tmp_path, shape):
+    file = tmp_path / "damaged.json"
+    ase.io.write(file, molecule("H2O"))
+    assert read(file)[0] == molecule("H2O")
+    file.write_text(
+        file.read_text().replace('"positions": {"__ndarray__": [[3, 3]', f'"positions": {{"__ndarray__": [{shape}')
+    )
+    with pytest.raises(ValueError, match=r"damaged\.json: cannot be read \(.*\); check that it is complete"):
+        read(file)
+
+
 def test_a_reason_that_repeats_a_long_piece_of_the_input_is_shortened(tmp_path):
     file = tmp_path / "long.vasp"
     ase.io.write(file, bulk("W", cubic=True))

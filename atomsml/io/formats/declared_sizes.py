@@ -1,4 +1,4 @@
-"""ULM, the container of ASE's trajectories: what it declares, checked before ASE makes room for it."""
+"""Sizes that files of ASE declare, checked before ASE makes room for whatever they are."""
 
 from __future__ import annotations
 
@@ -16,8 +16,20 @@ HEADER = struct.Struct("<8s16s3q")  # what it is, a tag, version, number of item
 MAGIC = (b"- of Ulm", b"AFFormat")
 
 
+def check_json(value: Any) -> None:
+    """Refuse JSON with arrays, {"__ndarray__": [shape, type, list]}, whose shapes do not fit their lists.
+
+    Raises:
+        ValueError: names the shape.
+    """
+    for shape, kind, numbers in _within(value, "__ndarray__"):
+        held = len(numbers) // (2 if np.dtype(kind).kind == "c" else 1)
+        if math.prod(shape) != held:
+            raise ValueError(f"declares an array of shape {shape}, of {held} numbers")
+
+
 def check_ulm(path: Path) -> None:
-    """Refuse a file that declares more than it holds: of the declared sizes ASE allocates whatever they are.
+    """Refuse a trajectory that declares more than it holds. ULM is the container of ASE's trajectories.
 
     An item is the length of a JSON text and the text, in which an array is {"ndarray": [shape, type, place]}.
 
@@ -33,7 +45,9 @@ def check_ulm(path: Path) -> None:
         for offset in _integers(file, place, count, size):
             (length,) = _integers(file, offset, 1, size)
             _require(0 <= length <= size, f"a text of {length} bytes", size)
-            for shape, kind in _arrays(json.loads(file.read(length))):
+            item = json.loads(file.read(length))
+            check_json(item)
+            for shape, kind, _ in _within(item, "ndarray"):
                 declared += math.prod(shape) * np.dtype(kind).itemsize
                 _require(min(shape, default=0) >= 0 and declared <= size, f"an array of shape {shape}", size)
 
@@ -45,15 +59,13 @@ def _integers(file: BinaryIO, place: int, count: int, size: int) -> tuple[int, .
     return struct.unpack(f"<{count}q", file.read(8 * count))
 
 
-def _arrays(value: Any) -> Iterator[tuple[list[int], str]]:
-    """Shapes and types of the arrays within a JSON value."""
-    if not isinstance(value, dict):
-        return
-    if "ndarray" in value:
-        shape, kind, _ = value["ndarray"]
-        yield shape, kind
-    for inner in value.values():
-        yield from _arrays(inner)
+def _within(value: Any, key: str) -> Iterator[Any]:
+    """What stands under a key anywhere within a JSON value."""
+    if isinstance(value, dict) and key in value:
+        yield value[key]
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        if isinstance(inner, dict | list):
+            yield from _within(inner, key)
 
 
 def _require(fits: bool, what: str, size: int) -> None:
