@@ -8,12 +8,13 @@ from typing import Any
 
 import ase
 
-from atomsml.io.formats.declared_sizes import check_ulm
+from atomsml.io.formats.declared_sizes import check_poscar, check_ulm
 from atomsml.io.formats.source import Source
 from atomsml.io.formats.stated_units import in_our_units, unit_factor
 from atomsml.io.records import Refused, StructureRecord, fields_of, record_of
 
-ULM = ("traj", "gpw")  # formats of ASE that are one container
+# by the format of ASE: for which sizes ASE would make room, whatever they are
+DECLARED = {"traj": check_ulm, "gpw": check_ulm, "vasp": check_poscar, "vasp-xdatcar": check_poscar}
 
 
 def read_by_ase(source: Source, name: str | None = None) -> Iterator[StructureRecord | Refused]:
@@ -59,8 +60,8 @@ def _read(path: Path, name: str) -> list[ase.Atoms]:
 
     if name == "lammps-dump-text" and not _names_elements(path):  # ASE would take type 1 for hydrogen
         raise ValueError("its atoms have types and no elements; dump the column element")
-    if name in ULM:
-        check_ulm(path)
+    if name in DECLARED:
+        DECLARED[name](path)
     images = ase.io.read(path, index=":", format=name, do_not_split_by_at_sign=True)
     return images if isinstance(images, list) else [images]
 

@@ -1,4 +1,4 @@
-"""Sizes that files of ASE declare, checked before ASE makes room for whatever they are."""
+"""Sizes that files declare, checked before ASE makes room for whatever they are."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ def check_json(value: Any) -> None:
         held = len(numbers) // (2 if np.dtype(kind).kind == "c" else 1)
         if math.prod(shape) != held:
             raise ValueError(f"declares an array of shape {shape}, of {held} numbers")
+
+
+def check_poscar(path: Path) -> None:
+    """Refuse a POSCAR or XDATCAR with more atoms than bytes; their numbers stand on the sixth or the seventh line.
+
+    Raises:
+        ValueError: says how many atoms there are to be.
+    """
+    size = path.stat().st_size
+    with path.open(encoding="latin-1") as file:
+        lines = [file.readline() for _ in range(7)]
+    for line in lines[5:]:
+        atoms = sum(int(word) for word in line.partition("!")[0].split() if word.isdecimal())
+        _require(atoms <= size, f"{atoms} atoms", size)
 
 
 def check_ulm(path: Path) -> None:

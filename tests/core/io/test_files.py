@@ -160,6 +160,21 @@ def test_json_of_ase_that_declares_more_than_it_holds_is_refused(tmp_path, shape
         read(file)
 
 
+@pytest.mark.parametrize("symbols", ["W\n", ""])  # VASP 5 and 4
+@pytest.mark.parametrize("name", ["POSCAR", "XDATCAR"])
+def test_poscars_of_more_atoms_than_bytes_are_refused(tmp_path, name, symbols):
+    file = tmp_path / name
+    head = f"W\n1.0\n3 0 0\n0 3 0\n0 0 3\n{symbols}"
+    file.write_text(f"{head}1\nDirect\n0 0 0\n")
+    if name == "POSCAR" or symbols:
+        assert len(read(file)[0]) == 1
+    file.write_text(f"{head}1 2147483647\nDirect\n0 0 0\n")
+    with pytest.raises(
+        ValueError, match=rf"{name}: cannot be read \(ValueError: declares 214748364[78] atoms, in a file"
+    ):
+        read(file)
+
+
 def test_a_reason_that_repeats_a_long_piece_of_the_input_is_shortened(tmp_path):
     file = tmp_path / "long.vasp"
     ase.io.write(file, bulk("W", cubic=True))
