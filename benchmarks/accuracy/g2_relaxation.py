@@ -23,7 +23,8 @@ from atomsml.simulate.relax import RelaxSettings, relax
 
 
 def closed_shell_molecules(elements: tuple[int, ...]) -> list[tuple[str, ase.Atoms]]:
-    found = [(name, molecule(name)) for name in g2.names]
+    # singlets are meant where the set has no moments, that of CH2 too, which is no ground state
+    found = [(name, molecule(name, info={"spin": 1})) for name in g2.names]
     return [
         (name, atoms)
         for name, atoms in found

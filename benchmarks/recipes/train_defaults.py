@@ -42,7 +42,8 @@ DESCRIPTIONS = {
         "charge": 0,
         "spin": 1,
         "licence": "MIT, as atomsml; the labels were computed for this project with GFN2-xTB (tblite)",
-        "data": "GFN2-xTB energies and forces of ZINC molecules, their BRICS fragments, dimers and water clusters",
+        "data": "GFN2-xTB energies and forces of ZINC molecules, their BRICS fragments, dimers, clusters, hydrogen "
+        "bonds, stacked rings, collisions and squeezed molecules",
     },
     "refractory-pbe": {
         "kind": "crystals",
