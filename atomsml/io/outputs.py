@@ -72,14 +72,14 @@ class OutputSet:
         self._places = {path: _Place(path) for path in targets}
 
     def __enter__(self) -> OutputSet:
-        with held_stops():
-            try:
+        try:
+            with held_stops():
                 for place in self._places.values():
                     place.lock()
                 self._clear()
-            except BaseException:
-                self._release()
-                raise
+        except BaseException:  # a request to stop that waited for the end of the block is one
+            self._release()
+            raise
         return self
 
     def growing(self, target: Path) -> Path:
