@@ -103,7 +103,7 @@ def test_bad_structures_do_not_stop_the_others(run: Run, model: str, command: st
     result = run(command, *inputs, "-m", model, "-o", "out.extxyz", "--json", *options)
     assert result.status == 1
     reasons = {
-        "three.traj, frame 1": "the position of atom 1 is not finite; correct it",
+        "three.traj, frame 1": "the position of atom 1 is not finite, or beyond 1e+08 A; correct it",
         "CCl, frame 0": "the model does not know Cl",
         "cut.xyz": "frame 0 is cut off; check that the file is complete",
     }
