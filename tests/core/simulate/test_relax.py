@@ -91,13 +91,54 @@ class Hill(Calculator):
         self.results = {"energy": energy, "free_energy": energy, "forces": np.array([pull, -pull])}
 
 
-@pytest.mark.parametrize(("optimizer", "reason"), [("lbfgs", "energy rose"), ("bfgs", "converged")])
-def test_the_top_of_a_hill_is_no_minimum(optimizer: str, reason: str) -> None:
+class Uphill(Hill):
+    """The same with forces that are no gradient: they vanish on the top, and lead there."""
+
+    def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        self.results["forces"] = -self.results["forces"]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_top_of_a_hill_is_no_minimum(optimizer: str) -> None:
     atoms = ase.Atoms("H2", [[0, 0, 0], [2.3, 0, 0]])
     atoms.calc = Hill()
     last = relax(atoms, RelaxSettings(optimizer=optimizer))
-    assert last.reason == reason
-    assert (last.energy > 0.9) == (reason == "energy rose")
+    assert last.converged
+    assert last.energy < 0.1
+
+
+def test_forces_that_end_above_the_start_are_no_success() -> None:
+    atoms = ase.Atoms("H2", [[0, 0, 0], [2.3, 0, 0]])
+    atoms.calc = Uphill()
+    last = relax(atoms)
+    assert last.reason == "energy rose"
+    assert last.energy > 0.99
+
+
+class Saddle(Calculator):
+    """10 (x^2 - 1)^2 + 5 y^2 + z^2: two minima, at x = 1 and -1, and a saddle between them."""
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces"]
+
+    def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        x, y, z = self.atoms.positions[0]
+        energy = 10 * (x**2 - 1) ** 2 + 5 * y**2 + z**2
+        forces = -np.array([[40 * x * (x**2 - 1), 10 * y, 2 * z]])
+        self.results = {"energy": energy, "free_energy": energy, "forces": forces}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "x", [0.01, 0.2, 0.4]
+)  # from 0.2 ASE's LBFGS does not converge, from 0.4 it ends on the saddle
+def test_a_saddle_is_left(optimizer: str, x: float) -> None:
+    atoms = ase.Atoms("H", [[x, 0.5, 0.1]])
+    atoms.calc = Saddle()
+    assert relax(atoms, RelaxSettings(fmax=0.01, optimizer=optimizer)).converged
+    # a force of 0.01 is a distance of 0.01 / 2 along the softest direction
+    np.testing.assert_allclose(np.abs(atoms.positions), [[1, 0, 0]], atol=0.005)
 
 
 def test_forces_that_are_not_finite_end_it() -> None:
