@@ -1,10 +1,10 @@
 """Train the models that come with atomsml from their recipes, and compare them with those that are embedded now.
 
-    python -m benchmarks.recipes.train_defaults organic-xtb DATA/molecules_ff/organic_xtb.h5 FOLDER-OF-THREE -o FOLDER
+    python -m benchmarks.recipes.train_defaults organic-xtb DATA/molecules_ff/organic_xtb.h5 MADE -o FOLDER
     python -m benchmarks.recipes.train_defaults refractory-pbe DATA/materials_ff -o FOLDER
     python -m benchmarks.recipes.train_defaults universal-small DATA/materials_ff/universal_sevennet.h5 -o FOLDER
 
-FOLDER-OF-THREE holds binding.extxyz, polar.extxyz and collisions.extxyz of `benchmarks.recipes.make_binding_set`.
+MADE is a folder with binding, polar, collisions and stacks.extxyz of `benchmarks.recipes.make_binding_set`.
 
 Writes the training, validation and test set to FOLDER, runs `atomsml train benchmarks/recipes/NAME.yaml` there (again
 after a stop: it goes on where it was), and prints the errors of the new and of the embedded model, if there is one, on
@@ -67,19 +67,21 @@ DESCRIPTIONS = {
 def split_organic(molecules: Path, folder: Path) -> dict[str, Dataset]:
     """By SMILES: every geometry of a molecule is in the same split. The few molecules with P are left out.
 
-    The test set of the first file is the one of earlier models, `test_binding` that of the three in the folder.
+    The test set of the first file is the one of earlier models; those of the folder are `test_binding` and `test_stacks`.
     """
     dataset = read_dataset(molecules)
     with_phosphorus = np.concatenate([counts[:, 15] > 0 for _, counts in dataset.compositions()])
     first = split_groups(dataset.subset(np.flatnonzero(~with_phosphorus)), valid=0.01, test=0.05)
-    files = [folder / f"{name}.extxyz" for name in ("binding", "collisions", "polar")]
+    files = [folder / f"{name}.extxyz" for name in ("binding", "collisions", "polar", "stacks")]
     made = [split_groups(read_dataset(path), valid=0.01, test=0.05) for path in files]
     return {
         "train": Dataset.concatenate([first["train"], *(part["train"] for part in made[:2])]),
         "train_polar": made[2]["train"],
-        "valid": Dataset.concatenate([first["valid"], *(part["valid"] for part in made)]),
+        "train_stacks": made[3]["train"],
+        "valid": Dataset.concatenate([first["valid"], *(part["valid"] for part in made[:3])]),
         "test": first["test"],
-        "test_binding": Dataset.concatenate([part["test"] for part in made]),
+        "test_binding": Dataset.concatenate([part["test"] for part in made[:3]]),
+        "test_stacks": made[3]["test"],
     }
 
 
