@@ -67,7 +67,7 @@ DESCRIPTIONS = {
 def split_organic(molecules: Path, folder: Path) -> dict[str, Dataset]:
     """By SMILES: every geometry of a molecule is in the same split. The few molecules with P are left out.
 
-    The test set of the first file is the one of earlier models; those of the folder are `test_binding` and `test_stacks`.
+    The test set of the first file is that of earlier models; those of the folder are `test_binding` and `test_stacks`.
     """
     dataset = read_dataset(molecules)
     with_phosphorus = np.concatenate([counts[:, 15] > 0 for _, counts in dataset.compositions()])
