@@ -56,10 +56,14 @@ def write_dataset(path: str | Path, blocks: Iterable[Columns], sources: Sequence
     def write(beside: Path) -> None:
         nonlocal written
         with PatientFile(beside, "w+") as disk:
-            with h5py.File(disk, "w") as file:
-                for count in _write(file, blocks, sources):
-                    written += count
-                    disk.raise_error(path)
+            try:
+                with h5py.File(disk, "w") as file:
+                    for count in _write(file, blocks, sources):
+                        written += count
+                        disk.raise_error(path)
+            except (OSError, RuntimeError):  # of HDF5, which misses what the full disk did not take
+                disk.raise_error(path)
+                raise
             disk.raise_error(path)
         if written == 0:
             raise ValueError(f"cannot write {path}: a dataset needs at least one structure, got none")

@@ -148,11 +148,12 @@ def test_an_error_while_writing_leaves_nothing_behind(tmp_path: Path) -> None:
     assert (tmp_path / "set.h5").read_bytes() == b"what was there before"
 
 
-def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", [500, 2_000, 10_000, 50_000, 200_000])
+def test_a_full_disk_is_one_clear_line(tmp_path: Path, room: int) -> None:
     """The limit on the size of files stands for the disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
         with pytest.raises(OSError, match=r"cannot write .*set\.h5") as caught:
             write_dataset(tmp_path / "set.h5", (synthetic(500, seed=i) for i in range(10)))
