@@ -98,7 +98,7 @@ def _check(numbers: Sequence[int], periodic: bool, stated: ElectronicState, mode
                 stacklevel=3,
             )
         return
-    reason = mismatch(stated, model) or (None if model.spin is None else _unlikely(numbers, periodic, stated, model))
+    reason = mismatch(stated, model) or (None if model.spin is None else unlikely(numbers, periodic, stated, model))
     if reason is not None:
         raise ValueError(reason)
 
@@ -122,7 +122,7 @@ def _signed(charge: float | None) -> str:
     return f"{charge:+g}" if charge else "0"
 
 
-def _unlikely(numbers: Sequence[int], periodic: bool, stated: ElectronicState, model: ElectronicState) -> str | None:
+def unlikely(numbers: Sequence[int], periodic: bool, stated: ElectronicState, model: ElectronicState) -> str | None:
     """Why the electrons cannot have the spin of the model, or are not known to have it in the ground state."""
     charge = model.charge if stated.charge is None else stated.charge
     electrons = sum(numbers) - round(charge or 0)

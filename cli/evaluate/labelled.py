@@ -11,7 +11,7 @@ import typer
 
 from atomsml.dataset import Dataset, LabelKeys, read_dataset
 from atomsml.dataset.inspection.check import suspicious
-from atomsml.electronic_state import ElectronicState, mismatch
+from atomsml.electronic_state import ElectronicState, mismatch, unlikely
 from atomsml.io import Refused
 from atomsml.potential import check_elements
 
@@ -95,13 +95,15 @@ def _with_known_elements(data: Labelled, elements: tuple[int, ...], strict: bool
     )
 
 
-def check_states(dataset: Dataset, model: ElectronicState) -> None:
+def check_states(data: Labelled, model: ElectronicState) -> None:
     """Refuse a file whose structures are all of another charge or spin than the model; warn where some are.
+
+    What needs no statement, an odd number of electrons or a known triplet, is warned of, with the first structure.
 
     Raises:
         ValueError: names the file.
     """
-    for found in dataset.found:
+    for found in data.dataset.found:
         reasons = [(mismatch(state, model), count) for state, count in found.states]
         others = [(reason, count) for reason, count in reasons if reason is not None]
         number = sum(count for _, count in others)
@@ -109,3 +111,26 @@ def check_states(dataset: Dataset, model: ElectronicState) -> None:
             raise ValueError(f"{found.path}: of each structure, {others[0][0]}")
         if number:
             typer.echo(f"warning: {found.path}: of {number} of {found.structures} structures, {others[0][0]}", err=True)
+    strange = _strange(data.dataset, model)
+    if strange:
+        count, first, reason = len(strange), *min(strange.items())
+        typer.echo(
+            f"warning: {count} of {len(data.dataset)} structures cannot be what the model was made for; the first is "
+            f"{data.where(first)}: {reason}",
+            err=True,
+        )
+
+
+def _strange(dataset: Dataset, model: ElectronicState) -> dict[int, str]:
+    """Structures without a statement that the electrons of the model do not fit, and why."""
+    if model.spin is None or any(mismatch(state, model) for found in dataset.found for state, _ in found.states):
+        return {}
+    strange: dict[int, str] = {}
+    for start, counts in dataset.compositions():
+        compositions, which = np.unique(counts, axis=0, return_inverse=True)
+        for k, composition in enumerate(compositions):
+            numbers = np.repeat(np.arange(119), composition).tolist()
+            reason = unlikely(numbers, False, ElectronicState(), model)
+            if reason is not None:
+                strange.update(dict.fromkeys((start + np.flatnonzero(which == k)).tolist(), reason))
+    return strange

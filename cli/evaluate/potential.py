@@ -84,7 +84,7 @@ def evaluate(
     calculator = AtomsMLCalculator(model, device, precision, exact=exact)
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group="")
     data = read_labelled(inputs, keys, calculator.potential.elements, strict)
-    check_states(data.dataset, calculator.potential.electronic_state)
+    check_states(data, calculator.potential.electronic_state)
     data.say()
     with open_outputs(context, output or plot, [output, plot]) as files:
         found = _compute(data, calculator, batch_atoms, files, output, keep=plot is not None)

@@ -291,3 +291,17 @@ def test_structures_of_another_charge_are_refused_or_counted(run: Run) -> None:
     ions = run("evaluate", "organic-xtb", "ions.extxyz")
     assert ions.status == 1
     assert ions.err.splitlines()[-1].startswith(f"error: ions.extxyz: of each structure, {reason}")
+
+
+def test_radicals_that_state_nothing_are_counted(run: Run) -> None:
+    """Odd numbers of electrons, and dioxygen, whose ground state is a triplet."""
+    frames = [molecule(name) for name in ("CH4", "CH3", "H2O", "O2")]
+    for atoms in frames:
+        atoms.set_initial_magnetic_moments(None)
+        atoms.info["REF_energy"] = -100.0
+    ase.io.write("some.extxyz", frames, format="extxyz")
+    ase.io.write("sound.extxyz", frames[::2], format="extxyz")
+    some, sound = (run("evaluate", "organic-xtb", f"{name}.extxyz") for name in ("some", "sound"))
+    wanted = "2 of 4 structures cannot be what the model was made for; the first is some.extxyz, frame 1: it has an odd"
+    assert wanted in some.err
+    assert "cannot be what" not in sound.err
