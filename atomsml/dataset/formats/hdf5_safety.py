@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
+import struct
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import numpy as np
 # Positions are most of what such files hold and hardly shrink: a file that declares more than this has been made up.
 LARGEST_RATIO = 100  # bytes of an array in memory for each byte of the file
 ALLOWANCE = 64 * 2**20  # bytes that an array may take whatever the size of the file
+HEAP = b"GCOL\x01\x00\x00\x00"  # with the only version there is
 DAMAGED = "the file is damaged: take another copy, or make it again"
 
 
@@ -20,12 +24,40 @@ def open_hdf5(path: Path) -> h5py.File:
     """Open for reading.
 
     Raises:
-        ValueError: not an HDF5 file, or one that is cut off.
+        ValueError: not an HDF5 file, one that is cut off, or one whose texts would be read for ever.
     """
     try:
-        return h5py.File(path, "r")
+        file = h5py.File(path, "r")
     except Exception as error:  # where a file is damaged, h5py raises anything
         raise ValueError(f"{path}: cannot be read as HDF5 ({_line(error)}); check that it is complete") from error
+    state = os.stat(path)
+    if not _texts_end(path, state.st_size, state.st_mtime_ns):
+        file.close()
+        raise ValueError(f"{path}: the list of its texts has no end; {DAMAGED}")
+    return file
+
+
+@lru_cache(maxsize=256)
+def _texts_end(path: Path, size: int, changed: int) -> bool:
+    """Whether every global heap, where texts are kept, has objects that take room; HDF5 goes round one that takes none.
+
+    HDF5 File Format Specification 3.0, section III.E: a heap is the head b"GCOL" (16 bytes with its size) and objects
+    of a head (index, references, size; 16 bytes) and data padded to eight bytes; object 0 is the free rest, head
+    included.
+    """
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as raw:
+        heap = raw.find(HEAP)
+        while heap >= 0 and heap + 32 <= size:
+            (length,) = struct.unpack_from("<Q", raw, heap + 8)
+            place, end = heap + 16, min(heap + length, size)
+            while place + 16 <= end:
+                index, taken = struct.unpack_from("<H6xQ", raw, place)
+                step = 16 + (taken + 7) // 8 * 8 if index else taken
+                if step < 16:
+                    return False
+                place += step
+            heap = raw.find(HEAP, heap + 1)
+    return True
 
 
 def checked_arrays(file: h5py.File) -> dict[str, h5py.Dataset]:

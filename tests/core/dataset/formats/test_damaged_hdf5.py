@@ -164,6 +164,16 @@ def test_attributes_of_ours(stored: Path, key: str, value: object) -> None:
     assert "format_version must be a positive integer" in refusal(stored, everything)
 
 
+def test_a_list_of_texts_without_end(stored: Path) -> None:
+    """HDF5 itself goes round an object of no size for ever."""
+    raw = bytearray(stored.read_bytes())
+    head = raw.index(b"GCOL") + 16
+    raw[head : head + 16] = bytes(16)
+    stored.write_bytes(raw)
+    with pytest.raises(ValueError, match=r"the list of its texts has no end; the file is damaged"):
+        read_dataset(stored)
+
+
 def test_cut_off_anywhere(stored: Path) -> None:
     content = stored.read_bytes()
     for size in np.linspace(0, len(content) - 1, 12).astype(int):
