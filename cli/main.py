@@ -45,7 +45,7 @@ def _ended_in_one_line() -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         typer.echo("interrupted: nothing more is written", err=True)
-        raise typer.Exit(exit_status(stop)) from None
+        raise SystemExit(exit_status(stop)) from None
 
 
 # plain help: rich would double the time that --help takes
@@ -115,7 +115,7 @@ def _show_warning(
 
 def _run(arguments: list[str] | None) -> None:
     try:
-        with raising_stops():
+        with _ended_in_one_line(), raising_stops():  # in and out of what typer does before and after a command
             app(arguments)
     except Exception as error:
         words = explained(error, arguments)

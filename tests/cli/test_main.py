@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer.main
 
 import atomsml
+from atomsml.cli.main import main
 
 
 def _python(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -84,3 +87,20 @@ def test_a_usage_error_has_status_2(tmp_path: Path, words: tuple[str, ...]) -> N
     result = _python("-m", "atomsml.cli", *words, folder=tmp_path)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
+
+
+def test_a_request_to_stop_before_any_command_has_begun(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Typer builds its commands first, which takes a while; the signal comes in the middle of that."""
+    build = typer.main.get_command
+
+    def interrupted(app: typer.Typer) -> object:
+        signal.raise_signal(signal.SIGTERM)
+        return build(app)
+
+    monkeypatch.setattr(typer.main, "get_command", interrupted)
+    with pytest.raises(SystemExit) as end:
+        main(["models"])
+    assert end.value.code == 143
+    assert capsys.readouterr().err == "interrupted: nothing more is written\n"
