@@ -19,7 +19,10 @@ def convert(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="[default: FILE with the suffix .safetensors]")
     ] = None,
-    head: Annotated[str | None, typer.Option(help="Which head of a multi-head MACE file.")] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(help="Which head of a MACE file, or modality of a SevenNet checkpoint, that has several."),
+    ] = None,
     trim: Annotated[
         bool,
         typer.Option(
@@ -40,33 +43,24 @@ def convert(
     check_writable(target)
     check_distinct([target], context)
     from atomsml.modelfile import save
-    from atomsml.modelfile.inert_pickle import named_modules
+    from atomsml.potentials.published import read_published
 
-    of_mace = "mace" in named_modules(file, "a MACE or SevenNet checkpoint")
-    potential, metadata = _mace(file, head, trim) if of_mace else _sevennet(file, head, trim)
+    potential, metadata = read_published(file, head)
+    if trim:
+        potential, metadata["trim"] = _trimmed(potential, file)
     save(potential, target, metadata)
     typer.echo(f"wrote {target}; `atomsml info {target}` describes it")
 
 
-def _mace(file: Path, head: str | None, trim: bool) -> tuple[Potential, dict[str, Any]]:
-    from atomsml.potentials.mace import checkpoint as mace_checkpoint
-
-    if trim:
-        raise ValueError(f"--trim replaces the radial networks of SevenNet, but {file} is a MACE file; leave it out")
-    return mace_checkpoint.convert(file, head=head)
-
-
-def _sevennet(file: Path, head: str | None, trim: bool) -> tuple[Potential, dict[str, Any]]:
-    from atomsml.potentials.nequip import sevennet_checkpoint
+def _trimmed(potential: Potential, file: Path) -> tuple[Potential, dict[str, Any]]:
+    """The smaller potential, and what the metadata say of the trim."""
+    from atomsml.potentials.nequip import NequIP
     from atomsml.potentials.nequip.trim import trim_radial
 
-    potential, metadata = sevennet_checkpoint.convert(file)
-    if head is not None:
-        raise ValueError(f"--head chooses among the heads of a MACE file, but {file} has none; leave it out")
-    if not trim:
-        return potential, metadata
-    potential, report = trim_radial(potential)
+    if not isinstance(potential, NequIP):
+        raise ValueError(f"--trim replaces the radial networks of SevenNet, but {file} is a MACE file; leave it out")
+    trimmed, report = trim_radial(potential)
     before, after = report.parameters_before, report.parameters_after
     typer.echo(f"trimmed {before} parameters to {after} ({after / before - 1:.1%})")
     typer.echo("R2 of the radial functions by layer: " + ", ".join(f"{r2:.2%}" for r2 in report.r2))
-    return potential, {**metadata, "trim": {"r2": list(report.r2), "parameters_before": before}}
+    return trimmed, {"r2": list(report.r2), "parameters_before": before}

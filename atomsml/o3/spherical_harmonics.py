@@ -28,6 +28,13 @@ def spherical_harmonics(lmax: int, vectors: torch.Tensor) -> torch.Tensor:
     return harmonics
 
 
+def solid_harmonics(lmax: int, vectors: torch.Tensor) -> torch.Tensor:
+    """The regular solid harmonics r^l Y_lm: polynomials of vectors, in the order and shapes of spherical_harmonics."""
+    lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    by_degree = spherical_harmonics(lmax, vectors).split([2 * l + 1 for l in range(lmax + 1)], dim=-1)
+    return torch.cat([y * lengths**l for l, y in enumerate(by_degree)], dim=-1)
+
+
 class _SolidHarmonics(torch.autograd.Function):
     """Homogeneous harmonic polynomials that are the spherical harmonics on the unit sphere.
 

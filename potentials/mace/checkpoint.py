@@ -9,7 +9,6 @@ have to be computed differently is refused by name.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from ase.data import covalent_radii
 
 from atomsml.modelfile.inert_pickle import Record, load_inert
+from atomsml.modelfile.official import choose_head, converted
 from atomsml.potentials.corrections.zbl import SCREENING
 from atomsml.potentials.mace.checkpoint_weights import irreps, state_dict, unsupported
 from atomsml.potentials.mace.model import MACE, MACEConfig
@@ -98,7 +98,7 @@ def convert(path: str | Path, head: str | None = None) -> tuple[MACE, dict[str, 
     try:
         _check_supported(tree)
         heads = _heads(tree)
-        chosen = _choose(heads, head)
+        chosen = choose_head(heads, head)
         config = _config(tree, heads.index(chosen))
         weights = state_dict(tree, config, heads.index(chosen))  # first: what is really there bounds what is allocated
         model = MACE(config).double()
@@ -108,22 +108,8 @@ def convert(path: str | Path, head: str | None = None) -> tuple[MACE, dict[str, 
     except (RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
         reason = " ".join(str(error)[:200].split())  # shapes, types and sizes that do not fit together
         raise ValueError(f"{path} is damaged and cannot be read as a MACE checkpoint: {reason}") from None
-    return model.eval(), {
-        "kind": "converted",
-        "references_kind": "given",
-        "head": chosen,
-        "source": {
-            "file": path.name,
-            "sha256": _sha256(path),
-            "dtype": str(tree.tensor("node_embedding.linear.weight").dtype).removeprefix("torch."),
-            "heads": heads,
-        },
-    }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    dtype = str(tree.tensor("node_embedding.linear.weight").dtype).removeprefix("torch.")
+    return model.eval(), converted(path, chosen, dtype=dtype, heads=heads)
 
 
 def _allowed() -> dict[str, list[str]]:
@@ -133,15 +119,6 @@ def _allowed() -> dict[str, list[str]]:
 def _heads(tree: Record) -> list[str]:
     """Files from before there were heads have none to name."""
     return [str(name)[:100] for name in tree.get("heads")] if "heads" in tree else ["Default"]
-
-
-def _choose(heads: list[str], head: str | None) -> str:
-    if head is None and len(heads) == 1:
-        return heads[0]
-    if head not in heads:
-        asked = "choose one with --head" if head is None else f"there is no head {head}"
-        raise ValueError(f"{asked}; the file has {', '.join(heads)}")
-    return head
 
 
 def _check_supported(tree: Record) -> None:

@@ -34,7 +34,7 @@ from atomsml.config import check_hyperparameters
 from atomsml.device import capturing
 from atomsml.graph import NeighborGraph
 from atomsml.nn.linear import MLP
-from atomsml.o3 import spherical_harmonics
+from atomsml.o3 import solid_harmonics, spherical_harmonics
 from atomsml.ops.activation import silu
 from atomsml.ops.convolution import Edges
 from atomsml.ops.graded_convolution import graded_convolve, graded_table
@@ -42,6 +42,8 @@ from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Potential
 from atomsml.radial.bases import polynomial_envelope
 from atomsml.radial.spline import cubic_b_spline
+
+HARMONICS = {"spherical": spherical_harmonics, "solid": solid_harmonics}
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class NequIPConfig:
     cutoff: float = 5.0  # A
     channels: tuple[int, ...] = (128, 64, 32)  # multiplicity of l = 0, 1, ... between layers; must not rise
     lmax: int = 2  # highest degree of the spherical harmonics
+    harmonics: Literal["spherical", "solid"] = "spherical"  # of directions, or of vectors: these grow as r^l
     num_layers: int = 5
     num_bessel: int = 8  # radial basis functions
     num_splines: int = 0  # where given, they are not Bessel functions: each layer makes its own of so many splines
@@ -62,6 +65,7 @@ class NequIPConfig:
     avg_num_neighbors: float = 1.0  # messages are divided by it; take the mean of the training set
     self_connection: Literal["element", "linear"] = "element"  # one matrix per element, or one for all
     parity: bool = True  # natural parity; False: odd paths too, equivariant to rotations but not to inversion
+    scalar_biases: bool = False  # constants added to scalars: what a model of several levels of theory does for one
     relative_to_isolated: bool = True  # an isolated atom has exactly its reference energy; False: whatever comes out
     scale: float = 1.0  # eV; interaction energies are scale * network + shift
     shift: float = 0.0  # eV per atom
@@ -79,6 +83,8 @@ class NequIPConfig:
             raise ValueError(f"xplor_onset must lie between 0 and the cutoff {self.cutoff}, got {self.xplor_onset}")
         if self.self_connection not in ("element", "linear"):
             raise ValueError(f"self_connection must be 'element' or 'linear', got {self.self_connection!r}")
+        if self.harmonics not in HARMONICS:
+            raise ValueError(f"harmonics must be one of {', '.join(HARMONICS)}, got {self.harmonics!r}")
 
 
 class NequIP(Potential):
@@ -107,14 +113,17 @@ class NequIP(Potential):
             for i in range(config.num_layers)
         )
         self.readout = nn.ModuleList(
-            GradedLinear(a, b) for a, b in ((scalars, (config.readout_channels,)), ((config.readout_channels,), (1,)))
+            (
+                GradedLinear(scalars, (config.readout_channels,), bias=config.scalar_biases),
+                GradedLinear((config.readout_channels,), (1,)),
+            )
         )
 
     def forward(self, graph: NeighborGraph) -> Tensor:
         species = self.species(graph.numbers)
         nodes = self.nodes(graph) if self.config.relative_to_isolated else species
         pairs = PairGeometry.from_graph(graph, self.dtype, len(nodes))
-        harmonics = spherical_harmonics(self.config.lmax, pairs.vectors)
+        harmonics = HARMONICS[self.config.harmonics](self.config.lmax, pairs.vectors)
         basis = self.radial_basis(pairs.lengths)
         blocks = [self.embedding[nodes][:, None, :]]
         for layer in self.layers:
@@ -184,11 +193,11 @@ class NequIPLayer(nn.Module):
         self.channels_out = channels_out
         self.table = graded_table(channels_in, config.lmax, len(channels_out) - 1, not config.parity)
         before_gate = (sum(channels_out), *channels_out[1:])  # a scalar more for every channel that is gated
-        self.linear_in = GradedLinear(channels_in, channels_in)
+        self.linear_in = GradedLinear(channels_in, channels_in, bias=config.scalar_biases)
         own_basis = config.num_splines > 0
         self.basis = MLP((config.num_splines, config.num_bessel)) if own_basis else nn.Identity()
         self.radial = MLP((config.num_bessel, *config.radial_mlp, self.table.num_weights))
-        self.linear_out = GradedLinear(self.table.channels_out, before_gate)
+        self.linear_out = GradedLinear(self.table.channels_out, before_gate, bias=config.scalar_biases)
         num_elements = len(config.elements) if config.self_connection == "element" else 1
         self.self_connection = GradedLinear(channels_in, before_gate, num_elements)
 
@@ -206,16 +215,24 @@ class GradedLinear(nn.Module):
     """A linear map of the channels of each degree l on its own, from channels_in[l] to channels_out[l].
 
     With `num_elements` > 1 every element has its own matrices; it is then the fully connected product of features with
-    one-hot elements, hence the scale 1 / sqrt(channels * elements). Degrees that only one side has are left out.
+    one-hot elements, hence the scale 1 / sqrt(channels * elements). Degrees that only one side has are left out. With
+    `bias` a learned constant is added to each scalar.
     """
 
-    def __init__(self, channels_in: Sequence[int], channels_out: Sequence[int], num_elements: int = 1) -> None:
+    def __init__(
+        self, channels_in: Sequence[int], channels_out: Sequence[int], num_elements: int = 1, bias: bool = False
+    ) -> None:
         super().__init__()
         sizes = zip(channels_in, channels_out, strict=False)
         self.weights = nn.ParameterList(nn.Parameter(torch.randn(num_elements, a, b)) for a, b in sizes)
+        self.bias = nn.Parameter(torch.zeros(channels_out[0])) if bias else None
 
     def forward(self, blocks: Sequence[Tensor], species: Tensor | None = None) -> list[Tensor]:
         """[(atoms, 2l + 1, channels_in[l])] -> [(atoms, 2l + 1, channels_out[l])]."""
+        scalars, *others = self._mapped(blocks, species)
+        return [scalars if self.bias is None else scalars + self.bias, *others]
+
+    def _mapped(self, blocks: Sequence[Tensor], species: Tensor | None) -> list[Tensor]:
         scaled = [w / sqrt(w.shape[0] * w.shape[1]) for w in self.weights]
         if len(self.weights[0]) == 1:
             return [x @ w[0] for x, w in zip(blocks, scaled, strict=False)]

@@ -96,13 +96,30 @@ def test_a_trim_that_would_gain_nothing_is_refused(run: Run) -> None:
     assert list(Path().iterdir()) == []
 
 
-def test_options_of_the_other_kind_are_refused(run: Run, checkpoint: Path) -> None:
-    for file, option in ((checkpoint, ("--head", "bulk", "--trim")), (SEVENNET / "graded.pth", ("--head", "bulk"))):
-        result = run("convert", file, *option, "-o", "out.safetensors")
-        assert result.status == 1
-        assert result.err.startswith(f"error: {option[-1] if option[-1] == '--trim' else '--head'} ")
-        assert result.err.count("\n") == 1
+def test_a_trim_of_a_mace_file_is_refused(run: Run, checkpoint: Path) -> None:
+    result = run("convert", checkpoint, "--head", "bulk", "--trim", "-o", "out.safetensors")
+    assert result.status == 1
+    assert result.err.startswith("error: --trim ")
+    assert result.err.count("\n") == 1
     assert list(Path().iterdir()) == []
+
+
+def test_a_head_of_a_file_that_has_none_is_refused(run: Run) -> None:
+    result = run("convert", SEVENNET / "graded.pth", "--head", "bulk", "-o", "out.safetensors")
+    assert result.status == 1
+    assert result.err.endswith("there is no head bulk; the file has default\n")
+    assert result.err.count("\n") == 1
+    assert list(Path().iterdir()) == []
+
+
+def test_a_modality_of_sevennet_is_a_head(run: Run) -> None:
+    assert "the file has R2SCAN, PBE" in run("convert", SEVENNET / "modal.pth", "-o", "out.safetensors").err
+    assert run("convert", SEVENNET / "modal.pth", "--head", "PBE", "-o", "pbe.safetensors").status == 0
+    golden = np.load(SEVENNET / "golden.npz")
+    atoms = ase.Atoms(**{key: golden[f"slab/{key}"] for key in ("numbers", "positions", "cell", "pbc")})
+    ase.io.write("slab.traj", atoms)
+    result = run("energy", "slab.traj", "-m", "pbe.safetensors", "--precision", "float64", "--json")
+    assert json.loads(result.out)[0]["energy"] == pytest.approx(golden["slab/modal/PBE/energy"].item(), rel=1e-9)
 
 
 @pytest.mark.parametrize("head", [(), ("--head", "molecule")])

@@ -5,8 +5,8 @@ Run by hand and by test_sevennet_checkpoint.py, with the Python of `.venv-sevenn
     .venv-sevenn/bin/python tests/potentials/nequip/make_sevennet_golden.py tests/data/sevennet
 
 writes NAME.pth for each tiny model and golden.npz: structures, energies in eV, forces in eV/A, stress in eV/A^3,
-energies of the atoms, in float64. With `--published NAME --dtype float32` the checkpoint of that name among those that
-come with sevenn is computed instead, and its path printed.
+energies of the atoms, in float64; for NAME/MODALITY where a model has several. With `--published NAME --dtype float32`
+the checkpoint of that name among those that come with sevenn is computed instead, and its path printed.
 """
 
 import argparse
@@ -49,6 +49,22 @@ MODELS = {
         "cutoff_function": {"cutoff_function_name": "XPLOR", "cutoff_on": 3.5},
     },
     "nequip": {"channel": 4, "self_connection_type": "nequip", "radial_basis": {"radial_basis_name": "bessel"}},
+    "solid": {"channel": 4, "num_convolution_layer": 2, "_normalize_sph": False},
+    "modal": {
+        "channel": 4,
+        "num_convolution_layer": 2,
+        "use_modality": True,
+        "_modal_map": {"R2SCAN": 0, "PBE": 1},
+        "_number_of_modalities": 2,
+        "use_modal_node_embedding": True,
+        "use_modal_self_inter_intro": True,
+        "use_modal_self_inter_outro": True,
+        "use_modal_output_block": True,
+        "use_modal_wise_shift": True,
+        "use_modal_wise_scale": True,
+        "shift": [[-1.5, -3.25, -5.125], [-1.25, -3.5, -5.0]],
+        "scale": [[1.75, 1.75, 1.75], [1.5, 1.5, 1.5]],
+    },
 }
 
 
@@ -61,20 +77,22 @@ class Widened(torch.nn.Module):
 
     def forward(self, data: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         data = self.embedding(data)
-        for key in (keys.NODE_FEATURE, keys.NODE_ATTR):
+        for key in {keys.NODE_FEATURE, keys.NODE_ATTR, keys.MODAL_ATTR} & set(data):
             data[key] = data[key].to(torch.get_default_dtype())
         return data
 
 
-def restore(path: Path) -> torch.nn.Module:
+def restore(checkpoint: SevenNetCheckpoint, modality: str) -> torch.nn.Module:
     """The model of a checkpoint in the default type, as are its couplings, which files hold in float32."""
-    checkpoint = SevenNetCheckpoint(path)
     model = build_E3_equivariant_model(checkpoint.config)
     stored = {name: x.to(torch.get_default_dtype()) for name, x in checkpoint.model_state_dict.items()}
     state = patch_state_dict_if_old(stored, checkpoint.config, model)
     missing = model.load_state_dict({k: v for k, v in state.items() if "_w3j_" not in k}, strict=False).missing_keys
     assert all("_w3j_" in key for key in missing)
     model.replace_module("onehot_idx_to_onehot", Widened(model._modules["onehot_idx_to_onehot"]))
+    if modality:
+        model.replace_module("one_hot_modality", Widened(model._modules["one_hot_modality"]))
+        model.prepare_modal_deploy(modality)
     model.set_is_batch_data(False)
     return model.to(torch.get_default_dtype()).eval()
 
@@ -153,10 +171,12 @@ def main() -> None:
             golden[f"{name}/{key}"] = getattr(atoms, key)
         golden[f"{name}/cell"] = atoms.cell.array
     for case, path in paths.items():
-        model = restore(path)
-        for name, atoms in structures().items():
-            for key, value in compute(model, atoms).items():
-                golden[f"{name}/{case}/{key}"] = value
+        checkpoint = SevenNetCheckpoint(path)
+        for modality in checkpoint.config.get("_modal_map") or [""]:
+            model = restore(checkpoint, modality)
+            for name, atoms in structures().items():
+                for key, value in compute(model, atoms).items():
+                    golden[f"{name}/{case}{modality and '/'}{modality}/{key}"] = value
     np.savez_compressed(arguments.folder / "golden.npz", **golden)
 
 

@@ -23,7 +23,7 @@ from atomsml.potentials.nequip.sevennet_checkpoint import convert
 ROOT = Path(__file__).parents[3]
 DATA = ROOT / "tests" / "data" / "sevennet"
 SEVENN = ROOT / ".venv-sevenn" / "bin" / "python"
-MODELS = ("graded", "nequip")
+MODELS = (("graded", ""), ("nequip", ""), ("solid", ""), ("modal", "R2SCAN"), ("modal", "PBE"))
 
 Golden = dict[str, np.ndarray]
 
@@ -50,14 +50,43 @@ def assert_agrees(potential: Potential, golden: Golden, case: str, tolerances: d
             assert error <= tolerances.get(quantity, tolerances["energy"]), (name, quantity, error)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_energies_forces_and_stress_are_those_of_sevenn(name: str) -> None:
-    potential, metadata = convert(DATA / f"{name}.pth")
+@pytest.mark.parametrize(("name", "modality"), MODELS)
+def test_energies_forces_and_stress_are_those_of_sevenn(name: str, modality: str) -> None:
+    potential, metadata = convert(DATA / f"{name}.pth", modality or None)
     assert potential.dtype == torch.float64
     assert metadata["source"]["file"] == f"{name}.pth"
-    golden = read(DATA / "golden.npz")
-    assert np.abs(golden[f"triclinic/{name}/forces"]).max() > 0.01  # which a wrong sign or factor would change
-    assert_agrees(potential, golden, name, {"energy": 1e-9})
+    assert metadata["head"] == (modality or "default")
+    golden, case = read(DATA / "golden.npz"), f"{name}/{modality}".strip("/")
+    assert np.abs(golden[f"triclinic/{case}/forces"]).max() > 0.01  # which a wrong sign or factor would change
+    assert_agrees(potential, golden, case, {"energy": 1e-9})
+
+
+def test_a_modality_is_chosen_where_there_are_several() -> None:
+    with pytest.raises(ValueError, match=r"modal\.pth: choose one with --head; the file has R2SCAN, PBE$"):
+        convert(DATA / "modal.pth")
+    with pytest.raises(ValueError, match="there is no head PBEsol; the file has R2SCAN, PBE"):
+        convert(DATA / "modal.pth", "PBEsol")
+    with pytest.raises(ValueError, match="there is no head PBE; the file has default"):
+        convert(DATA / "graded.pth", "PBE")
+
+
+@pytest.mark.parametrize("off", ["node_embedding", "self_inter_intro", "self_inter_outro", "output_block"])
+def test_a_modality_enters_only_where_the_settings_say_so(off: str, tmp_path: Path) -> None:
+    """The rows of a map that it enters are part of the file's tensor: without them the map has one row set less."""
+    content: dict[str, Any] = torch.load(DATA / "modal.pth", weights_only=False)  # made by this project
+    content["config"][f"use_modal_{off}"] = False
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="damaged and cannot be read as a SevenNet checkpoint"):
+        convert(tmp_path / "other.pth", "PBE")
+
+
+def test_modalities_at_impossible_places_are_refused(tmp_path: Path) -> None:
+    content: dict[str, Any] = torch.load(DATA / "modal.pth", weights_only=False)  # made by this project
+    for places in ({"R2SCAN": 0, "PBE": 7}, {"R2SCAN": 0, "PBE": -1}, {}):
+        content["config"]["_modal_map"] = places
+        torch.save(content, tmp_path / "other.pth")
+        with pytest.raises(ValueError, match=r"other\.pth[^\n]*$"):
+            convert(tmp_path / "other.pth", "PBE")
 
 
 def test_a_converted_file_needs_the_original_no_more(tmp_path: Path) -> None:
@@ -116,9 +145,7 @@ def test_files_of_old_versions_have_another_order_and_other_signs(tmp_path: Path
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"use_modality": True}, "use_modality = True; supported is False"),
         ({"is_parity": True}, "is_parity = True; supported is False"),
-        ({"_normalize_sph": False}, "_normalize_sph = False; supported is True"),
         ({"readout_as_fcn": True}, "readout_as_fcn = True"),
         ({"use_bias_in_linear": True}, "use_bias_in_linear = True"),
         ({"act_radial": "ssp"}, "act_radial = 'ssp'"),
@@ -238,14 +265,18 @@ def test_sevenn_computes_the_golden_values_again(tmp_path: Path) -> None:
     [
         ("SevenNet_0__11Jul2024", torch.float64),
         pytest.param("SevenNet_0__11Jul2024", torch.float32, marks=pytest.mark.slow),
+        pytest.param("SevenNet_0__22May2024", torch.float64, marks=pytest.mark.slow),
         pytest.param("SevenNet_l3i5", torch.float64, marks=pytest.mark.slow),
         pytest.param("SevenNet_l3i5", torch.float32, marks=pytest.mark.slow),
+        pytest.param("SevenNet_MF_0", torch.float64, marks=pytest.mark.slow),
     ],
 )
 def test_published_models(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
     """In float32 forces, sums of large terms, carry 1e-5 of rounding in sevenn itself, as against its float64."""
     golden, path = remake(tmp_path, "--published", name, "--dtype", str(dtype).removeprefix("torch."))
-    potential, _ = convert(path)
     exact = {"energy": 1e-9}
     rounded = {"energy": 1e-6, "forces": 3e-5, "stress": 3e-5}
-    assert_agrees(potential.cast(dtype), golden, name, exact if dtype == torch.float64 else rounded)
+    for modality in ("R2SCAN", "PBE") if name == "SevenNet_MF_0" else (None,):
+        potential, _ = convert(path, modality)
+        case = name if modality is None else f"{name}/{modality}"
+        assert_agrees(potential.cast(dtype), golden, case, exact if dtype == torch.float64 else rounded)
