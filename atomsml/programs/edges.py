@@ -5,7 +5,7 @@ others
 
     v = x(sender) + offset cell - x(receiver)     r = |v|     u = v / r
     Y_k(u) = 1/l sum over i, j of u_i D[j, i, k] Y_j(u)            k of degree l, j of degree l - 1
-    number of the spline's piece, and the weights of its coefficients (radial_table.py)
+    row of the spline's first coefficient, and the weights of six of them (radial/table.py)
 
 where D are the gradients of the solid harmonics (o3/spherical_harmonics.py). `pull_back` turns the gradient with
 respect to r and Y into that with respect to v, G u + (g - (g . u) u) / r with g_i = sum of grad_Y_k D[j, i, k] Y_j.
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from atomsml.codegen.kernels import Code, Kernel
 from atomsml.codegen.values import DOUBLE, Value, total
 from atomsml.o3.spherical_harmonics import gradient_matrix
 from atomsml.programs.plan import Plan
+from atomsml.radial.table import SplineGrid
 
 DEGREE = 5  # of the splines
 WEIGHTS = DEGREE + 1
@@ -40,7 +42,7 @@ class EdgeArrays:
     end: Tensor  # (atoms,)
     sender: Tensor  # (edges,) slot
     kind: Tensor  # (edges,) species of the receiver * number of species + species of the sender
-    piece: Tensor  # (edges,) of the radial splines
+    piece: Tensor  # (edges,) row of its first coefficient in the radial splines
     weights: Tensor  # (edges, 2, 6) of six successive coefficients, in values and in slopes
     direction: Tensor  # (edges, 4) float64: u, r
     harmonics: Tensor  # (edges, (lmax + 1)^2)
@@ -92,16 +94,28 @@ class AtomArrays:
 
 
 def find(
-    plan: Plan, atoms: AtomArrays, edges: EdgeArrays, scale: Tensor, num_species: int, lmax: int, first: int, last: int
+    plan: Plan,
+    atoms: AtomArrays,
+    edges: EdgeArrays,
+    grid: SplineGrid,
+    num_species: int,
+    lmax: int,
+    first: int,
+    last: int,
 ) -> None:
-    """Fill `edges` for the slots from first to last - 1, their gradients with zeros.
-
-    scale is float64: the cutoff, and the number of pieces of the splines.
-    """
+    """Fill `edges` for the slots from first to last - 1, their gradients with zeros; `grid` is that of the splines."""
     given = [atoms.order, atoms.slot, atoms.species, atoms.row_start, atoms.sender, atoms.offset, atoms.batch]
     found = [edges.begin, edges.end, edges.sender, edges.kind, edges.piece]
-    arrays = [atoms.positions, atoms.cell, scale, edges.direction, edges.weights, edges.harmonics, edges.gradient]
-    kernel = _find_kernel(lmax, edges.harmonics.dtype)
+    arrays = [
+        atoms.positions,
+        atoms.cell,
+        grid.numbers,
+        edges.direction,
+        edges.weights,
+        edges.harmonics,
+        edges.gradient,
+    ]
+    kernel = _find_kernel(lmax, len(grid.pieces), grid.power, edges.harmonics.dtype)
     plan.add(kernel, [*given, *found, *arrays], num_species, first, last)
 
 
@@ -119,14 +133,14 @@ def add_to_senders(plan: Plan, edges: EdgeArrays, position_gradient: Tensor, fir
 
 
 @built_once
-def _find_kernel(lmax: int, dtype: torch.dtype) -> Kernel:
+def _find_kernel(lmax: int, segments: int, power: int, dtype: torch.dtype) -> Kernel:
     given = ["order", "slot", "species", "row_start", "list_sender", "offset", "batch"]
     found = ["begin", "end", "sender", "kind", "piece"]
-    arrays = ["positions_double", "cell_double", "scale_double", "direction_double", "weights", "harmonics", "gradient"]
+    arrays = ["positions_double", "cell_double", "grid_double", "direction_double", "weights", "harmonics", "gradient"]
     names = [f"{name}_index" for name in given + found] + arrays
     code = Code("find_edges", names, ["num_species", "first", "last"], dtype)
     components = (lmax + 1) ** 2
-    cutoff, pieces = code["scale_double"].doubles(2)
+    grid = _Grid(code["grid_double"].doubles(1 + 4 * segments), power)
 
     def atom(t: Value) -> None:
         n = code["order_index"][t]
@@ -143,13 +157,13 @@ def _find_kernel(lmax: int, dtype: torch.dtype) -> Kernel:
                 for i in range(3)
             ]
             r = total(x * x for x in v).sqrt()
-            close = ~(r >= cutoff)  # also what is not a number: it shows in the result
+            close = ~(r >= grid.cutoff)  # also what is not a number: it shows in the result
             with code.when(close):
                 u = [x / r for x in v]
                 code["direction_double"].row(out, 4).fill([*u, r])
                 code["harmonics"].row(out, components).fill(_harmonics(code, lmax, u))
                 code["gradient"].row(out, components).fill([code.double(0.0)] * components)
-                piece, weights = _spline(code, r, cutoff, pieces)
+                piece, weights = _spline(code, r, grid)
                 code["weights"].row(out, 2 * WEIGHTS).fill(weights)
                 code["piece_index"][out] = piece
                 code["sender_index"][out] = code["slot_index"][sender]
@@ -184,17 +198,35 @@ def _gradients(lmax: int) -> list[list[tuple[int, int, float]]]:
     return found
 
 
-def _spline(code: Code, r: Value, cutoff: Value, pieces: Value) -> tuple[Value, list[Value]]:
-    """Piece, and weights of values and slopes: u B_i and u' B_i + u B_i' with u = (1 - r / cutoff)^3.
+class _Grid:
+    """The numbers of a SplineGrid."""
+
+    def __init__(self, numbers: list[Value], power: int) -> None:
+        self.cutoff, self.power = numbers[0], power
+        self.segments = [numbers[i : i + 4] for i in range(1, len(numbers), 4)]
+
+    def segment(self, s: Value) -> list[Value]:
+        """Begin, density, pieces and first row of the segment that holds s."""
+        chosen, *others = self.segments
+        for other in others:
+            inside = s >= other[0]
+            chosen = [inside.select(new, old) for new, old in zip(other, chosen, strict=True)]
+        return chosen
+
+
+def _spline(code: Code, r: Value, grid: _Grid) -> tuple[Value, list[Value]]:
+    """Piece, and weights of values and slopes: u B_i and u' B_i + u B_i' with u = (1 - r / cutoff)^power.
 
     By the recursion of Cox and de Boor, in which the derivative is a difference of splines of one degree less.
     """
-    ratio = r / cutoff
+    ratio = r / grid.cutoff
     beyond = ratio + 0.5
-    scaled = pieces * 1.5 * ratio / beyond
-    stretch = pieces * 0.75 / (beyond * beyond * cutoff)
-    piece = (pieces - 1.0).truncated().least(scaled.saturated())
-    t = scaled - piece
+    s = 1.5 * ratio / beyond
+    begin, density, pieces, first_row = grid.segment(s)
+    position = (s - begin) * density
+    stretch = density * 0.75 / (beyond * beyond * grid.cutoff)
+    piece = (pieces - 1.0).truncated().least(position.saturated())
+    t = position - piece
     lower, splines = [], [code.double(1.0)]
     for p in range(1, DEGREE + 1):
         lower = splines
@@ -206,9 +238,12 @@ def _spline(code: Code, r: Value, cutoff: Value, pieces: Value) -> tuple[Value, 
     nought = [code.double(0.0)]
     slopes = [(left - right) * stretch for left, right in zip(nought + lower, lower + nought, strict=True)]
     rest = 1.0 - ratio
-    envelope, envelope_slope = rest * rest * rest, rest * rest * (-3.0 / cutoff)
+    below = prod([rest] * (grid.power - 1))
+    envelope, envelope_slope = rest * below, below * (-float(grid.power) / grid.cutoff)
     values = [envelope * x for x in splines]
-    return piece, values + [envelope_slope * x + envelope * y for x, y in zip(splines, slopes, strict=True)]
+    return piece + first_row.truncated(), values + [
+        envelope_slope * x + envelope * y for x, y in zip(splines, slopes, strict=True)
+    ]
 
 
 @built_once

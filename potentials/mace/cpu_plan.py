@@ -153,7 +153,6 @@ class MACEPlan:
             torch.from_numpy(order), self.slot, torch.from_numpy(species), sizes.systems, sizes.edges
         )
         self.edges = EdgeArrays.new(atoms, sizes.edges, config.lmax, dtype)
-        self.cutoff_and_pieces = torch.tensor([config.cutoff, weights.pieces], dtype=torch.float64)
         self.position_gradient = torch.zeros(atoms, 3, dtype=torch.float64)
         self.virial = torch.zeros(atoms, 9, dtype=torch.float64)
         self.energies = torch.empty(atoms, dtype=dtype)
@@ -243,7 +242,7 @@ class MACEPlan:
         if i == 0:
             plan.add(zero_scalars_kernel(self.dtype), [energies], n)
             elements = len(self.weights.elements)
-            edges_cpu.find(plan, self.atoms, self.edges, self.cutoff_and_pieces, elements, self.lmax, first, last)
+            edges_cpu.find(plan, self.atoms, self.edges, self.weights.grid, elements, self.lmax, first, last)
         sums, up = (scratch.sums[i], self.up[i - 1]) if i > 0 else ([message], message)
         layer.convolution.forward(plan, self.edges, layer.radial, up, sums, scratch.convolution, first, last)
         if layer.linear is not None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from atomsml.ops.activation import silu
 from atomsml.potentials.mace.model import MACE
 from atomsml.programs.tabulated_convolution import RadialRows
-from atomsml.radial.table import RadialTable, tabulate
+from atomsml.radial.table import RadialTable, SplineGrid, tabulate
 
 # of the largest value and the largest slope of a table
 TOLERANCES = {torch.float32: 5e-7, torch.float64: 1e-8}
@@ -41,7 +41,7 @@ class Tables:
 
 
 def tabulate_model(model: MACE, species: list[int], dtype: torch.dtype) -> tuple[list[Tables], list[Tables | None]]:
-    """Radial functions of every layer, and its densities where it has some, all in equally many pieces.
+    """Radial functions of every layer, and its densities where it has some, all on one grid.
 
     The model is float64; species are those of its elements that occur.
 
@@ -51,7 +51,7 @@ def tabulate_model(model: MACE, species: list[int], dtype: torch.dtype) -> tuple
     kinds = [(r, s) for r in species for s in species]
     pairs = kinds[:1] if model.radial_basis.agnesi is None else [(r, s) for r, s in kinds if r <= s]
     pair = [pairs.index((min(kind), max(kind))) if len(pairs) > 1 else 0 for kind in kinds]
-    table = tabulate(lambda x: _hidden_functions(model, pairs, x), model.cutoff, TOLERANCES[dtype])
+    table = tabulate(lambda x: _hidden_functions(model, pairs, x), SplineGrid(model.cutoff, (64,)), TOLERANCES[dtype])
     widths = [
         width
         for layer in model.all_layers

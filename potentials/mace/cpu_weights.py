@@ -22,6 +22,7 @@ from atomsml.potentials.mace.model import MACE, MACELayer
 from atomsml.potentials.mace.product import SymmetricContraction
 from atomsml.programs.irrep_linear import IrrepProduct
 from atomsml.programs.tabulated_convolution import RadialRows, TabulatedConvolution
+from atomsml.radial.table import SplineGrid
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class MACEWeights:
     layers: tuple[LayerWeights, ...]
     last_readout: Tensor  # (hidden channels,)
     channels: int  # with those of zeros that fill the last vector
-    pieces: int  # of all radial tables
+    grid: SplineGrid  # of all radial tables
     value_deviation: float  # of the tables, over the largest value of a table
     slope_deviation: float
 
@@ -98,7 +99,7 @@ def prepare(model: MACE, elements: tuple[int, ...], dtype: torch.dtype) -> MACEW
         layers=tuple(layers),
         last_readout=packing.whole(hidden / math.sqrt(len(hidden)), packing.next_whole(len(hidden))),
         channels=packing.channels,
-        pieces=every[0].pieces,
+        grid=every[0].grid,
         value_deviation=max(table.value_deviation for table in every),
         slope_deviation=max(table.slope_deviation for table in every),
     )

@@ -19,9 +19,11 @@ from atomsml.programs import edges as edges_cpu
 from atomsml.programs.edges import AtomArrays, EdgeArrays
 from atomsml.programs.plan import Plan
 from atomsml.programs.tabulated_convolution import RadialRows, TabulatedConvolution
-from atomsml.radial.table import RadialTable
+from atomsml.radial.table import RadialTable, SplineGrid
 
 CUTOFF, PIECES = 4.0, 31
+GRID = SplineGrid(CUTOFF, (PIECES,))
+WITH_BREAKS = SplineGrid(CUTOFF, (9, 4, 8), breaks=(1.5, 2.8), power=2)
 TABLE_OF_KIND = torch.tensor([0, 1, 1, 0])  # (species of receiver, species of sender) -> table
 
 
@@ -45,6 +47,7 @@ class Setup:
 
     dtype: torch.dtype
     lmax: int
+    grid: SplineGrid = GRID
 
     def __post_init__(self) -> None:
         crystal = bulk("C", "diamond", a=3.5, cubic=True)
@@ -66,8 +69,7 @@ class Setup:
         self.edges = EdgeArrays.new(self.atoms, graph.num_edges, self.lmax, self.dtype)
         self.scratch = torch.empty(20000, dtype=self.dtype)
         self.plan = Plan(self.scratch)
-        scale = torch.tensor([CUTOFF, PIECES], dtype=torch.float64)
-        edges_cpu.find(self.plan, arrays, self.edges, scale, 2, self.lmax, 0, self.atoms)
+        edges_cpu.find(self.plan, arrays, self.edges, self.grid, 2, self.lmax, 0, self.atoms)
 
         self.positions = graph.positions.clone().requires_grad_(True)
         self.strain = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
@@ -103,14 +105,13 @@ def close(mine: Tensor, reference: Tensor, dtype: torch.dtype) -> None:
 
 @pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("lmax", [0, 1, 3, 4])
-def test_edges_within_the_cutoff_are_found_with_their_geometry(lmax: int, dtype: torch.dtype) -> None:
-    setup = Setup(dtype, lmax)
+@pytest.mark.parametrize(("lmax", "grid"), [(0, GRID), (1, WITH_BREAKS), (3, GRID), (4, GRID)])
+def test_edges_within_the_cutoff_are_found_with_their_geometry(lmax: int, grid: SplineGrid, dtype: torch.dtype) -> None:
+    setup = Setup(dtype, lmax, grid)
     setup.plan.run(setup.scratch)
     edges, mine = setup.edges, setup.mine()
     lengths = setup.vectors.norm(dim=1)
-    table = RadialTable(torch.empty(1, PIECES + 5, 1), CUTOFF)
-    piece, weights, slopes = table.basis(lengths.detach())
+    piece, weights, slopes = grid.basis(lengths.detach())
     assert torch.equal(edges.sender[mine], setup.index[0])
     assert torch.equal(edges.kind[mine], setup.kind)
     assert torch.equal(edges.piece[mine], piece)
@@ -158,7 +159,7 @@ def test_convolution_and_its_gradients(lmax_in: int | None, lmax: int, dtype: to
     setup.plan.run(torch.empty_like(setup.scratch))
 
     exact_h = h.double().requires_grad_(True)
-    exact = setup.convolve(exact_h, table, RadialTable(coefficients, CUTOFF))
+    exact = setup.convolve(exact_h, table, RadialTable(coefficients, GRID))
     exact = [torch.cat(exact, dim=1)] if lmax_in is None else exact
     total = torch.stack([(x * y.double()).sum() for x, y in zip(exact, g, strict=True)]).sum()
     by_positions, by_strain, by_h = torch.autograd.grad(total, [setup.positions, setup.strain, exact_h])
