@@ -110,7 +110,9 @@ def prepare(
     require_some_of(records)
     if model is None:
         model, records = _choose(records)
-        typer.echo(f"model: {model}, chosen by the elements (--model takes another)", err=True)
+        note = _potentials()[model].get("note")
+        what = f": {note}" if note else ""
+        typer.echo(f"model: {model}, chosen by the elements (--model takes another){what}", err=True)
     calculator = AtomsMLCalculator(model, device, precision, exact=exact)
     records = [_checked(record, calculator, check) for record in records]
     for record in records:
@@ -180,14 +182,18 @@ def _choose(records: Sequence[StructureRecord | Refused]) -> tuple[str, list[Str
     """The embedded model for the structures; those with elements that none knows are refused, if there are others."""
     from atomsml.io import Refused, StructureRecord
 
-    known = {symbol for about in _potentials().values() for symbol in about["elements"]}
+    potentials = _potentials()
 
     def checked(record: StructureRecord | Refused) -> StructureRecord | Refused:
-        unknown = set() if isinstance(record, Refused) else set(record.atoms.symbols) - known
-        if isinstance(record, Refused) or not unknown:
+        if isinstance(record, Refused):
             return record
-        reason = f"has {' '.join(sorted(unknown))}, which no embedded model knows; choose one with --model"
-        return Refused(record.file, record.index, reason)
+        kind, elements = _kind(record), set(record.atoms.symbols)
+        unknown = elements - {symbol for about in _made_for(kind, potentials).values() for symbol in about["elements"]}
+        if not unknown:
+            return record
+        known = [name for name, about in potentials.items() if elements <= set(about["elements"])]
+        which = f"{' '.join(sorted(unknown))}, which no embedded model for {kind} knows"
+        return Refused(record.file, record.index, f"has {which}; {_remedy(known, potentials)}")
 
     checked_records = [checked(record) for record in records]
     structures = [record for record in checked_records if isinstance(record, StructureRecord)]
@@ -204,22 +210,39 @@ def _potentials() -> dict[str, dict[str, Any]]:
     return {name: about for name, about in descriptions.items() if generated_kind(about) is None}
 
 
+def _kind(structure: StructureRecord) -> str:
+    return "crystals" if structure.atoms.pbc.any() else "molecules"
+
+
+def _made_for(kind: str, potentials: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {name: about for name, about in potentials.items() if about["kind"] == kind}
+
+
+def _remedy(known: Sequence[str], potentials: dict[str, dict[str, Any]]) -> str:
+    """What to do where no embedded model is the default; `known`: those that know the elements."""
+    if not known:
+        return "choose another with --model; `atomsml models` lists all"
+    names = ", ".join(f"{name} (made for {potentials[name]['kind']})" for name in known)
+    return f"choose one with --model; of the embedded models these know the elements: {names}"
+
+
 def choose_model(structures: Sequence[StructureRecord]) -> str:
-    """The one embedded model that knows all elements and was made for molecules, or for crystals, as the inputs are.
+    """The embedded model that knows all elements and was made for molecules, or for crystals, as the inputs are.
+
+    Of several it is the one with the fewest elements, which was made for them more than the others were.
 
     Raises:
-        ValueError: molecules and crystals are mixed, or no or several models fit; lists those that know the elements.
+        ValueError: molecules and crystals are mixed, or no model fits; lists those that know the elements.
     """
-    kinds = sorted({"crystals" if structure.atoms.pbc.any() else "molecules" for structure in structures})
+    potentials = _potentials()
+    kinds = sorted({_kind(structure) for structure in structures})
     elements = {symbol for structure in structures for symbol in structure.atoms.symbols}
-    known = {name: about["kind"] for name, about in _potentials().items() if elements <= set(about["elements"])}
-    fitting = [name for name, kind in known.items() if [kind] == kinds]
-    if len(fitting) == 1:
-        return fitting[0]
-    raise ValueError(
-        f"no single default model for {' and '.join(kinds)} of {' '.join(sorted(elements))}; choose one with --model; "
-        f"models that know these elements: {', '.join(known) or 'none (`atomsml models` lists all)'}"
-    )
+    known = [name for name, about in potentials.items() if elements <= set(about["elements"])]
+    fitting = [name for name in known if [potentials[name]["kind"]] == kinds]
+    if fitting:
+        return min(fitting, key=lambda name: len(potentials[name]["elements"]))
+    what = f"{' and '.join(kinds)} of {' '.join(sorted(elements))}"
+    raise ValueError(f"no default model for {what}; {_remedy(known, potentials)}")
 
 
 def label(structure: StructureRecord) -> str:

@@ -244,7 +244,7 @@ def write_summary(
         "command": context.info_name,
         "inputs": context.params.get("inputs", []),
         "options": {**options, "model": facts.model},
-        "model": {"name": facts.model, "sha256": _model_hash(facts.model)},
+        "model": _model_facts(facts.model),
         "device": facts.device,
         "seed": context.params.get("seed"),
         "versions": library_versions(),
@@ -259,11 +259,13 @@ def write_summary(
     files.write(summary_path(path), lambda beside: beside.write_text(text + "\n", encoding="utf-8"))
 
 
-def _model_hash(model: str) -> str | list[str]:
-    """Of a committee, that of every member."""
-    from atomsml.modelfile import embedded_models, model_hash
+def _model_facts(model: str) -> dict[str, Any]:
+    """Name and hash, of a committee that of every member; and the note of its file."""
+    from atomsml.modelfile import embedded_models, model_hash, read_metadata
     from atomsml.uncertainty import committee_files
+    from atomsml.uncertainty.last_layer import is_uncertainty, model_of
 
     if model not in embedded_models() and Path(model).is_dir():
-        return [model_hash(file) for file in committee_files(model)]
-    return model_hash(model)
+        return {"name": model, "sha256": [model_hash(file) for file in committee_files(model)]}
+    note = read_metadata(model_of(model) if is_uncertainty(model) else model).get("note")
+    return {"name": model, "sha256": model_hash(model)} | ({"note": note} if note else {})

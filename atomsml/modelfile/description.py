@@ -13,6 +13,7 @@ Its metadata key "atomsml" holds the JSON object; `potential` fills the first bl
 | cutoff, parameters | neighbour cutoff in Angstrom, and number of trainable parameters |
 | charge, spin | total charge in e and multiplicity 2S + 1 for which the energies hold; null or absent: not stated |
 | name, kind, references_kind | what `atomsml models` shows; "isolated atoms", "least squares" or "given" |
+| note | one line that every run with the model repeats, on stderr or in its summary; absent from most |
 | training, metrics, licence, ... | anything JSON can hold |
 
 Nothing in a file is executed. A file is not trusted either: keys, types and bounds of the config are checked, a model

@@ -57,6 +57,7 @@ DESCRIPTIONS = {
         "kind": "crystals",
         "charge": 0,
         "spin": None,
+        "note": "a small student of SevenNet for 89 elements: a first look, larger models are more accurate",
         "licence": "MIT, as atomsml; the labels are a mean of SevenNet-l3i5 and SevenNet-0 (MIT), no DFT, computed for "
         "this project; structures of the Materials Project, WBM and others (CC BY 4.0)",
         "data": "crystals of 89 elements and strained, rattled, hot, sliced and otherwise changed variants of them",

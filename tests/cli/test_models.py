@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ase.build import bulk
 
 from atomsml.generative.molecules.modelfile import load_generator
 from atomsml.modelfile import embedded_models, generated_kind, load, model_hash, read_metadata
@@ -40,7 +42,7 @@ def test_info_prints_the_metadata_and_the_hash(run: Run, model: str) -> None:
         assert piece in text
 
 
-@pytest.mark.parametrize(("name", "charge", "spin"), [("organic-xtb", 0, 1), ("refractory-pbe", 0, None)])
+@pytest.mark.parametrize(("name", "charge", "spin"), [("organic-xtb", 0, 1), ("universal-small", 0, None)])
 def test_info_shows_what_charge_and_spin_a_model_holds_for(run: Run, name: str, charge: int, spin: int | None) -> None:
     about = json.loads(run("info", name, "--json").out)
     assert (about["charge"], about["spin"]) == (charge, spin)
@@ -56,4 +58,44 @@ def test_default_model_fits_the_elements_and_is_named(run: Run) -> None:
 def test_no_default_model_for_unknown_elements(run: Run) -> None:
     result = run("energy", "[Xe]")
     assert result.status == 1
-    assert "no single default model for molecules of Xe; choose one with --model" in result.err
+    assert "no default model for molecules of Xe; choose one with --model" in result.err
+    assert "universal-small (made for crystals)" in result.err
+
+
+def crystal(name: str, *arguments: Any, **keywords: Any) -> str:
+    bulk(*arguments, **keywords).write(name)
+    return name
+
+
+def test_crystals_of_other_elements_have_the_universal_model_which_says_what_it_is(run: Run) -> None:
+    result = run("energy", crystal("salt.cif", "NaCl", "rocksalt", a=5.64), "-o", "out.extxyz")
+    assert result.status == 0
+    note = read_metadata("universal-small")["note"]
+    assert "small student" in note
+    assert result.err == f"model: universal-small, chosen by the elements (--model takes another): {note}\n"
+    summary = json.loads(Path("out.summary.json").read_text())
+    assert summary["model"] == {"name": "universal-small", "sha256": model_hash("universal-small"), "note": note}
+
+
+def test_the_special_model_is_taken_where_it_knows_all_elements(run: Run) -> None:
+    metal, salt = crystal("metal.cif", "Nb"), crystal("salt.cif", "NaCl", "rocksalt", a=5.64)
+    assert run("energy", metal).err.startswith("model: refractory-pbe, ")
+    assert run("energy", metal, salt).err.startswith("model: universal-small, ")
+    assert run("energy", salt, "CCO").err.startswith(
+        "error: no default model for crystals and molecules of C Cl H Na O"
+    )
+
+
+def test_molecules_and_crystals_that_no_model_was_made_for_are_refused_among_others(run: Run) -> None:
+    silane = run("energy", "CCO", "C[SiH3]")
+    assert (silane.status, silane.out.count("\n")) == (1, 2)
+    assert (
+        "C[SiH3], frame 0: has Si, which no embedded model for molecules knows; choose one with --model" in silane.err
+    )
+    polonium = run("energy", crystal("metal.cif", "Nb"), crystal("po.cif", "Po", "sc", a=3.35))
+    assert polonium.status == 1
+    assert "po.cif, frame 0: has Po, which no embedded model for crystals knows; choose another" in polonium.err
+
+
+def test_the_universal_model_treats_molecules_when_it_is_asked_for(run: Run) -> None:
+    assert run("energy", "C[SiH3]", "-m", "universal-small").status == 0

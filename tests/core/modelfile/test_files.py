@@ -130,7 +130,7 @@ def test_model_hash(path):
 
 
 def test_embedded_models_each_have_a_card_and_load():
-    assert {"organic-xtb", "refractory-pbe"} <= modelfile.embedded_models().keys()
+    assert {"organic-xtb", "refractory-pbe", "universal-small"} <= modelfile.embedded_models().keys()
     for name, path in modelfile.embedded_models().items():
         assert path.with_suffix(".md").is_file()
         assert modelfile.find_model(name) == path
