@@ -61,6 +61,24 @@ class IrrepProduct:
         plan.add(self._kernel, [self._weights, *x, *out], first, last, element)
 
 
+@dataclass(frozen=True)
+class Linear:
+    """A linear map of features, and the one that takes gradients back."""
+
+    forward: IrrepProduct
+    backward: IrrepProduct
+
+    @staticmethod
+    def of(
+        weights: Sequence[Tensor], joined_in: int | None, joined_out: int | None, accumulate: tuple[bool, bool]
+    ) -> Linear:
+        """IrrepProduct says what the arguments mean; `accumulate` is that of both directions."""
+        return Linear(
+            IrrepProduct(weights, joined_in, joined_out, accumulate[0]),
+            IrrepProduct([w.mT for w in weights], joined_out, joined_in, accumulate[1]),
+        )
+
+
 @built_once
 def _kernel(
     shapes: tuple[tuple[int, int], ...],

@@ -6,104 +6,50 @@ in cpu_tables.py, and the other weights in cpu_weights.py.
 
 from __future__ import annotations
 
-import copy
+from typing import cast
 
 import numpy as np
 import torch
 from ase.data import covalent_radii
 from torch import Tensor
 
-from atomsml.graph import AtomicGraph, NeighborGraph
+from atomsml.graph import NeighborGraph
 from atomsml.ops.convolution import Edges
-from atomsml.potential import Potential, Prediction, check_elements, evaluate, stress_of, sum_by_system
-from atomsml.potentials.mace.cpu_plan import MACEPlan, Sizes
+from atomsml.potential import Potential, Prediction, evaluate
+from atomsml.potentials.mace.cpu_plan import MACEPlan
 from atomsml.potentials.mace.cpu_weights import MACEWeights, prepare
 from atomsml.potentials.mace.model import MACE
-from atomsml.programs.plan import carry_out
-
-WORTH_A_THREAD = 24  # atoms for each thread
-ROOM = 1.1  # memory for edges beyond those of the first graph
+from atomsml.programs.chunked_plan import Sizes
+from atomsml.programs.predictor import PlannedPredictor
 
 
-class MACEOnCPU:
-    """A Predictor. It computes in the type that the model has when it is made, with the weights of that moment.
-
-    What was made ready for a graph serves the next ones of the same atoms, as in molecular dynamics.
-    """
+class MACEOnCPU(PlannedPredictor[MACEWeights]):
+    """A Predictor."""
 
     def __init__(self, model: MACE) -> None:
-        with torch.inference_mode(False):  # slopes of radial functions are found by autograd
-            self._model = copy.deepcopy(model).double().requires_grad_(False)
-        self._dtype = model.dtype
+        super().__init__(model)
+        self._model = cast(MACE, self._double)
         self._repulsion = Repulsion(self._model) if model.config.zbl else None
-        self._weights: MACEWeights | None = None
-        self._idle: list[MACEPlan] = []  # threads may predict at the same time: each takes the plan it works with
 
-    def weights(self, elements: tuple[int, ...]) -> MACEWeights:
-        """Weights for these atomic numbers at least; prepared anew when some are missing."""
-        if self._weights is None or not set(elements) <= set(self._weights.elements):
-            check_elements(list(elements), self._model.elements)
-            with torch.inference_mode(False):
-                self._weights = prepare(self._model, elements, self._dtype)
-        return self._weights
+    def prepare(self, elements: tuple[int, ...]) -> MACEWeights:
+        return prepare(self._model, elements, self._dtype)
 
-    def __call__(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
-        graph = graph.connected(self._model.cutoff)
-        if graph.num_atoms == 0:  # nothing to plan
-            return evaluate(self._model, graph, forces, stress)
-        plan = self._plan(graph)
-        plan.load(graph)
-        carry_out(plan.steps(gradients=forces or stress), plan.scratch)
-        config, slot = self._model.config, plan.slot
-        energies = config.scale * plan.energies.double()[slot] + config.shift + self._model.references[plan.in_model]
-        atom_energies = energies.to(graph.dtype)
-        result = Prediction(
-            energy=sum_by_system(atom_energies, graph),
-            atom_energies=atom_energies,
-            forces=(-config.scale * plan.position_gradient[slot]).to(graph.dtype) if forces else None,
-            stress=self._stress(plan.virial[slot], graph) if stress else None,
-        )
-        self._idle = [plan]
-        return result if self._repulsion is None else self._with_repulsion(self._repulsion, result, graph)
+    def new_plan(self, weights: MACEWeights, numbers: np.ndarray, sizes: Sizes) -> MACEPlan:
+        return MACEPlan(self._model.config, weights, numbers, sizes, self._dtype)
 
-    def _with_repulsion(self, repulsion: Repulsion, result: Prediction, graph: NeighborGraph) -> Prediction:
+    def completed(self, result: Prediction, graph: NeighborGraph) -> Prediction:
+        """With the repulsion at short range."""
+        if self._repulsion is None:
+            return result
         forces, stress = result.forces, result.stress
-        more = evaluate(repulsion, graph.closer_than(repulsion.cutoff), forces is not None, stress is not None)
+        near = graph.closer_than(self._repulsion.cutoff)
+        more = evaluate(self._repulsion, near, forces is not None, stress is not None)
         return Prediction(
             energy=result.energy + more.energy,
             atom_energies=result.atom_energies + more.atom_energies,
             forces=None if forces is None or more.forces is None else forces + more.forces,
             stress=None if stress is None or more.stress is None else stress + more.stress,
         )
-
-    def _stress(self, virial: Tensor, graph: AtomicGraph) -> Tensor:
-        of_atoms = self._model.config.scale * virial.view(-1, 3, 3)
-        of_systems = of_atoms.new_zeros(graph.num_systems, 3, 3).index_add(0, graph.batch, of_atoms)
-        return stress_of((0.5 * (of_systems + of_systems.mT)).to(graph.dtype), graph)
-
-    def _plan(self, graph: NeighborGraph) -> MACEPlan:
-        """One that fits the graph, if there is one."""
-        try:
-            plan = self._idle.pop()
-        except IndexError:
-            return self._new_plan(graph)
-        return plan if plan.fits(graph, _threads(graph)) else self._new_plan(graph)
-
-    def _new_plan(self, graph: NeighborGraph) -> MACEPlan:
-        numbers = graph.numbers.numpy()
-        weights = self.weights(tuple(np.unique(numbers).tolist()))
-        neighbors = np.bincount(graph.edge_index[1].numpy(), minlength=1).max()
-        sizes = Sizes(
-            systems=graph.num_systems,
-            edges=int(ROOM * graph.num_edges) + 1,
-            neighbors=int(ROOM * neighbors) + 1,
-            threads=_threads(graph),
-        )
-        return MACEPlan(self._model.config, weights, numbers, sizes, self._dtype)
-
-
-def _threads(graph: AtomicGraph) -> int:
-    return max(1, min(torch.get_num_threads(), graph.num_atoms // WORTH_A_THREAD))
 
 
 class Repulsion(Potential):

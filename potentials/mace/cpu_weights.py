@@ -7,7 +7,7 @@ multiplied out for each element (ops/contraction/).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,27 +20,9 @@ from atomsml.ops.contraction import ContractionTable
 from atomsml.potentials.mace.cpu_tables import tabulate_model
 from atomsml.potentials.mace.model import MACE, MACELayer
 from atomsml.potentials.mace.product import SymmetricContraction
-from atomsml.programs.irrep_linear import IrrepProduct
+from atomsml.programs.irrep_linear import Linear
 from atomsml.programs.tabulated_convolution import RadialRows, TabulatedConvolution
 from atomsml.radial.table import SplineGrid
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A linear map of features, and the one that takes gradients back."""
-
-    forward: IrrepProduct
-    backward: IrrepProduct
-
-    @staticmethod
-    def of(
-        weights: Sequence[Tensor], joined_in: int | None, joined_out: int | None, accumulate: tuple[bool, bool]
-    ) -> Linear:
-        """IrrepProduct says what the arguments mean; `accumulate` is that of both directions."""
-        return Linear(
-            IrrepProduct(weights, joined_in, joined_out, accumulate[0]),
-            IrrepProduct([w.mT for w in weights], joined_out, joined_in, accumulate[1]),
-        )
 
 
 @dataclass(frozen=True)
