@@ -99,8 +99,8 @@ def _radial_tables(model: str, structure: StructureRecord) -> dict[str, dict[str
         predictor = load(model).cast(dtype).predictor()
         if isinstance(predictor, MACEOnCPU):
             weights = predictor.weights(tuple(sorted(set(structure.atoms.numbers.tolist()))))
-            names = ("pieces", "value_deviation", "slope_deviation")
-            found[network] = {name: getattr(weights, name) for name in names}
+            deviations = {name: getattr(weights, name) for name in ("value_deviation", "slope_deviation")}
+            found[network] = {"pieces": sum(weights.grid.pieces), **deviations}
     return found
 
 

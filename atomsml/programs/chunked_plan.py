@@ -131,7 +131,7 @@ class ChunkedPlan(ABC):
 
     @abstractmethod
     def backward(self, plan: Plan, i: int, chunk: Chunk, part: int) -> None:
-        """From the gradient of what layer i makes to those of its edges and, in sums of this part, of what it gathers."""
+        """From the gradient of what layer i makes to that of its edges and, summed in a part, of what it gathers."""
 
     def fits(self, graph: NeighborGraph, threads: int) -> bool:
         """Whether a graph is of the same atoms, with no more edges than there is room for."""
