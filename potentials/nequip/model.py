@@ -31,9 +31,8 @@ import torch
 from torch import Tensor, nn
 
 from atomsml.config import check_hyperparameters
-from atomsml.device import capturing
 from atomsml.graph import NeighborGraph
-from atomsml.nn.linear import MLP
+from atomsml.nn.linear import MLP, GradedLinear
 from atomsml.o3 import solid_harmonics, spherical_harmonics
 from atomsml.ops.activation import silu
 from atomsml.ops.convolution import Edges
@@ -209,42 +208,6 @@ class NequIPLayer(nn.Module):
         message = self.linear_out([x / self.avg_num_neighbors for x in message])
         kept = self.self_connection(blocks, nodes)
         return gate([m if k is None else m + k for m, k in zip_longest(message, kept)], self.channels_out)
-
-
-class GradedLinear(nn.Module):
-    """A linear map of the channels of each degree l on its own, from channels_in[l] to channels_out[l].
-
-    With `num_elements` > 1 every element has its own matrices; it is then the fully connected product of features with
-    one-hot elements, hence the scale 1 / sqrt(channels * elements). Degrees that only one side has are left out. With
-    `bias` a learned constant is added to each scalar.
-    """
-
-    def __init__(
-        self, channels_in: Sequence[int], channels_out: Sequence[int], num_elements: int = 1, bias: bool = False
-    ) -> None:
-        super().__init__()
-        sizes = zip(channels_in, channels_out, strict=False)
-        self.weights = nn.ParameterList(nn.Parameter(torch.randn(num_elements, a, b)) for a, b in sizes)
-        self.bias = nn.Parameter(torch.zeros(channels_out[0])) if bias else None
-
-    def forward(self, blocks: Sequence[Tensor], species: Tensor | None = None) -> list[Tensor]:
-        """[(atoms, 2l + 1, channels_in[l])] -> [(atoms, 2l + 1, channels_out[l])]."""
-        scalars, *others = self._mapped(blocks, species)
-        return [scalars if self.bias is None else scalars + self.bias, *others]
-
-    def _mapped(self, blocks: Sequence[Tensor], species: Tensor | None) -> list[Tensor]:
-        scaled = [w / sqrt(w.shape[0] * w.shape[1]) for w in self.weights]
-        if len(self.weights[0]) == 1:
-            return [x @ w[0] for x, w in zip(blocks, scaled, strict=False)]
-        assert species is not None  # who has matrices per element gives the elements
-        if capturing(species.device):  # how many atoms an element has cannot be asked: each atom takes its own matrices
-            return [x @ w[species] for x, w in zip(blocks, scaled, strict=False)]
-        order, counts = species.argsort(stable=True), species.bincount(minlength=len(self.weights[0])).tolist()
-        back = order.argsort()
-        return [
-            torch.cat([mine @ matrix for mine, matrix in zip(x[order].split(counts), w, strict=True)])[back]
-            for x, w in zip(blocks, scaled, strict=False)
-        ]
 
 
 def gate(blocks: Sequence[Tensor], channels: Sequence[int]) -> list[Tensor]:

@@ -21,10 +21,11 @@ from torch import Tensor
 
 from atomsml.modelfile.inert_pickle import StoredTensor, load_inert_dict
 from atomsml.modelfile.official import choose_head, converted
+from atomsml.nn.linear import GradedLinear
 from atomsml.o3 import Irreps, clebsch_gordan
 from atomsml.ops.convolution import Path as CouplingPath
 from atomsml.ops.graded_convolution import GradedTable
-from atomsml.potentials.nequip.model import GradedLinear, NequIP, NequIPConfig, NequIPLayer
+from atomsml.potentials.nequip.model import NequIP, NequIPConfig, NequIPLayer
 
 WHAT = "a SevenNet checkpoint"
 # What the settings and the state of an optimizer hold beside plain data: kept unread.
