@@ -2,14 +2,15 @@
 
     python -m benchmarks.recipes.train_defaults organic-xtb DATA/molecules_ff/organic_xtb.h5 MADE -o FOLDER
     python -m benchmarks.recipes.train_defaults refractory-pbe DATA/materials_ff -o FOLDER
-    python -m benchmarks.recipes.train_defaults universal-small DATA/materials_ff/universal_sevennet.h5 -o FOLDER
+    python -m benchmarks.recipes.train_defaults universal-small DATA/materials_ff -o FOLDER
 
 MADE is a folder with binding, polar, collisions and stacks.extxyz of `benchmarks.recipes.make_binding_set`.
 
-Writes the training, validation and test set to FOLDER, runs `atomsml train benchmarks/recipes/NAME.yaml` there (again
-after a stop: it goes on where it was), and prints the errors of the new and of the embedded model, if there is one, on
-the test set, of which neither has seen a molecule (by SMILES), a frame or a crystal (by group). FOLDER/NAME.safetensors
-is the new model with its description; `--install` puts it in the place of the embedded one.
+Writes the training, validation and test sets to FOLDER, runs `atomsml train benchmarks/recipes/NAME.yaml` there (again
+after a stop: it goes on where it was; universal-small is trained twice, with two recipes), and prints the errors of the
+new and of the embedded model, if there is one, on the test set, of which neither has seen a molecule (by SMILES), a
+frame or a crystal (by group). FOLDER/NAME.safetensors is the new model with its description; `--install` puts it in
+the place of the embedded one.
 """
 
 from __future__ import annotations
@@ -86,9 +87,32 @@ def split_organic(molecules: Path, folder: Path) -> dict[str, Dataset]:
     }
 
 
-def split_universal(path: Path) -> dict[str, Dataset]:
-    """By crystal: all variants of one are in the same split."""
-    return split_groups(read_dataset(path), valid=0.01, test=0.02)
+def split_universal(folder: Path) -> dict[str, Dataset]:
+    """The teachers' set by crystal: all variants of one are in the same split; the DFT frames by formula.
+
+    The random frames of MPtrj and those at random temperature and pressure are test sets as a whole; a formula of
+    theirs is not trained on with DFT labels.
+    """
+    names = ("mptrj-random-1k", "random-TP", "mptrj-highest-stress-1k", "mpf-TP")
+    mptrj, hot, *others = (read_dataset(folder / "mattersim" / f"{name}.extxyz.xz") for name in names)
+    tested = {*_formulas(mptrj), *_formulas(hot)}
+    dft = Dataset.concatenate(others)
+    position = np.array([1.0 if formula in tested else _position(formula) for formula in _formulas(dft)])
+    forces = dft.batch(np.arange(len(dft))).atom_data["forces"].abs().amax(dim=1).numpy()
+    gentle = np.maximum.reduceat(forces, np.cumsum(dft.num_atoms) - dft.num_atoms) < LARGEST_FORCE
+    return {
+        **split_groups(read_dataset(folder / "universal_sevennet.h5"), valid=0.01, test=0.02),
+        "dft_train": dft.subset(np.flatnonzero(gentle & (position < 0.85))),
+        "dft_valid": dft.subset(np.flatnonzero(gentle & (position >= 0.85) & (position < 0.9))),
+        "test_dft": dft.subset(np.flatnonzero((position >= 0.9) & (position < 1.0))),
+        "test_mptrj": mptrj,
+        "test_hot": hot,
+    }
+
+
+def _formulas(dataset: Dataset) -> list[str]:
+    counts = np.concatenate([block for _, block in dataset.compositions()])
+    return [" ".join(f"{z}:{n}" for z, n in enumerate(row // np.gcd.reduce(row)) if n) for row in counts]
 
 
 def split_groups(dataset: Dataset, valid: float, test: float) -> dict[str, Dataset]:
@@ -128,6 +152,10 @@ SPLITS: dict[str, Callable[..., dict[str, Dataset]]] = {
 }
 
 
+# one after the other, each in a folder of its own; every later one goes on from the model of the one before
+RECIPES_OF = {"universal-small": {"universal-small": "run", "universal-small-dft": "run_dft"}}
+LARGEST_FORCE = 50.0  # eV/A, of DFT frames to learn from
+
 # cutoff (A), Bessel functions and inner cutoff (A) of the model to train on; both get the short-range core
 REACH = {"organic-xtb": (6.0, 12, 0.6), "refractory-pbe": (5.0, 8, 1.7)}
 
@@ -162,6 +190,16 @@ def compare(new: Path, name: str, path: Path, stress: bool) -> dict[str, Any]:
     return tables["new"]
 
 
+def train(recipe: Path, run: str) -> None:
+    """`atomsml train`, or what is left of it."""
+    resumed = ["--resume"] if Path(run, "checkpoint.safetensors").exists() else []
+    try:
+        atomsml(["train", str(recipe), "-o", run, *resumed])
+    except SystemExit as stop:
+        if stop.code:
+            raise
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=SPLITS)
@@ -178,19 +216,15 @@ def main() -> None:
     if name in REACH and not Path("start.safetensors").exists():
         embedded = cast(MACE, load(name))
         save(reach_further(embedded, *REACH[name]), "start.safetensors", read_metadata(name))
-    recipe = ["train", str(RECIPES / f"{name}.yaml"), "-o", "run"]
-    try:
-        atomsml([*recipe, "--resume"] if Path("run/checkpoint.safetensors").exists() else recipe)
-    except SystemExit as stop:
-        if stop.code:
-            raise
-    about = read_metadata("run/model.safetensors")
+    for recipe, run in RECIPES_OF.get(name, {name: "run"}).items():
+        train(RECIPES / f"{recipe}.yaml", run)
+    about = read_metadata(f"{run}/model.safetensors")
     described = {**about, "name": name, **DESCRIPTIONS[name]}
     new = folder / f"{name}.safetensors"
-    save(load("run/model.safetensors"), new, described)
+    save(load(f"{run}/model.safetensors"), new, described)
     stress = DESCRIPTIONS[name]["kind"] == "crystals"
     measured = {path.stem: compare(new, name, path, stress) for path in sorted(folder.glob("test*.h5"))}
-    save(load("run/model.safetensors"), new, {**described, "metrics": measured})
+    save(load(f"{run}/model.safetensors"), new, {**described, "metrics": measured})
     if arguments.install:
         shutil.copyfile(new, MODELS_FOLDER / new.name)
 
