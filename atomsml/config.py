@@ -35,6 +35,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "num_bessel": (1, 1024),
     "num_splines": (0, 1024),
     "channels": (1, 8192),
+    "edge_channels": (0, 8192),
     "grid_channels": (1, 8192),
     "hidden_channels": (1, 8192),
     "attention_channels": (1, 8192),

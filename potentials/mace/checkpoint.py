@@ -3,8 +3,8 @@
 Such a file is a pickled torch module. It is read as inert records (atomsml.modelfile.inert_pickle); hyperparameters
 come from the records, and weights are brought to our conventions (checkpoint_weights.py).
 
-Families: MP-0, MPA-0 and 0b, OFF23, one or several heads, and whatever else is made of the same blocks. What would
-have to be computed differently is refused by name.
+Families: MP-0, 0b, MPA-0, OMAT-0, MATPES, OFF23 and OFF24, MH-1, one or several heads, and whatever else is made of
+the same blocks. What would have to be computed differently is refused by name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from ase.data import covalent_radii
 from atomsml.modelfile.inert_pickle import Record, load_inert
 from atomsml.modelfile.official import choose_head, converted
 from atomsml.potentials.corrections.zbl import SCREENING
-from atomsml.potentials.mace.checkpoint_weights import irreps, state_dict, unsupported
+from atomsml.potentials.mace.checkpoint_records import irreps, unsupported
+from atomsml.potentials.mace.checkpoint_weights import state_dict
 from atomsml.potentials.mace.model import MACE, MACEConfig
 
 # What mace-torch of 2022 to 2025 writes for a model of energies.
@@ -30,24 +31,31 @@ NAMES = {
         "AtomicEnergiesBlock EquivariantProductBasisBlock LinearNodeEmbeddingBlock LinearReadoutBlock "
         "NonLinearReadoutBlock RadialEmbeddingBlock RealAgnosticDensityInteractionBlock "
         "RealAgnosticDensityResidualInteractionBlock RealAgnosticInteractionBlock "
-        "RealAgnosticResidualInteractionBlock ScaleShiftBlock"
+        "RealAgnosticResidualInteractionBlock RealAgnosticResidualNonLinearInteractionBlock ScaleShiftBlock"
     ),
-    "mace.modules.radial": "AgnesiTransform BesselBasis PolynomialCutoff ZBLBasis",
+    "mace.modules.radial": "AgnesiTransform BesselBasis PolynomialCutoff RadialMLP ZBLBasis",
+    "mace.modules.gate": "GatedEquivariantBlock",
     "mace.modules.irreps_tools": "reshape_irreps",
+    "mace.modules.wrapper_ops": "CuEquivarianceConfig OEQConfig",
     "mace.modules.symmetric_contraction": "Contraction EmptyParam SymmetricContraction",
     "e3nn.math._normalize_activation": "normalize2mom",
     "e3nn.nn._activation": "Activation",
+    "e3nn.nn._extract": "Extract",
+    "e3nn.nn._gate": "Gate _Sortcut",
     "e3nn.nn._fc": "FullyConnectedNet _Layer",
     "e3nn.o3._irreps": "Irrep Irreps _MulIr",
     "e3nn.o3._linear": "Instruction Linear",
     "e3nn.o3._spherical_harmonics": "SphericalHarmonics",
     "e3nn.o3._tensor_product._instruction": "Instruction",
-    "e3nn.o3._tensor_product._sub": "FullyConnectedTensorProduct",
+    "e3nn.o3._tensor_product._sub": "ElementwiseTensorProduct FullyConnectedTensorProduct",
     "e3nn.o3._tensor_product._tensor_product": "TensorProduct",
     "torch.fx._symbolic_trace": "Tracer",
     "torch.fx.graph_module": "reduce_graph_module",
-    "torch.nn.functional": "silu",
-    "torch.nn.modules.container": "ModuleList ParameterList",
+    "torch.nn.functional": "sigmoid silu",
+    "torch.nn.modules.activation": "SiLU",
+    "torch.nn.modules.container": "ModuleList ParameterList Sequential",
+    "torch.nn.modules.linear": "Linear",
+    "torch.nn.modules.normalization": "LayerNorm",
 }
 # What it writes for other models: read only to say, by their names, that they are not supported.
 OTHER_NAMES = {
@@ -57,28 +65,27 @@ OTHER_NAMES = {
         "AgnosticNonlinearInteractionBlock AgnosticResidualNonlinearInteractionBlock GeneralNonLinearBiasReadoutBlock "
         "LinearDipolePolarReadoutBlock LinearDipoleReadoutBlock NonLinearBiasReadoutBlock "
         "NonLinearDipolePolarReadoutBlock NonLinearDipoleReadoutBlock RealAgnosticAttResidualInteractionBlock "
-        "RealAgnosticResidualNonLinearInteractionBlock ResidualElementDependentInteractionBlock "
-        "TensorProductWeightsBlock"
+        "ResidualElementDependentInteractionBlock TensorProductWeightsBlock"
     ),
-    "mace.modules.radial": "ChebychevBasis GaussianBasis RadialMLP SoftTransform",
+    "mace.modules.radial": "ChebychevBasis GaussianBasis SoftTransform",
     "mace.modules.embeddings": "GenericJointEmbedding",
-    "mace.modules.gate": "GatedEquivariantBlock",
-    "e3nn.nn._extract": "Extract",
-    "e3nn.nn._gate": "Gate _Sortcut",
-    "e3nn.o3._tensor_product._sub": "ElementwiseTensorProduct",
-    "torch.nn.functional": "sigmoid",
-    "torch.nn.modules.activation": "SiLU",
-    "torch.nn.modules.container": "ModuleDict Sequential",
-    "torch.nn.modules.linear": "Linear",
-    "torch.nn.modules.normalization": "LayerNorm",
+    "torch.nn.modules.container": "ModuleDict",
     "torch.nn.modules.sparse": "Embedding",
 }
-# (first, later) interaction blocks -> (residual_first, density_normalization)
-INTERACTIONS = {
-    ("RealAgnosticResidualInteractionBlock", "RealAgnosticResidualInteractionBlock"): (True, False),
-    ("RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock"): (False, False),
-    ("RealAgnosticDensityResidualInteractionBlock", "RealAgnosticDensityResidualInteractionBlock"): (True, True),
-    ("RealAgnosticDensityInteractionBlock", "RealAgnosticDensityResidualInteractionBlock"): (False, True),
+# (first, later) interaction blocks -> fields of the config
+INTERACTIONS: dict[tuple[str, str], dict[str, Any]] = {
+    ("RealAgnosticResidualInteractionBlock", "RealAgnosticResidualInteractionBlock"): {},
+    ("RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock"): {"residual_first": False},
+    ("RealAgnosticDensityResidualInteractionBlock", "RealAgnosticDensityResidualInteractionBlock"): {
+        "density_normalization": True
+    },
+    ("RealAgnosticDensityInteractionBlock", "RealAgnosticDensityResidualInteractionBlock"): {
+        "residual_first": False,
+        "density_normalization": True,
+    },
+    ("RealAgnosticResidualNonLinearInteractionBlock", "RealAgnosticResidualNonLinearInteractionBlock"): {
+        "interaction": "gated"
+    },
 }
 
 
@@ -134,14 +141,18 @@ def _check_supported(tree: Record) -> None:
         raise unsupported(f"the interactions {', '.join(names)}")
     if readouts != ["LinearReadoutBlock"] * (len(names) - 1) + ["NonLinearReadoutBlock"]:
         raise unsupported(f"the readouts {', '.join(readouts)}")
+    gated = INTERACTIONS[names[0], names[1]].get("interaction") == "gated"
     radial = tree.record("radial_embedding")
-    if "apply_cutoff" in radial and not radial.get("apply_cutoff"):
-        raise unsupported("a cutoff that acts outside the radial basis")
+    inside = "apply_cutoff" not in radial or bool(radial.get("apply_cutoff"))
+    if inside == gated:
+        raise unsupported(f"a cutoff that acts {'inside' if inside else 'outside'} the radial basis")
     for product in tree.records("products"):
-        if "use_agnostic_product" in product and product.get("use_agnostic_product"):
-            raise unsupported("a product that ignores the elements")
+        shared = "use_agnostic_product" in product and bool(product.get("use_agnostic_product"))
+        if shared != gated:
+            raise unsupported(f"a product that {'ignores' if shared else 'knows'} the elements")
     for block in blocks:
-        if "edge_irreps" in block and irreps(block, "edge_irreps") != irreps(block, "node_feats_irreps"):
+        own = "edge_irreps" in block and irreps(block, "edge_irreps") != irreps(block, "node_feats_irreps")
+        if own and not gated:
             raise unsupported("edge irreps of their own")
 
 
@@ -161,11 +172,12 @@ def _walk(record: Record) -> Iterator[Record]:
 def _config(tree: Record, head: int) -> MACEConfig:
     """The hyperparameters, each read from the part of the file that uses it."""
     first, product = tree.record("interactions.0"), tree.record("products.0")
-    later = tree.record("interactions.1")
-    residual_first, density = INTERACTIONS[first.name, later.name]
     hidden, harmonics = irreps(product, "linear.irreps_out"), irreps(first, "edge_attrs_irreps")
     basis = tree.record("radial_embedding")
     scaled = "scale_shift" in tree
+    fields = INTERACTIONS[first.name, tree.record("interactions.1").name]
+    if fields.get("interaction") == "gated":
+        fields = {**fields, "edge_channels": irreps(first, "edge_irreps")[0][0]}
     config = MACEConfig(
         elements=tuple(tree.tensor("atomic_numbers").tolist()),
         cutoff=tree.number("r_max"),
@@ -179,8 +191,7 @@ def _config(tree: Record, head: int) -> MACEConfig:
         radial_mlp=tuple(first.get("conv_tp_weights.hs")[1:-1]),
         readout_channels=irreps(tree.records("readouts")[-1], "hidden_irreps")[0][0] // len(_heads(tree)),
         avg_num_neighbors=first.number("avg_num_neighbors"),
-        residual_first=residual_first,
-        density_normalization=density,
+        **fields,
         distance_transform="agnesi" if "distance_transform" in basis else "none",
         zbl="pair_repulsion_fn" in tree,
         scale=float(torch.atleast_1d(tree.tensor("scale_shift.scale"))[head]) if scaled else 1.0,
@@ -197,6 +208,10 @@ def _check_consistent(tree: Record, config: MACEConfig) -> None:
         harmonics = [(1, l) for _, l in all_l]
         if irreps(block, "target_irreps") != all_l or irreps(block, "edge_attrs_irreps") != harmonics:
             raise unsupported(f"irreps other than {config.channels} channels of each l")
+        degrees_in = range(config.hidden_lmax + 1 if i > 0 else 1)
+        edge_irreps = [(config.edge_channels, l) for l in degrees_in]
+        if config.interaction == "gated" and irreps(block, "edge_irreps") != edge_irreps:
+            raise unsupported("edge irreps that differ between layers")
         outputs = all_l[: config.hidden_lmax + 1] if i < config.num_layers - 1 else all_l[:1]
         if irreps(product, "linear.irreps_out") != outputs:
             raise unsupported("node features that differ between layers")

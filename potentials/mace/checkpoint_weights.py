@@ -1,9 +1,9 @@
 """The weights of a MACE `.model` file, brought to the conventions of this package.
 
+Beside what checkpoint_records.py says:
+
 | in the file | here |
 |---|---|
-| edge vectors from the neighbour to the centre | the other way: weights of paths with odd edge l change sign |
-| e3nn keeps weights raw and scales by path weights | scaled as our layers do: 1/sqrt(fan in) |
 | one-hot elements times a matrix | one row per element |
 | couplings U, redundant, over all (i, j, k) | our basis of symmetric polynomials: `_product_weights` |
 | columns of every head in readouts and E0 | those of one head |
@@ -14,7 +14,6 @@ All arithmetic is in float64, also for files in float32.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +22,17 @@ from torch import Tensor
 from atomsml.modelfile.inert_pickle import Record
 from atomsml.o3.coupling import symmetric_basis
 from atomsml.ops.activation import SILU_GAIN
-from atomsml.ops.convolution import convolution_table
+from atomsml.potentials.mace.checkpoint_gated import gated_interaction
+from atomsml.potentials.mace.checkpoint_records import (
+    columns_of_paths,
+    fan_in,
+    gain_of,
+    irreps,
+    linear_matrices,
+    named,
+    paths_of,
+    rows_of_paths,
+)
 from atomsml.potentials.mace.model import MACEConfig
 
 
@@ -32,7 +41,7 @@ def state_dict(tree: Record, config: MACEConfig, head: int) -> dict[str, Tensor]
     references = torch.atleast_2d(tree.tensor("atomic_energies_fn.atomic_energies").double())
     state = {
         "references": references[head],
-        "embedding": _linear(tree.record("node_embedding.linear"))[0],
+        "embedding": linear_matrices(tree.record("node_embedding.linear"))[0],
     }
     if config.distance_transform == "agnesi":
         transform = tree.record("radial_embedding.distance_transform")
@@ -40,7 +49,8 @@ def state_dict(tree: Record, config: MACEConfig, head: int) -> dict[str, Tensor]
     if config.zbl:
         state["zbl.screening"] = _numbers(tree.record("pair_repulsion_fn"), "a_exp", "a_prefactor")
     for i, (block, product) in enumerate(zip(tree.records("interactions"), tree.records("products"), strict=True)):
-        layer = {**_interaction(block, config), **_product(product, config)}
+        interaction = gated_interaction if config.interaction == "gated" else _interaction
+        layer = {**interaction(block, config), **_product(product, config)}
         state.update({f"layers.{i}.{name}": value for name, value in layer.items()})
     for i, readout in enumerate(tree.records("readouts")):
         weights = _readout(readout, head, config)
@@ -54,27 +64,17 @@ def _numbers(record: Record, *names: str) -> Tensor:
 
 def _interaction(block: Record, config: MACEConfig) -> dict[str, Tensor]:
     """linear_up, radial, density, linear and skip of one layer."""
-    lmax_in = len(irreps(block, "node_feats_irreps")) - 1
-    ours = convolution_table(lmax_in, config.lmax, config.lmax).paths
-    theirs = _convolution_paths(block.record("conv_tp"))
-    if set(ours) != set(theirs):
-        raise unsupported("other paths in the convolution")
+    ours, theirs = paths_of(block, config)
     *radial, last = _radial(block.record("conv_tp_weights"))
-    by_path = last.view(len(last), len(theirs), config.channels)
-    factors = torch.tensor([theirs[path].factor for path in ours], dtype=torch.float64)
-    radial.append((by_path[:, [theirs[path].number for path in ours]] * factors[:, None]).flatten(1))
-    linear = {}
-    for l, weight in _linear(block.record("linear")).items():
-        places = sorted(theirs[path].place for path in ours if path[2] == l)
-        chunks = weight.view(len(places), config.channels, -1)
-        linear[l] = chunks[[places.index(theirs[path].place) for path in ours if path[2] == l]].flatten(0, 1)
+    radial.append(columns_of_paths(last, ours, theirs))
+    linear = rows_of_paths(linear_matrices(block.record("linear")), ours, theirs)
     skip = _per_element(block.record("skip_tp"))
     skip_scale = math.sqrt(len(config.elements) * config.channels)
     state = {
-        **_named("linear_up", _fan_in(_linear(block.record("linear_up")))),
-        **_named("linear", _fan_in(linear)),
-        **_named("radial", dict(enumerate(radial))),
-        **_named("skip", {l: weight * skip_scale for l, weight in skip.items()}),
+        **named("linear_up", fan_in(linear_matrices(block.record("linear_up")))),
+        **named("linear", fan_in(linear)),
+        **named("radial", dict(enumerate(radial))),
+        **named("skip", {l: weight * skip_scale for l, weight in skip.items()}),
     }
     return {**state, "density.weights.0": _radial(block.record("density_fn"))[0]} if "density_fn" in block else state
 
@@ -88,63 +88,22 @@ def _product(product: Record, config: MACEConfig) -> dict[str, Tensor]:
     ]
     return {
         **{f"product.{k}": weight for k, weight in enumerate(weights)},
-        **_named("linear_out", _fan_in(_linear(product.record("linear")))),
+        **named("linear_out", fan_in(linear_matrices(product.record("linear")))),
     }
 
 
 def _readout(readout: Record, head: int, config: MACEConfig) -> list[Tensor]:
     """The matrices of one readout, cut to one head: heads mask each other's hidden channels."""
     if "linear" in readout:
-        weight = _linear(readout.record("linear"))[0]
+        weight = linear_matrices(readout.record("linear"))[0]
         return [weight[:, head : head + 1] * math.sqrt(config.channels)]
     hidden = slice(head * config.readout_channels, (head + 1) * config.readout_channels)
     scale = _silu_scale(readout.record("non_linearity.acts.0"))
-    first, second = _linear(readout.record("linear_1"))[0], _linear(readout.record("linear_2"))[0]
+    first, second = linear_matrices(readout.record("linear_1"))[0], linear_matrices(readout.record("linear_2"))[0]
     return [
         first[:, hidden] * math.sqrt(config.channels),
         second[hidden, head : head + 1] * (scale * math.sqrt(config.readout_channels)),
     ]
-
-
-def _named(name: str, weights: dict[int, Tensor]) -> dict[str, Tensor]:
-    return {f"{name}.weights.{k}": weight for k, weight in weights.items()}
-
-
-def _fan_in(weights: dict[int, Tensor]) -> dict[int, Tensor]:
-    """Undo the normalisation that our linear layers apply again."""
-    return {l: weight * math.sqrt(len(weight)) for l, weight in weights.items()}
-
-
-def irreps(record: Record, path: str) -> list[tuple[int, int]]:
-    """(multiplicity, l) of each irrep; only natural parity (-1)^l is known here."""
-    result = []
-    for term in record.record(path).arguments[0]:
-        mul, irrep = term.arguments[0]
-        l, parity = irrep.arguments[0]
-        if parity != (-1) ** l:
-            raise unsupported(f"{l}{'e' if parity == 1 else 'o'} among its {path}")
-        result.append((mul, l))
-    return result
-
-
-def _silu_scale(activation: Record) -> float:
-    """The file's constant that gives silu unit second moment, over ours: e3nn estimates it when a model is made."""
-    if getattr(activation.get("f"), "name", None) != "silu":
-        raise unsupported("an activation other than silu")
-    return activation.number("cst") / SILU_GAIN
-
-
-def _linear(linear: Record) -> dict[int, Tensor]:
-    """l -> (inputs, outputs) of an e3nn Linear; inputs of one l in the order of its irreps."""
-    weight = linear.tensor("weight").double()
-    blocks: dict[int, list[Tensor]] = {}
-    start = 0
-    for instruction in linear.get("instructions"):
-        i_in, _, shape, path_weight = instruction.arguments
-        block = weight[start : start + math.prod(shape)].view(shape) * path_weight
-        blocks.setdefault(irreps(linear, "irreps_in")[i_in][1], []).append(block)
-        start += math.prod(shape)
-    return {l: torch.cat(parts) for l, parts in sorted(blocks.items())}
 
 
 def _per_element(product: Record) -> dict[int, Tensor]:
@@ -173,23 +132,9 @@ def _radial(net: Record) -> list[Tensor]:
     return matrices
 
 
-class _Path(NamedTuple):
-    """One path of the file's convolution."""
-
-    number: int  # among the outputs of the radial network
-    place: int  # among the irreps of the convolution's output
-    factor: float  # over ours
-
-
-def _convolution_paths(product: Record) -> dict[tuple[int, int, int], _Path]:
-    """(l1, l2, l3) -> path. Our factor is sqrt(2 l3 + 1), with edge vectors that point the other way: (-1)^l2."""
-    in1, in2, out = (irreps(product, name) for name in ("irreps_in1", "irreps_in2", "irreps_out"))
-    paths = {}
-    for number, instruction in enumerate(product.get("instructions")):
-        i_1, i_2, i_out, _, _, path_weight, _ = instruction.arguments
-        l1, l2, l3 = in1[i_1][1], in2[i_2][1], out[i_out][1]
-        paths[l1, l2, l3] = _Path(number, i_out, (-1) ** l2 * path_weight / math.sqrt(2 * l3 + 1))
-    return paths
+def _silu_scale(activation: Record) -> float:
+    """The file's constant over ours."""
+    return gain_of(activation, "f", "cst", "silu") / SILU_GAIN
 
 
 def _product_weights(contraction: Record, lmax: int, l_out: int, degree: int) -> Tensor:
@@ -219,7 +164,3 @@ def _product_weights(contraction: Record, lmax: int, l_out: int, degree: int) ->
     if np.abs(flat @ transform - target).max(initial=0.0) > 1e-6:
         raise ValueError(f"U_matrix_{degree} for l = {l_out} is no equivariant polynomial; the file is damaged")
     return torch.einsum("pq,eqc->epc", torch.from_numpy(transform), weights)
-
-
-def unsupported(what: str) -> ValueError:
-    return ValueError(f"unsupported MACE model: it has {what}")

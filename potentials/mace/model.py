@@ -13,8 +13,8 @@ layer's scalars add up to the energy of an atom (eq. 13).
 | B | product | (atoms, (hidden_lmax + 1)^2, channels) |
 
 Variants of the published models are fields of the config: a first layer without residual (MACE-OFF23), messages
-normalised by a learned density, Agnesi-transformed distances and a ZBL core (MACE-MPA-0, MACE-MP-0b). So is the product
-on the spherical grid (product.py).
+normalised by a learned density, Agnesi-transformed distances and a ZBL core (MACE-MPA-0, MACE-MP-0b), gated
+interactions (MACE-MH-1, gated.py). So is the product on the spherical grid (product.py).
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ from atomsml.ops.convolution import Edges, convolution_table, convolve
 from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Potential, Predictor
 from atomsml.potentials.corrections.zbl import EXPONENT, PREFACTOR, zbl_energy
-from atomsml.potentials.mace.product import GauntProduct, SymmetricContraction
+from atomsml.potentials.mace.gated import GatedLayer
+from atomsml.potentials.mace.product import PRODUCTS
 from atomsml.radial.bases import agnesi_transform, bessel_basis, fade_in, polynomial_envelope
-
-PRODUCTS = {"clebsch_gordan": SymmetricContraction, "gaunt": GauntProduct}
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,8 @@ class MACEConfig:
     readout_channels: int = 16  # hidden width of the last readout
     avg_num_neighbors: float = 1.0  # messages are divided by it; take the mean of the training set
     residual_first: bool = True  # False: the first layer mixes messages per element instead of adding a residual
+    interaction: Literal["linear", "gated"] = "linear"  # "gated": the layers of gated.py
+    edge_channels: int = 0  # channels that gated layers convolve; 0: all
     density_normalization: bool = False  # divide messages by a learned density instead of avg_num_neighbors
     distance_transform: Literal["none", "agnesi"] = "none"
     zbl: bool = False  # add Ziegler-Biersack-Littmark repulsion at short range
@@ -87,6 +88,14 @@ class MACEConfig:
             raise ValueError(f"inner_cutoff must lie in 0..cutoff = {self.cutoff}, got {self.inner_cutoff}")
         if self.inner_cutoff > 0 and not self.zbl:
             raise ValueError("inner_cutoff takes close pairs out of the network, and without zbl nothing repels them")
+        if self.interaction not in ("linear", "gated"):
+            raise ValueError(f"interaction must be 'linear' or 'gated', got {self.interaction!r}")
+        if self.interaction == "linear" and self.edge_channels > 0:
+            raise ValueError("edge_channels are of gated interactions; linear ones convolve all channels")
+        if self.interaction == "gated" and (self.density_normalization or not self.residual_first):
+            raise ValueError("gated interactions have residuals and a density of their own, and no others")
+        if self.interaction == "gated" and not self.radial_mlp:
+            raise ValueError("gated interactions need a hidden layer in their radial network: radial_mlp is empty")
         if self.distance_transform not in ("none", "agnesi"):
             raise ValueError(f"distance_transform must be 'none' or 'agnesi', got {self.distance_transform!r}")
         if self.product not in PRODUCTS:
@@ -108,15 +117,14 @@ class MACE(Potential):
         super().__init__(config)
         self.embedding = nn.Parameter(torch.randn(len(config.elements), config.channels))
         last = config.num_layers - 1
-        self.layers = nn.ModuleList(
-            MACELayer(
-                config,
-                lmax_in=0 if i == 0 else config.hidden_lmax,
-                lmax_out=0 if i == last else config.hidden_lmax,
-                residual=config.residual_first or i > 0,
-            )
-            for i in range(config.num_layers)
-        )
+        layers: list[nn.Module] = []
+        for i in range(config.num_layers):
+            lmax_in, lmax_out = (0 if i == end else config.hidden_lmax for end in (0, last))
+            if config.interaction == "gated":
+                layers.append(GatedLayer(config, lmax_in, lmax_out))
+            else:
+                layers.append(MACELayer(config, lmax_in, lmax_out, residual=config.residual_first or i > 0))
+        self.layers = nn.ModuleList(layers)
         self.readouts = nn.ModuleList(
             MLP((config.channels, config.readout_channels, 1) if i == last else (config.channels, 1))
             for i in range(config.num_layers)
@@ -129,11 +137,11 @@ class MACE(Potential):
         species = self.species(graph.numbers)
         pairs = PairGeometry.from_graph(graph, self.dtype)
         harmonics = spherical_harmonics(self.config.lmax, pairs.vectors)
-        basis = self.radial_basis(pairs.lengths, *pairs.ends(graph.numbers))
+        basis, envelope = self.radial_basis.parts(pairs.lengths, *pairs.ends(graph.numbers))
         features = self.embedding[species][:, None, :]
         energies = features.new_zeros(len(species))
         for layer, readout in zip(self.layers, self.readouts, strict=True):
-            features = layer(features, species, harmonics, basis, pairs.edges)
+            features = layer(features, species, harmonics, basis, envelope, pairs.edges)
             energies = energies + readout(features[:, 0]).squeeze(1)
         found = self.scaled(energies, species, graph)
         if self.config.zbl:
@@ -151,11 +159,12 @@ class MACE(Potential):
         return cast("list[MLP]", list(self.readouts))
 
     def program(self) -> Predictor | None:
-        """On a CPU; its radial functions are tables. There is none for products on the grid."""
+        """On a CPU; its radial functions are tables. There is none for products on the grid and gated interactions."""
         from atomsml.potentials.mace.cpu import MACEOnCPU
 
         on_cpu = self.embedding.device.type == "cpu" and self.dtype in (torch.float32, torch.float64)
-        return MACEOnCPU(self) if on_cpu and self.config.product == "clebsch_gordan" else None
+        has_one = self.config.product == "clebsch_gordan" and self.config.interaction == "linear"
+        return MACEOnCPU(self) if on_cpu and has_one else None
 
     def last_layer(self) -> list[nn.Parameter]:
         """The last matrix of every readout."""
@@ -177,11 +186,16 @@ class RadialBasis(nn.Module):
 
     def forward(self, lengths: Tensor, z_sender: Tensor, z_receiver: Tensor) -> Tensor:
         """(pairs,) lengths in A -> (pairs, num_bessel)."""
+        functions, envelope = self.parts(lengths, z_sender, z_receiver)
+        return functions * envelope[:, None]
+
+    def parts(self, lengths: Tensor, z_sender: Tensor, z_receiver: Tensor) -> tuple[Tensor, Tensor]:
+        """The Bessel functions (pairs, num_bessel), and the envelope (pairs,)."""
         x = lengths if self.agnesi is None else self.agnesi(lengths, z_sender, z_receiver)
         envelope = polynomial_envelope(lengths, self.cutoff, self.power)
         if self.inner_cutoff > 0:
             envelope = envelope * fade_in(lengths, self.inner_cutoff)
-        return bessel_basis(x, self.cutoff, self.num_bessel) * envelope[:, None]
+        return bessel_basis(x, self.cutoff, self.num_bessel), envelope
 
 
 class AgnesiTransform(nn.Module):
@@ -240,8 +254,10 @@ class MACELayer(nn.Module):
         self.linear_out = IrrepLinear([c] * (lmax_out + 1), c)
         self.lmax_out = lmax_out
 
-    def forward(self, features: Tensor, species: Tensor, harmonics: Tensor, basis: Tensor, edges: Edges) -> Tensor:
-        message = self._message(features, harmonics, basis, edges)
+    def forward(
+        self, features: Tensor, species: Tensor, harmonics: Tensor, basis: Tensor, envelope: Tensor, edges: Edges
+    ) -> Tensor:
+        message = self._message(features, harmonics, basis * envelope[:, None], edges)
         if not self.residual:
             message = self.skip(message, species)
         product = self.product(message, species)

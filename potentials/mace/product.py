@@ -62,3 +62,6 @@ class GauntProduct(nn.Module):
             by_degree = weight[species].split(1, dim=1)
             factors.append(torch.cat([w * x for w, x in zip(by_degree, blocks, strict=True)], dim=1))
         return grid_product(factors, all_components(self.lmax))[:, : self.components_out]
+
+
+PRODUCTS = {"clebsch_gordan": SymmetricContraction, "gaunt": GauntProduct}

@@ -19,15 +19,18 @@ import ase
 import ase.build
 import numpy as np
 import torch
-from e3nn import o3
+from e3nn import nn, o3
 from mace import modules
+from mace.modules.radial import PolynomialCutoff
 from matscipy.neighbours import neighbour_list
 
 torch.set_default_dtype(torch.float64)
 ELEMENTS = (1, 8, 14)
 RESIDUAL = ("RealAgnosticResidualInteractionBlock", "RealAgnosticResidualInteractionBlock")
 DENSITY = ("RealAgnosticDensityInteractionBlock", "RealAgnosticDensityResidualInteractionBlock")
+GATED = ("RealAgnosticResidualNonLinearInteractionBlock", "RealAgnosticResidualNonLinearInteractionBlock")
 FIRST_PLAIN = ("RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock")
+HEADS = ("omat_pbe", "spice_wB97M", "oc20_usemppbe")
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ class Family:
     num_layers: int = 2
     lmax: int = 3
     correlation: int = 3
-    old: bool = False  # without what came into the files after 2023
+    core: bool = False  # Agnesi transform and ZBL repulsion
+    edge_channels: int = 0  # of the published model; the tiny one has 4
+    old: bool = False  # as the versions of mace-torch wrote it that made the published files
     dtype: torch.dtype = torch.float64  # of the file
 
 
@@ -50,12 +55,21 @@ FAMILIES = {
     "mp0-small": Family(RESIDUAL, 0, old=True),
     "mp0-medium": Family(RESIDUAL, 1),
     "mp0-large": Family(RESIDUAL, 2),
-    "mpa0": Family(DENSITY, 1),
+    "mpa0": Family(DENSITY, 1, core=True),
     "off23": Family(FIRST_PLAIN, 1, num_bessel=8, envelope_power=6, size=(128, 15, 5.0)),
-    "multihead": Family(DENSITY, 1, heads=("surface", "bulk")),
+    "multihead": Family(DENSITY, 1, core=True, heads=("surface", "bulk")),
     "deep": Family(RESIDUAL, 2, num_layers=3, lmax=2, correlation=2, scaled=False),
+    "mp0b": Family(RESIDUAL, 1, core=True, old=True),
+    "mh1": Family(GATED, 1, core=True, heads=HEADS, size=(512, 89, 6.0), edge_channels=128, old=True),
+    "mh1-new": Family(GATED, 1, core=True, heads=HEADS, size=(512, 89, 6.0), edge_channels=128),
 }
-LIVE_FAMILIES = {**FAMILIES, "float32": Family(RESIDUAL, 1, dtype=torch.float32)}
+LIVE_FAMILIES = {
+    **FAMILIES,
+    "float32": Family(RESIDUAL, 1, dtype=torch.float32),
+    "mp0b2-small": Family(DENSITY, 0, core=True),
+    "mp0b2-large": Family(DENSITY, 2, core=True),
+    "off24": Family(FIRST_PLAIN, 1, num_bessel=8, size=(128, 15, 6.0)),
+}
 
 
 def build(name: str, full: bool) -> torch.nn.Module:
@@ -63,7 +77,8 @@ def build(name: str, full: bool) -> torch.nn.Module:
     channels, num_elements, cutoff = family.size if full else (8, len(ELEMENTS), 4.5)
     numbers = tuple(range(1, num_elements + 1)) if full else ELEMENTS
     heads = len(family.heads)
-    density = family.blocks is DENSITY
+    gated = family.blocks is GATED
+    edge_channels = family.edge_channels if full else 4
     rng = np.random.default_rng(list(LIVE_FAMILIES).index(name))
     torch.manual_seed(int(rng.integers(1 << 30)))
     scale, shift = rng.uniform(0.7, 1.3, heads).squeeze(), rng.uniform(-0.2, 0.2, heads).squeeze()
@@ -85,13 +100,21 @@ def build(name: str, full: bool) -> torch.nn.Module:
         correlation=family.correlation,
         gate=torch.nn.functional.silu,
         radial_MLP=[64, 64, 64] if full else [16, 16, 16],
-        distance_transform="Agnesi" if density else "None",
-        pair_repulsion=density,
+        distance_transform="Agnesi" if family.core else "None",
+        pair_repulsion=family.core,
+        apply_cutoff=not gated,
+        use_agnostic_product=gated,
+        edge_irreps=o3.Irreps(f"{edge_channels}x0e + {edge_channels}x1o") if gated else None,
+        use_edge_irreps_first=gated,
         heads=list(family.heads),
         **({"atomic_inter_scale": scale, "atomic_inter_shift": shift} if family.scaled else {}),
     )
-    if family.old:
+    if family.old and gated:
+        use_gates_of_e3nn(model)
+    elif family.old:
         make_old(model)
+    if gated:
+        vary(model)
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             # the product basis starts with weights of 1 / paths: too small for its highest order to be felt
@@ -116,6 +139,34 @@ def make_old(model: torch.nn.Module) -> None:
     del model.readouts[-1].num_heads
     cutoff = model.radial_embedding.cutoff_fn
     cutoff.p = cutoff.p.double()
+
+    if hasattr(model, "pair_repulsion_fn"):
+        model.pair_repulsion_fn.register_buffer("r_max", model.r_max.clone())
+        model.pair_repulsion_fn.cutoff = PolynomialCutoff(float(model.r_max), p=5)
+
+
+def use_gates_of_e3nn(model: torch.nn.Module) -> None:
+    """As before mace-torch 0.3.16, which has a gate of its own."""
+    for block in model.interactions:
+        new = block.equivariant_nonlin
+        gates = [torch.nn.functional.sigmoid] * len(new.irreps_gates)
+        block.equivariant_nonlin = nn.Gate(
+            new.irreps_scalars, [torch.nn.functional.silu], new.irreps_gates, gates, new.irreps_gated
+        )
+
+
+def vary(model: torch.nn.Module) -> None:
+    """Give numbers to what starts as zero, one or next to nothing, so that its place is felt."""
+    with torch.no_grad():
+        for block in model.interactions:
+            block.alpha.fill_(6.0)
+            block.beta.fill_(1.5)
+            for embedding in (block.source_embedding, block.target_embedding):
+                embedding.weight.normal_()
+            for net in (block.conv_tp_weights.net, block.density_fn.net):
+                for norm in (module for module in net if isinstance(module, torch.nn.LayerNorm)):
+                    norm.weight.normal_(1.0, 0.25)
+                    norm.bias.normal_(0.0, 0.25)
 
 
 def structures() -> dict[str, ase.Atoms]:

@@ -6,6 +6,7 @@ The files in tests/data/mace, with random weights, and the values beside them we
 
 import os
 import re
+import struct
 import subprocess
 import sys
 import tarfile
@@ -25,9 +26,13 @@ from atomsml.potentials.mace.checkpoint import convert
 ROOT = Path(__file__).parents[3]
 DATA = ROOT / "tests" / "data" / "mace"
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
-FAMILIES = {"mp0-small", "mp0-medium", "mp0-large", "mpa0", "off23", "multihead", "deep"}
-CASES = [(family, "Default") for family in sorted(FAMILIES - {"multihead"})]
-CASES += [("multihead", "surface"), ("multihead", "bulk")]
+HEADS = {
+    "multihead": ("surface", "bulk"),
+    "mh1": ("omat_pbe", "spice_wB97M", "oc20_usemppbe"),
+    "mh1-new": ("omat_pbe", "spice_wB97M", "oc20_usemppbe"),
+}
+FAMILIES = {"mp0-small", "mp0-medium", "mp0-large", "mp0b", "mpa0", "off23", "deep", *HEADS}
+CASES = [(family, head) for family in sorted(FAMILIES) for head in HEADS.get(family, ("Default",))]
 
 Golden = dict[str, np.ndarray]
 
@@ -148,7 +153,7 @@ BLOCKS = b"mace.modules.blocks\n"
             "off23",
             BLOCKS + b"RealAgnosticResidualI",
             BLOCKS + b"RealAgnosticResidualNonLinearI",
-            "the class RealAgnosticResidualNonLinearInteractionBlock",
+            "the interactions RealAgnosticInteractionBlock, RealAgnosticResidualNonLinearInteractionBlock",
         ),
         ("off23", BLOCKS + b"NonLinearR", BLOCKS + b"NonLinearBiasR", "the class NonLinearBiasReadoutBlock"),
         ("off23", b"models\nScaleShiftMACE", b"models\nAtomicDipolesMACE", "the class AtomicDipolesMACE"),
@@ -162,33 +167,41 @@ BLOCKS = b"mace.modules.blocks\n"
             "the interactions RealAgnosticDensityInteractionBlock, RealAgnosticResidualInteractionBlock",
         ),
         ("off23", b"nn.functional\nsilu", b"nn.functional\nsigmoid", "an activation other than silu"),
+        ("mh1", b"nn.functional\nsigmoid", b"nn.functional\nsilu", "an activation other than sigmoid"),
+        ("mh1-new", b"nn.functional\nsigmoid", b"nn.functional\nsilu", "an activation other than sigmoid"),
+        ("mh1", b"activation\nSiLU", b"container\nModuleDict", "the class ModuleDict"),
+        ("mh1", struct.pack(">d", 1e-5), struct.pack(">d", 1e-6), "another eps in its layer normalisation"),
     ],
 )
 def test_other_models_are_refused_by_name(
     family: str, old: bytes, new: bytes, message: str, models: Path, tmp_path: Path
 ) -> None:
     path = edited(models / f"{family}.model", tmp_path / "other.model", "data.pkl", old, new)
+    head = HEADS.get(family, ("Default",))[0]
     with pytest.raises(ValueError, match=rf"^{path}: unsupported MACE model: it has {message}[^\n]*$"):
-        convert(path)
+        convert(path, head)
 
 
 @pytest.mark.parametrize(
-    ("option", "now", "then", "message"),
+    ("family", "option", "now", "message"),
     [
-        (b"apply_cutoff", b"\x88", b"\x89", "a cutoff that acts outside"),
-        (b"use_agnostic_product", b"\x89", b"\x88", "a product that ignores the elements"),
+        ("off23", b"apply_cutoff", b"\x88", "a cutoff that acts outside"),
+        ("off23", b"use_agnostic_product", b"\x89", "a product that ignores the elements"),
+        ("mh1", b"apply_cutoff", b"\x89", "a cutoff that acts inside"),
+        ("mh1", b"use_agnostic_product", b"\x88", "a product that knows the elements"),
     ],
 )
 def test_options_that_change_the_energy_are_refused(
-    option: bytes, now: bytes, then: bytes, message: str, models: Path, tmp_path: Path
+    family: str, option: bytes, now: bytes, message: str, models: Path, tmp_path: Path
 ) -> None:
-    with zipfile.ZipFile(models / "off23.model") as archive:
-        data = archive.read("off23/data.pkl")
+    with zipfile.ZipFile(models / f"{family}.model") as archive:
+        data = archive.read(f"{family}/data.pkl")
     # the key, the instruction that memorises it, the value
     (assignment,) = re.findall(option + b"(?:q.|r....)" + now, data, flags=re.DOTALL)
-    path = edited(models / "off23.model", tmp_path / "other.model", "data.pkl", assignment, assignment[:-1] + then)
+    then = b"\x88" if now == b"\x89" else b"\x89"  # True and False
+    path = edited(models / f"{family}.model", tmp_path / "other.model", "data.pkl", assignment, assignment[:-1] + then)
     with pytest.raises(ValueError, match=message):
-        convert(path)
+        convert(path, HEADS.get(family, ("Default",))[0])
 
 
 def test_a_hostile_file_is_refused_by_name_and_runs_nothing(models: Path, tmp_path: Path) -> None:
@@ -258,9 +271,19 @@ def test_a_float32_file_agrees_to_its_own_precision(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["mp0-medium", "mpa0", "off23"])
-def test_models_of_the_published_size(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["mp0b2-small", "mp0b2-large", "off24"])
+def test_other_sizes_of_the_same_blocks(family: str, tmp_path: Path) -> None:
+    golden = remake(tmp_path, family)
+    assert_agrees(convert(tmp_path / f"{family}.model")[0], golden, f"{family}/Default", 1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "channels"), [("mp0-medium", 128), ("mp0b", 128), ("mpa0", 128), ("off23", 128), ("mh1", 512)]
+)
+def test_models_of_the_published_size(family: str, channels: int, tmp_path: Path) -> None:
     golden = remake(tmp_path, family, "--full")
-    potential, _ = convert(tmp_path / f"{family}.model")
-    assert potential.config.channels == 128
-    assert_agrees(potential, golden, f"{family}/Default", 1e-9)
+    for head in HEADS.get(family, ("Default",)):
+        potential, _ = convert(tmp_path / f"{family}.model", head)
+        assert potential.config.channels == channels
+        assert_agrees(potential, golden, f"{family}/{head}", 1e-9)

@@ -86,6 +86,49 @@ class TestMACEOnTheGrid(PotentialTests):
         return make(dataclasses.replace(TINY, product="gaunt", correlation=3))
 
 
+class TestMACEWithGates(PotentialTests):
+    """Gated interactions on fewer channels, Agnesi transform and ZBL, as in MACE-MH-1."""
+
+    @pytest.fixture
+    def potential(self):
+        return make(
+            dataclasses.replace(
+                TINY,
+                residual_first=True,
+                interaction="gated",
+                edge_channels=2,
+                radial_mlp=(8, 8),
+                distance_transform="agnesi",
+                zbl=True,
+                inner_cutoff=0.8,
+            )
+        )
+
+    def test_isolated_atom_is_its_reference(self, potential):
+        """The residual gives an isolated atom an energy of its own; atoms far apart have just that."""
+        alone = [evaluate(potential, atom_graph([z])).energy for z in potential.elements]
+        apart = evaluate(potential, atom_graph(list(potential.elements))).atom_energies
+        torch.testing.assert_close(apart, torch.cat(alone), rtol=0, atol=1e-9)
+        assert (apart - potential.references).abs().min() > 1e-3
+
+    def test_there_is_no_program(self, potential):
+        assert potential.program() is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"interaction": "nonlinear"}, "interaction must be 'linear' or 'gated'"),
+        ({"edge_channels": 2}, "edge_channels are of gated interactions"),
+        ({"interaction": "gated"}, "gated interactions have residuals"),
+        ({"interaction": "gated", "residual_first": True, "radial_mlp": ()}, "radial_mlp is empty"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **changes)
+
+
 def atom_graph(numbers: list[int]) -> AtomicGraph:
     return AtomicGraph.from_ase(ase.Atoms(numbers, [(100.0 * i, 0, 0) for i in range(len(numbers))]))
 
