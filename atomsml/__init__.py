@@ -4,16 +4,18 @@ The public names are imported on first use, so that `import atomsml` (and `atoms
 """
 
 from importlib import import_module
+from time import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atomsml.graph import AtomicGraph as AtomicGraph
     from atomsml.interfaces.ase import AtomsMLCalculator as AtomsMLCalculator
     from atomsml.interfaces.predict import predict as predict
-    from atomsml.modelfile import load as load
+    from atomsml.modelfile.load import load as load
     from atomsml.potential import evaluate as evaluate
 
 __version__ = "0.1.0"
+IMPORTED = time()  # source files that are younger are not what runs in this process
 
 _HOME_OF = {
     "AtomicGraph": "atomsml.graph",

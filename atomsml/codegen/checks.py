@@ -4,7 +4,7 @@
         energy = model(graph)    # IndexError: kernel `contraction_forward`: w[4096:4112] of 4096 numbers
 
 A kernel is built either with checks, which make it several times slower, or without, in which case a wrong index reads
-and writes whatever is there. Both are kept apart: `built_once` remembers kernels of either sort.
+and writes whatever is there. Both are kept apart: `built_once` (kernels.py) remembers kernels of either sort.
 """
 
 from __future__ import annotations
@@ -13,17 +13,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache, wraps
 from itertools import pairwise
-from typing import ParamSpec, TypeVar
 
 from llvmlite import ir
 from torch import Tensor
 
 from atomsml.codegen.values import INT, Value, constant
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 NOTES = 4  # numbers of a note: the place in the text (from 1; 0: all is well), index, numbers accessed, length
 _checked = ContextVar("checked", default=os.environ.get("ATOMSML_CHECK_INDICES") == "1")
@@ -38,17 +33,6 @@ def checked_indices(check: bool = True) -> Iterator[None]:
         yield
     finally:
         _checked.reset(token)
-
-
-def built_once(build: Callable[P, T]) -> Callable[P, T]:
-    """`lru_cache` for what builds a kernel: those with checks are others than those without."""
-    without, with_checks = lru_cache(build), lru_cache(build)
-
-    @wraps(build)
-    def built(*arguments: P.args, **options: P.kwargs) -> T:
-        return (with_checks if checking() else without)(*arguments, **options)  # type: ignore[arg-type]
-
-    return built
 
 
 class Span(int):

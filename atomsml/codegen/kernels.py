@@ -13,6 +13,8 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache, wraps
+from typing import ParamSpec
 
 import torch
 from llvmlite import ir
@@ -20,8 +22,11 @@ from torch import Tensor
 
 from atomsml.codegen.arrays import Array
 from atomsml.codegen.checks import NOTES, Guard, checking, raise_if_wrong
+from atomsml.codegen.kept import Translation, kept
 from atomsml.codegen.machine import MachineCode, lanes
 from atomsml.codegen.values import DOUBLE, FLOAT, INT, Value, constant
+
+P = ParamSpec("P")
 
 KINDS = {torch.float32: FLOAT, torch.float64: DOUBLE, torch.int64: INT}
 
@@ -161,7 +166,9 @@ class Code:
 
     def finish(self) -> Kernel:
         self.builder.ret_void()
-        return Kernel(self.name, str(self.builder.module), self._dtypes, list(self.counts), self._sites)
+        dtypes = {name: str(dtype).removeprefix("torch.") for name, dtype in self._dtypes.items()}
+        facts = {"name": self.name, "dtypes": dtypes, "counts": list(self.counts), "sites": self._sites}
+        return Kernel(Translation.of(facts, str(self.builder.module)))
 
 
 class Kernel:
@@ -172,15 +179,21 @@ class Kernel:
         IndexError: a wrong index, if indices are checked.
     """
 
-    def __init__(
-        self, name: str, text: str, dtypes: dict[str, torch.dtype], counts: Sequence[str], sites: Sequence[str] | None
-    ) -> None:
-        self.name, self.text = name, text  # what LLVM made it of
-        self._dtypes, self._counts, self._sites = dtypes, counts, sites
-        self._code = MachineCode(text, name)
+    def __init__(self, translation: Translation) -> None:
+        facts, self.translation = translation.facts, translation
+        self.name: str = facts["name"]
+        self._counts: list[str] = facts["counts"]
+        self._sites: list[str] | None = facts["sites"]
+        self._dtypes: dict[str, torch.dtype] = {name: getattr(torch, kind) for name, kind in facts["dtypes"].items()}
+        self._code = MachineCode(translation.code, self.name)
         self.address = self._code.address
-        kinds = [ctypes.c_void_p] * len(dtypes) + [ctypes.c_int64] * (len(counts) + self.checked)
+        kinds = [ctypes.c_void_p] * len(self._dtypes) + [ctypes.c_int64] * (len(self._counts) + self.checked)
         self._call = ctypes.CFUNCTYPE(None, *kinds)(self.address)
+
+    @property
+    def text(self) -> str:
+        """What LLVM made it of."""
+        return self.translation.text
 
     @property
     def checked(self) -> bool:
@@ -215,3 +228,22 @@ class Kernel:
     def raise_if_wrong(self, notes: Tensor) -> None:
         """Raises IndexError with what was noted."""
         raise_if_wrong(notes.tolist(), self._sites or ())
+
+
+def built_once(build: Callable[P, Kernel]) -> Callable[P, Kernel]:
+    """For a function that builds kernels: those that were built are remembered, and kept for other processes (kept.py).
+
+    Kernels with checks are others than those without.
+    """
+
+    def found(*arguments: P.args, **options: P.kwargs) -> Kernel:
+        given = (*arguments, *options.items())
+        return Kernel(kept(lambda: build(*arguments, **options).translation, build, *given))
+
+    without, with_checks = lru_cache(found), lru_cache(found)
+
+    @wraps(build)
+    def built(*arguments: P.args, **options: P.kwargs) -> Kernel:
+        return (with_checks if checking() else without)(*arguments, **options)  # type: ignore[arg-type]
+
+    return built

@@ -31,9 +31,10 @@ from llvmlite import ir
 from atomsml.codegen.arrays import BYTE
 from atomsml.codegen.checks import NOTES, Span, checking, raise_if_wrong
 from atomsml.codegen.expressions import Expressions
+from atomsml.codegen.kept import Translation, kept
 from atomsml.codegen.machine import MachineCode
 from atomsml.codegen.statements import Statements
-from atomsml.codegen.values import BOOL, DOUBLE, INT
+from atomsml.codegen.values import BOOL, DOUBLE, INT, name_of
 
 Ints: TypeAlias = list[int]
 Floats: TypeAlias = list[float]
@@ -41,7 +42,7 @@ Bools: TypeAlias = list[bool]
 
 NUMBERS: dict[Any, ir.Type] = {int: INT, float: DOUBLE, bool: BOOL}
 ARRAYS: dict[Any, ir.Type] = {Ints: INT.as_pointer(), Floats: DOUBLE.as_pointer(), Bools: BYTE.as_pointer()}
-C_TYPES = {ir.VoidType(): None, INT: ctypes.c_int64, DOUBLE: ctypes.c_double, BOOL: ctypes.c_bool}
+C_TYPES = {"void": None, "int": ctypes.c_int64, "float": ctypes.c_double, "bool": ctypes.c_bool}
 
 
 class Compiled:
@@ -70,15 +71,15 @@ class Compiled:
 
     @functools.cached_property
     def _without_checks(self) -> Callable[..., Any]:
-        self._code, call = _machine_code(Program(self))
+        self._code, call = _machine_code(kept(lambda: Program(self).translation(), self.function))
         return call
 
     @functools.cached_property
     def _with_checks(self) -> Callable[..., Any]:
-        sites: list[str] = []
-        program = Program(self, sites)
-        arrays = sum(x.is_pointer for x in program.entry.function_type.args) - 1
-        self._checked_code, call = _machine_code(program)
+        translation = kept(lambda: Program(self, []).translation(), self.function)
+        arrays = sum(kind.endswith("*") for kind in translation.facts["arguments"]) - 1
+        sites = translation.facts["sites"]
+        self._checked_code, call = _machine_code(translation)
 
         def checked(*arguments: Any) -> Any:
             lengths = [x.length for x in arguments if isinstance(x, Span)]
@@ -97,13 +98,13 @@ def compiled(function: Callable[..., Any]) -> Compiled:
     return Compiled(function)
 
 
-def _machine_code(program: Program) -> tuple[MachineCode, Callable[..., Any]]:
+def _machine_code(translation: Translation) -> tuple[MachineCode, Callable[..., Any]]:
     """The code, which must be kept, and how to call it."""
-    name, kind = program.entry.name, program.entry.function_type
-    code = MachineCode(str(program.module), name, optimise=True)
+    facts = translation.facts
+    code = MachineCode(translation.code, facts["name"])
     # addresses, and integers as if they were: ctypes converts these twice as fast
-    types: list[Any] = [ctypes.c_void_p if x.is_pointer or x == INT else C_TYPES[x] for x in kind.args]
-    return code, ctypes.CFUNCTYPE(C_TYPES[kind.return_type], *types)(code.address)
+    types: list[Any] = [C_TYPES[kind] if kind in ("float", "bool") else ctypes.c_void_p for kind in facts["arguments"]]
+    return code, ctypes.CFUNCTYPE(C_TYPES[facts["result"]], *types)(code.address)
 
 
 class Program:
@@ -139,6 +140,13 @@ class Program:
             expressions = Expressions(function, entry, list(parameters), self._callee, self.sites)
             Statements(expressions, result).write(tree)
         return self._functions[source]
+
+    def translation(self) -> Translation:
+        """Machine code, and how it is called."""
+        kind = self.entry.function_type
+        facts = {"name": self.entry.name, "sites": self.sites, "result": name_of(kind.return_type)}
+        facts["arguments"] = [name_of(x) for x in kind.args]
+        return Translation.of(facts, str(self.module), optimise=True)
 
     def _callee(self, source: object) -> tuple[FunctionType, ir.Function] | None:
         """What a function that is called was and becomes."""

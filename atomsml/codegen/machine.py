@@ -15,36 +15,46 @@ from torch.nn.functional import pad
 _COMPILER = Lock()  # LLVM compiles for one thread at a time
 
 
-class MachineCode:
-    """One function of an LLVM module, in memory for as long as this object lives.
+def object_code(text: str, optimise: bool = False) -> bytes:
+    """A module of LLVM as an object file.
 
     Args:
-        text: the module.
-        name: of the function.
         optimise: run LLVM's passes first, which loops over single numbers need, and vectors written out do not.
     """
+    with _COMPILER:
+        machine, module = _target_machine(), binding.parse_assembly(text)
+        if optimise:
+            passes = binding.create_pass_builder(machine, binding.PipelineTuningOptions(speed_level=2))
+            passes.getModulePassManager().run(module, passes)
+        return bytes(machine.emit_object(module))
 
-    def __init__(self, text: str, name: str, optimise: bool = False) -> None:
+
+class MachineCode:
+    """One function of an object file, in memory for as long as this object lives."""
+
+    def __init__(self, code: bytes, name: str) -> None:
         with _COMPILER:
-            machine, module = _target_machine(), binding.parse_assembly(text)
-            if optimise:
-                passes = binding.create_pass_builder(machine, binding.PipelineTuningOptions(speed_level=2))
-                passes.getModulePassManager().run(module, passes)
-            self._engine = binding.create_mcjit_compiler(module, machine)
+            self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _target_machine())
+            self._engine.add_object_file(binding.ObjectFileRef.from_data(code))
             self._engine.finalize_object()  # the engine owns the code
         self.address: int = self._engine.get_function_address(name)
+
+
+def processor() -> tuple[str, str, str]:
+    """What code is made for: system, name of the processor, and its features."""
+    features = binding.get_host_cpu_features().flatten() + ",-prefer-256-bit"
+    return binding.get_default_triple(), binding.get_host_cpu_name(), features
 
 
 def _target_machine() -> binding.TargetMachine:
     """With 512-bit vectors where there are some (LLVM would rather split those).
 
-    Each compiled module needs its own, because it takes it along when it is freed.
+    Each engine needs its own, because it takes it along when it is freed.
     """
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    features = binding.get_host_cpu_features().flatten() + ",-prefer-256-bit"
-    target = binding.Target.from_default_triple()
-    return target.create_target_machine(cpu=binding.get_host_cpu_name(), features=features, opt=2, jit=True)
+    triple, name, features = processor()
+    return binding.Target.from_triple(triple).create_target_machine(cpu=name, features=features, opt=2, jit=True)
 
 
 @lru_cache

@@ -10,8 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from atomsml.codegen.checks import built_once
-from atomsml.codegen.kernels import Code, Kernel
+from atomsml.codegen.kernels import Code, Kernel, built_once
 from atomsml.codegen.values import DOUBLE, Value, dot, total
 from atomsml.programs.edges import WEIGHTS, EdgeArrays
 from atomsml.programs.plan import Plan

@@ -23,8 +23,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from atomsml.codegen.checks import built_once
-from atomsml.codegen.kernels import Code, Kernel
+from atomsml.codegen.kernels import Code, Kernel, built_once
 from atomsml.codegen.values import DOUBLE, Value, total
 from atomsml.o3.spherical_harmonics import gradient_matrix
 from atomsml.programs.plan import Plan

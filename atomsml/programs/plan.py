@@ -22,8 +22,7 @@ import torch
 from llvmlite import ir
 from torch import Tensor
 
-from atomsml.codegen.checks import built_once
-from atomsml.codegen.kernels import Code, Kernel
+from atomsml.codegen.kernels import Code, Kernel, built_once
 from atomsml.codegen.values import INT, Value
 
 ARGUMENTS = 31  # of a call, at most

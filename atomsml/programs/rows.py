@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from atomsml.codegen.checks import built_once
-from atomsml.codegen.kernels import Code, Kernel
+from atomsml.codegen.kernels import Code, Kernel, built_once
 from atomsml.codegen.values import DOUBLE, Value, dot
 from atomsml.ops.activation import SILU_GAIN
 

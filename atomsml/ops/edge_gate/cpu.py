@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from atomsml.codegen.checks import built_once
-from atomsml.codegen.kernels import Code, Kernel
+from atomsml.codegen.kernels import Code, Kernel, built_once
 from atomsml.codegen.machine import whole_vectors
 from atomsml.codegen.values import Value, dot, fma
 

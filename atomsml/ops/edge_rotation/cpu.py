@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from atomsml.codegen.arrays import Array
-from atomsml.codegen.checks import built_once
-from atomsml.codegen.kernels import Code, Kernel
+from atomsml.codegen.kernels import Code, Kernel, built_once
 from atomsml.codegen.machine import whole_vectors
 from atomsml.codegen.values import Value, dot, fma, total
 from atomsml.ops.edge_rotation.table import Places

@@ -11,8 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from atomsml.codegen.checks import built_once
-from atomsml.codegen.kernels import Code, Kernel
+from atomsml.codegen.kernels import Code, Kernel, built_once
 from atomsml.codegen.machine import whole_vectors
 from atomsml.codegen.values import Value, fma
 from atomsml.o3.s2_grid import Components

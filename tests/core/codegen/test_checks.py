@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from atomsml.codegen.checks import address, addresses, built_once, checked_indices, checking
-from atomsml.codegen.kernels import Code, Kernel
+from atomsml.codegen.checks import address, addresses, checked_indices, checking
+from atomsml.codegen.kernels import Code, Kernel, built_once
 from atomsml.codegen.loops import Bools, Floats, Ints, compiled
 from atomsml.codegen.machine import lanes
 from atomsml.codegen.values import DOUBLE, Value
