@@ -10,6 +10,7 @@ the same blocks. What would have to be computed differently is refused by name.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from ase.data import covalent_radii
 
+from atomsml.modelfile.checks import build_within_budget
 from atomsml.modelfile.inert_pickle import Record, load_inert
 from atomsml.modelfile.official import choose_head, converted
 from atomsml.potentials.corrections.zbl import SCREENING
@@ -102,21 +104,29 @@ def convert(path: str | Path, head: str | None = None) -> tuple[MACE, dict[str, 
     """
     path = Path(path)
     tree = load_inert(path, _allowed(), "a MACE checkpoint")
-    try:
+    with _one_line(path):
         _check_supported(tree)
         heads = _heads(tree)
         chosen = choose_head(heads, head)
         config = _config(tree, heads.index(chosen))
-        weights = state_dict(tree, config, heads.index(chosen))  # first: what is really there bounds what is allocated
-        model = MACE(config).double()
+        weights = state_dict(tree, config, heads.index(chosen))
+    model = build_within_budget(path, lambda: MACE(config)).double()
+    with _one_line(path):
         model.load_state_dict(weights)
+    dtype = str(tree.tensor("node_embedding.linear.weight").dtype).removeprefix("torch.")
+    return model.eval(), converted(path, chosen, dtype=dtype, heads=heads)
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """What goes wrong with a file becomes one line of ValueError that names it."""
+    try:
+        yield
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     except (RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
         reason = " ".join(str(error)[:200].split())  # shapes, types and sizes that do not fit together
         raise ValueError(f"{path} is damaged and cannot be read as a MACE checkpoint: {reason}") from None
-    dtype = str(tree.tensor("node_embedding.linear.weight").dtype).removeprefix("torch.")
-    return model.eval(), converted(path, chosen, dtype=dtype, heads=heads)
 
 
 def _allowed() -> dict[str, list[str]]:

@@ -59,7 +59,7 @@ FAMILIES = {
     "off23": Family(FIRST_PLAIN, 1, num_bessel=8, envelope_power=6, size=(128, 15, 5.0)),
     "multihead": Family(DENSITY, 1, core=True, heads=("surface", "bulk")),
     "deep": Family(RESIDUAL, 2, num_layers=3, lmax=2, correlation=2, scaled=False),
-    "mp0b": Family(RESIDUAL, 1, core=True, old=True),
+    "mp0b": Family(FIRST_PLAIN, 1, core=True, old=True),
     "mh1": Family(GATED, 1, core=True, heads=HEADS, size=(512, 89, 6.0), edge_channels=128, old=True),
     "mh1-new": Family(GATED, 1, core=True, heads=HEADS, size=(512, 89, 6.0), edge_channels=128),
 }

@@ -5,6 +5,7 @@ The files in tests/data/mace, with random weights, and the values beside them we
 """
 
 import os
+import pickletools
 import re
 import struct
 import subprocess
@@ -224,6 +225,24 @@ def test_a_damaged_file_is_one_line(models: Path, tmp_path: Path) -> None:
     edited(source, path, "data.pkl", b"irreps_in1", b"irreps_in0")
     with pytest.raises(ValueError, match="has no irreps_in1"):
         convert(path)
+
+
+@pytest.mark.parametrize("family", ["off23", "mh1"])
+def test_sizes_that_the_weights_do_not_have_are_refused_before_memory_is_asked_for(
+    family: str, models: Path, tmp_path: Path
+) -> None:
+    """The widths of a radial network stand in a list beside it: of 8192 each they would take a gigabyte."""
+    with zipfile.ZipFile(models / f"{family}.model") as archive:
+        data = archive.read(f"{family}/data.pkl")
+    operations = list(pickletools.genops(data))
+    name = next(i for i, (_, argument, _) in enumerate(operations) if argument == "hs")
+    first = next(i for i in range(name, len(operations)) if operations[i][1] == 16)
+    start, end = operations[first][2], operations[first + 3][2]
+    assert [argument for _, argument, _ in operations[first : first + 3]] == [16, 16, 16]
+    old, new = data[start - 20 : end], data[start - 20 : start] + 3 * b"M\x00\x20"
+    path = edited(models / f"{family}.model", tmp_path / "large.model", "data.pkl", old, new)
+    with pytest.raises(ValueError, match=r"large\.model [^\n]*the model would be far larger than its file$"):
+        convert(path, HEADS.get(family, ("Default",))[0])
 
 
 def test_couplings_that_are_not_equivariant_are_refused(models: Path, tmp_path: Path) -> None:
