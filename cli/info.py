@@ -99,8 +99,8 @@ def _radial_tables(model: str, structure: StructureRecord) -> dict[str, dict[str
         predictor = load(model).cast(dtype).predictor()
         if isinstance(predictor, MACEOnCPU):
             weights = predictor.weights(tuple(sorted(set(structure.atoms.numbers.tolist()))))
-            deviations = {name: getattr(weights, name) for name in ("value_deviation", "slope_deviation")}
-            found[network] = {"pieces": sum(weights.grid.pieces), **deviations}
+            value, slope = weights.deviations
+            found[network] = {"pieces": sum(weights.grid.pieces), "value_deviation": value, "slope_deviation": slope}
     return found
 
 

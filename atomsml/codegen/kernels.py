@@ -209,7 +209,7 @@ class Kernel:
         self._call(*[x.data_ptr() for x in tensors], *counts, notes.data_ptr())
         self.raise_if_wrong(notes)
 
-    def check_arguments(self, tensors: Sequence[Tensor], counts: Sequence[int]) -> None:
+    def check_arguments(self, tensors: Sequence[Tensor], counts: Sequence[object]) -> None:
         """Raises TypeError where number, dtype or memory layout of the arguments are not those of the kernel."""
         for kind, given, wanted in (("arrays", tensors, self._dtypes), ("counts", counts, self._counts)):
             if len(given) != len(wanted):

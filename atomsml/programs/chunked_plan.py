@@ -6,54 +6,40 @@ memory that the next chunk uses again; what must wait for other atoms is kept fo
     forward   layer by layer, chunk by chunk
     backward  from the last layer to the first the same in reverse; the last layer goes both ways in one go
 
-An architecture writes down what a layer does with a chunk, `forward` and `backward`.
+An architecture writes down what a layer does with a chunk, `forward` and `backward`, once for all chunks and structures
+(programs/plan.py): any structure fits for which the arrays are large enough.
 
 The backward convolution adds gradients to the features of senders, which chunks have in common. Chunks are therefore
 dealt into a few parts, each with a sum of its own, and the sums are added up in a fixed order: equal input gives equal
-bits, whatever the threads do.
+bits, whatever the threads do, and whatever structures came before.
 
-Atoms are counted in slots: as in the graph, but sorted by element within each chunk.
+Atoms are counted in slots (programs/slots.py).
 """
 
 from __future__ import annotations
 
-import itertools
-import operator
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
+from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from atomsml.graph import NeighborGraph
 from atomsml.programs import edges as edges_cpu
 from atomsml.programs.edges import AtomArrays, EdgeArrays
-from atomsml.programs.plan import Plan
+from atomsml.programs.plan import FIRST, LAST, NUMBER, Array, Part, Plan, Rows
 from atomsml.programs.rows import add_kernel, zero_kernel
+from atomsml.programs.slots import CHUNK, NeighborListState, Sizes, Slots, parts_of
 from atomsml.radial.table import SplineGrid
-
-CHUNK = 16  # atoms: their messages fill the second-level cache
-PART_SIZES = (3, 2, 1)  # of each thread, relative: large ones first, so that threads end at almost the same time
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What there is memory for."""
-
-    systems: int
-    edges: int
-    neighbors: int  # of one atom
-    threads: int
 
 
 @dataclass(frozen=True)
 class NetworkShape:
     """What a plan is told of the network."""
 
-    elements: tuple[int, ...]  # that its weights are for, ascending atomic numbers
-    all_elements: tuple[int, ...]  # of the model
+    elements: tuple[int, ...]  # that its weights are for, ascending atomic numbers; species are places among them
     layers: int
     lmax: int  # of the harmonics
     grid: SplineGrid  # of all radial tables
@@ -61,170 +47,145 @@ class NetworkShape:
     dtype: torch.dtype
 
 
-@dataclass(frozen=True)
-class _List:
-    """Which neighbour list was loaded: its tensors, and how often each had been changed in place, if torch knows."""
-
-    tensors: tuple[Tensor, ...]
-    versions: tuple[int | None, ...]
-
-    @staticmethod
-    def of(graph: NeighborGraph) -> _List:
-        tensors = (graph.edge_index, graph.cell_offsets, graph.batch)
-        return _List(tensors, tuple(None if x.is_inference() else x._version for x in tensors))
-
-    def is_same(self, other: _List) -> bool:
-        known = None not in self.versions and self.versions == other.versions
-        return known and all(map(operator.is_, self.tensors, other.tensors))
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Slots first .. last - 1; `runs` are those of one element: (first, last, element), counted from the first slot."""
-
-    first: int
-    last: int
-    runs: list[tuple[int, int, int]]
-
-    @property
-    def size(self) -> int:
-        return self.last - self.first
-
-    @property
-    def own(self) -> slice:
-        return slice(self.first, self.last)
-
-
 class ChunkedPlan(ABC):
     """The kernel calls, and the arrays of all atoms that every network has.
 
     Args:
-        numbers: (atoms,) atomic numbers, in the order of the graphs that will be loaded.
+        sizes: for which there is memory.
         scratch: memory that a thread needs for a chunk.
     """
 
-    up_gradient: list[list[list[Tensor]]]  # of the features that layer i + 1 gathers: for each part, each array
+    gathered: list[list[Tensor]]  # features (atoms, ...) that layer i + 1 gathers, made by layer i
 
-    def __init__(self, shape: NetworkShape, numbers: np.ndarray, sizes: Sizes, scratch: Tensor) -> None:
+    def __init__(self, shape: NetworkShape, sizes: Sizes, scratch: Tensor) -> None:
         self.shape, self.sizes, self.dtype = shape, sizes, shape.dtype
-        self._numbers, self._list = numbers.copy(), _List((), ())
-        atoms, species = len(numbers), np.searchsorted(shape.elements, numbers)
-        order = np.lexsort((species, np.arange(atoms) // CHUNK))
-        self.slot = torch.from_numpy(np.argsort(order))
-        self.in_model = torch.from_numpy(np.searchsorted(shape.all_elements, numbers))
-        self.chunks, self.species = _chunks(species[order]), torch.from_numpy(species[order])
-        self.parts = _parts(self.chunks, sizes.threads)
-        self.atoms = AtomArrays.new(
-            torch.from_numpy(order), self.slot, torch.from_numpy(species), sizes.systems, sizes.edges
-        )
-        self.edges = EdgeArrays.new(atoms, sizes.edges, shape.lmax, self.dtype)
-        self.position_gradient = torch.zeros(atoms, 3, dtype=torch.float64)
-        self.virial = torch.zeros(atoms, 9, dtype=torch.float64)
-        self.energies = torch.empty(atoms, dtype=self.dtype)
-        self._block = scratch
-        self.scratch = [scratch, *(torch.empty_like(scratch) for _ in range(sizes.threads - 1))]  # of each thread
-        self._steps: dict[bool, list[list[Plan]]] = {}
+        self._list, self.num_atoms = NeighborListState((), ()), 0
+        self.slots = Slots(shape.elements, sizes.atoms)
+        order, slot, species = self.slots.order, self.slots.slot, self.slots.species_of_atom
+        self.atoms = AtomArrays.new(order, slot, species, sizes.systems, sizes.edges)
+        self.edges = EdgeArrays.new(sizes.atoms, sizes.edges, shape.lmax, self.dtype)
+        self.position_gradient = torch.empty(sizes.atoms, 3, dtype=torch.float64)
+        self.virial = torch.empty(sizes.atoms, 9, dtype=torch.float64)
+        self.energies = torch.empty(sizes.atoms, dtype=self.dtype)
+        self.corrections = torch.zeros(sizes.atoms, dtype=torch.float64)  # to the energies
+        self._blocks = [scratch]  # of each thread
+        self._up_gradient: list[list[list[Tensor]]] = []  # of what layer i + 1 gathers: for each part, each array
+        self._written: dict[tuple[bool, int], list[_Step]] = {}
 
     @abstractmethod
-    def forward(self, plan: Plan, i: int, chunk: Chunk) -> None:
+    def forward(self, plan: Plan, i: int) -> None:
         """Layer i: the last one leaves the energies of the chunk."""
 
     @abstractmethod
-    def backward(self, plan: Plan, i: int, chunk: Chunk, part: int) -> None:
-        """From the gradient of what layer i makes to that of its edges and, summed in a part, of what it gathers."""
+    def backward(self, plan: Plan, i: int, up_gradient: list[Tensor]) -> None:
+        """From the gradient of what layer i makes to that of its edges, and to `up_gradient` that of what it gathers."""
 
-    def fits(self, graph: NeighborGraph, threads: int) -> bool:
-        """Whether a graph is of the same atoms, with no more edges than there is room for."""
-        return (
-            threads == self.sizes.threads
-            and graph.num_systems == self.sizes.systems
-            and graph.num_edges <= self.sizes.edges
-            and np.array_equal(graph.numbers.numpy(), self._numbers)
-            and np.bincount(graph.edge_index[1].numpy(), minlength=1).max() <= self.sizes.neighbors
-        )
+    def correct(self, plan: Plan, gradients: bool) -> None:  # noqa: B027  (most networks have nothing to add)
+        """Fill `corrections`, energies beside the network's, and add to what `edges.pull_back` has written."""
+
+    def fits(self, graph: NeighborGraph) -> bool:
+        """Whether there is room for a graph, and not far too much."""
+        if NeighborListState.of(graph).is_same(self._list):
+            return True
+        needed = Sizes.of(graph)
+        return self.sizes.hold(needed) and not self.sizes.wasted_on(needed)
 
     def load(self, graph: NeighborGraph) -> None:
-        """Take over positions and cell, and the neighbour list if it is a new one."""
-        self.atoms.positions.copy_(graph.positions.detach())
-        self.atoms.cell.copy_(graph.cell.detach())
-        new = _List.of(graph)
+        """Take over a graph of these sizes at most: positions, cell and elements, the neighbour list if it is new."""
+        self.num_atoms = graph.num_atoms
+        self.atoms.positions[: graph.num_atoms].copy_(graph.positions.detach())
+        self.atoms.cell[: graph.num_systems].copy_(graph.cell.detach())
+        self.slots.load(graph.numbers)
+        new = NeighborListState.of(graph)
         if not new.is_same(self._list):
-            edge_index, cell_offsets, batch = new.tensors
-            self.atoms.load_list(edge_index, cell_offsets, batch)
+            self.atoms.load_list(*new.tensors)
             self._list = new
 
-    def steps(self, gradients: bool) -> list[list[Plan]]:
-        """Steps to be carried out one after the other; the plans of one step may run at the same time."""
-        if gradients not in self._steps:
-            self._steps[gradients] = self._with_gradients() if gradients else self._energies_only()
-        return self._steps[gradients]
+    def scratch(self, threads: int) -> list[Tensor]:
+        """Memory for each of the threads."""
+        while len(self._blocks) < threads:
+            self._blocks.append(torch.empty_like(self._blocks[0]))
+        return self._blocks[:threads]
 
-    def _energies_only(self) -> list[list[Plan]]:
-        steps: list[list[Plan]] = []
-        for i in range(self.shape.layers):
-            plans = [Plan(self._block) for _ in self.chunks]
-            for plan, chunk in zip(plans, self.chunks, strict=True):
-                self._forward(plan, i, chunk)
-            steps.append(plans)
-        return steps
+    def steps(self, gradients: bool, threads: int) -> list[list[Part]]:
+        """Steps to be carried out one after the other; the parts of one step may run at the same time."""
+        atoms = self.num_atoms
+        parts = parts_of(atoms, threads)
+        if (gradients, len(parts)) not in self._written:
+            self._written[gradients, len(parts)] = self._write(gradients, len(parts))
+        chunks = [(a, min(a + CHUNK, atoms)) for a in range(0, atoms, CHUNK)]
+        ranges = {"chunk": parts if threads == 1 else chunks, "part": parts, "all": [(0, atoms)]}
+        return [
+            [Part(plan, *found) for plan, found in zip(cycle(step.plans), ranges[step.of], strict=False)]
+            for step in self._written[gradients, len(parts)]
+        ]
 
-    def _with_gradients(self) -> list[list[Plan]]:
-        steps, last = self._energies_only()[:-1], self.shape.layers - 1
+    def _write(self, gradients: bool, parts: int) -> list[_Step]:
+        """The calls for atoms that are dealt into so many parts."""
+        last = self.shape.layers - 1
+        sums = self._sums(parts) if gradients else []
+        steps = []
+        for i in range(last if gradients else last + 1):
+            steps.append(_Step([self._plan()], "chunk"))
+            self._forward(steps[-1].plans[0], i)
+            for x in [x for part in sums[i] for x in part] if gradients else []:
+                self.zero(steps[-1].plans[0], x)
+        if not gradients:
+            self.correct(steps[-1].plans[0], gradients)
+            return steps
         for i in range(last, -1, -1):
-            parts = self.parts if i > 0 else [[chunk] for chunk in self.chunks]  # the first layer has no senders
-            plans = [Plan(self._block) for _ in parts]
-            for p, (plan, part) in enumerate(zip(plans, parts, strict=True)):
-                for gradient in self.up_gradient[i - 1][p] if i > 0 else []:
-                    self.zero(plan, gradient)
-                for chunk in part:
-                    if i == last:
-                        self._forward(plan, i, chunk)
-                    self._backward(plan, i, chunk, p)
-            steps.append(plans)
-        end = Plan(self._block)
-        edges_cpu.add_to_senders(end, self.edges, self.position_gradient, 0, len(self.species))
-        return [*steps, [end]]
+            # the first layer has no senders
+            step = _Step([self._plan() for _ in range(parts)], "part") if i > 0 else _Step([self._plan()], "chunk")
+            steps.append(step)
+            for p, plan in enumerate(step.plans):
+                if i == last:
+                    self._forward(plan, i)
+                if i < last:
+                    self._add_up(plan, sums[i])
+                self.backward(plan, i, sums[i - 1][p] if i > 0 else [])
+        totals = self.position_gradient, self.virial
+        edges_cpu.pull_back(steps[-1].plans[0], self.edges, *totals, self.shape.lmax, FIRST, LAST)
+        self.correct(steps[-1].plans[0], gradients)
+        end = Plan(self._blocks[0])
+        edges_cpu.add_to_senders(end, self.edges, self.position_gradient, FIRST, LAST)
+        return [*steps, _Step([end], "all")]
 
-    def _forward(self, plan: Plan, i: int, chunk: Chunk) -> None:
-        if i == 0:
-            shape, elements = self.shape, len(self.shape.elements)
-            edges_cpu.find(plan, self.atoms, self.edges, shape.grid, elements, shape.lmax, chunk.first, chunk.last)
-        self.forward(plan, i, chunk)
+    def _plan(self) -> Plan:
+        return Plan(self._blocks[0], CHUNK)
 
-    def _backward(self, plan: Plan, i: int, chunk: Chunk, part: int) -> None:
-        self.backward(plan, i, chunk, part)
+    def _sums(self, parts: int) -> list[list[list[Tensor]]]:
+        """Of gradients with respect to what is gathered, those of so many parts."""
+        if not self._up_gradient:
+            self._up_gradient = [[] for _ in self.gathered]
+        for arrays, found in zip(self.gathered, self._up_gradient, strict=True):
+            found += [[torch.empty_like(x) for x in arrays] for _ in range(parts - len(found))]
+        return [found[:parts] for found in self._up_gradient]
+
+    def _forward(self, plan: Plan, i: int) -> None:
         if i == 0:
-            totals = self.position_gradient, self.virial
-            edges_cpu.pull_back(plan, self.edges, *totals, self.shape.lmax, chunk.first, chunk.last)
+            shape, species = self.shape, len(self.shape.elements)
+            edges_cpu.find(plan, self.atoms, self.edges, shape.grid, species, shape.lmax, FIRST, LAST)
+        self.forward(plan, i)
+
+    def _add_up(self, plan: Plan, parts: list[list[Tensor]]) -> None:
+        """Sums of gradients of the atoms of a chunk: the first part is given those of the others."""
+        totals, *others = parts
+        for part in others:
+            for total, x in zip(totals, part, strict=True):
+                plan.add(add_kernel(self.dtype), [Rows(total), Rows(x)], NUMBER * Rows(total).row)
+
+    def up_gradient(self, i: int) -> list[Array]:
+        """Of a chunk, with respect to what layer i has made for the next one to gather: the sum of all parts."""
+        return [Rows(x) for x in self._up_gradient[i][0]]
 
     def zero(self, plan: Plan, x: Tensor) -> None:
-        plan.add(zero_kernel(self.dtype), [x], x.numel())
-
-    def summed_up_gradient(self, plan: Plan, i: int, chunk: Chunk) -> list[Tensor]:
-        """The gradient of the features that layer i gathers, of the atoms of a chunk: the sums of all parts."""
-        totals, *others = self.up_gradient[i - 1]
-        mine = [total[chunk.own] for total in totals]
-        for part in others:
-            for total, x in zip(mine, part, strict=True):
-                plan.add(add_kernel(self.dtype), [total, x[chunk.own]], total.numel())
-        return mine
+        """The rows of a chunk."""
+        plan.add(zero_kernel(self.dtype), [Rows(x)], NUMBER * Rows(x).row)
 
 
-def _chunks(species: np.ndarray) -> list[Chunk]:
-    """Chunks of atoms whose elements are sorted within each of them."""
-    chunks = []
-    for first in range(0, len(species), CHUNK):
-        mine = species[first : first + CHUNK]
-        cuts = [0, *(np.flatnonzero(np.diff(mine)) + 1).tolist(), len(mine)]
-        runs = [(a, b, int(mine[a])) for a, b in itertools.pairwise(cuts)]
-        chunks.append(Chunk(first, first + len(mine), runs))
-    return chunks
+@dataclass(frozen=True)
+class _Step:
+    """Plans that are carried out for each chunk by itself, one each for a part of the atoms, or for all of them."""
 
-
-def _parts(chunks: Sequence[Chunk], threads: int) -> list[list[Chunk]]:
-    """Chunks dealt into parts, none of them empty."""
-    if threads == 1:
-        return [list(chunks)]
-    shares = np.repeat(PART_SIZES, threads).cumsum() / (threads * sum(PART_SIZES))
-    cuts = np.unique([0, *(shares * len(chunks)).round().astype(int)])
-    return [list(chunks[a:b]) for a, b in itertools.pairwise(cuts.tolist())]
+    plans: list[Plan]
+    of: Literal["chunk", "part", "all"]

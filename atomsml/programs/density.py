@@ -13,30 +13,36 @@ from torch import Tensor
 from atomsml.codegen.kernels import Code, Kernel, built_once
 from atomsml.codegen.values import DOUBLE, Value, dot, total
 from atomsml.programs.edges import WEIGHTS, EdgeArrays
-from atomsml.programs.plan import Plan
+from atomsml.programs.plan import Array, Count, Plan
 from atomsml.programs.tabulated_convolution import RadialRows
 
 
 def normalize(
-    plan: Plan, edges: EdgeArrays, density: RadialRows, message: Tensor, scale: Tensor, first: int, last: int
+    plan: Plan,
+    edges: EdgeArrays,
+    density: RadialRows,
+    message: Array,
+    scale: Tensor,
+    first: int | Count,
+    last: int | Count,
 ) -> None:
     """message (atoms, ...), of which the first is in slot `first`, becomes s M, and scale (slots,) becomes s."""
-    _add(plan, "forward", edges, density, [message, scale], message.flatten(1).shape[1], first, last)
+    _add(plan, "forward", edges, density, [message, scale], message.shape[1:].numel(), first, last)
 
 
 def pull_back(
     plan: Plan,
     edges: EdgeArrays,
     density: RadialRows,
-    message: Tensor,
+    message: Array,
     scale: Tensor,
-    gradient: Tensor,
-    first: int,
-    last: int,
+    gradient: Array,
+    first: int | Count,
+    last: int | Count,
 ) -> None:
     """gradient, of normalised messages, becomes that of raw ones; edges.gradient of the lengths is added to."""
     arrays = [message, scale, gradient, edges.gradient]
-    _add(plan, "backward", edges, density, arrays, message.flatten(1).shape[1], first, last)
+    _add(plan, "backward", edges, density, arrays, message.shape[1:].numel(), first, last)
 
 
 def _add(
@@ -44,13 +50,13 @@ def _add(
     kind: str,
     edges: EdgeArrays,
     density: RadialRows,
-    arrays: list[Tensor],
+    arrays: list[Array],
     size: int,
-    first: int,
-    last: int,
+    first: int | Count,
+    last: int | Count,
 ) -> None:
     given = [edges.begin, edges.end, edges.kind, edges.piece, density.start, edges.weights, density.values]
-    kernel = _kernel(kind, size, edges.harmonics.shape[1], arrays[0].dtype)
+    kernel = _kernel(kind, size, edges.harmonics.shape[1], edges.harmonics.dtype)
     plan.add(kernel, [*given, *arrays], first, last)
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from atomsml.codegen.kernels import Code, Kernel, built_once
 from atomsml.codegen.values import DOUBLE, Value, total
 from atomsml.o3.spherical_harmonics import gradient_matrix
-from atomsml.programs.plan import Plan
+from atomsml.programs.plan import Count, Plan
 from atomsml.radial.table import SplineGrid
 
 DEGREE = 5  # of the splines
@@ -84,12 +84,12 @@ class AtomArrays:
         return AtomArrays(order, slot, species, positions, cell.view(-1, 3, 3), batch, row_start, sender, offset)
 
     def load_list(self, edge_index: Tensor, cell_offsets: Tensor, batch: Tensor) -> None:
-        """Take over a neighbour list with room for it."""
-        edges = edge_index.shape[1]
-        self.batch[:-1] = batch
+        """Take over a neighbour list for which there is room."""
+        atoms, edges = len(batch), edge_index.shape[1]
+        self.batch[:atoms] = batch
         self.sender[:edges] = edge_index[0]
         self.offset[:edges] = cell_offsets
-        torch.cumsum(torch.bincount(edge_index[1], minlength=len(self.order)), 0, out=self.row_start[1:])
+        torch.cumsum(torch.bincount(edge_index[1], minlength=atoms), 0, out=self.row_start[1 : atoms + 1])
 
 
 def find(
@@ -99,8 +99,8 @@ def find(
     grid: SplineGrid,
     num_species: int,
     lmax: int,
-    first: int,
-    last: int,
+    first: int | Count,
+    last: int | Count,
 ) -> None:
     """Fill `edges` for the slots from first to last - 1, their gradients with zeros; `grid` is that of the splines."""
     given = [atoms.order, atoms.slot, atoms.species, atoms.row_start, atoms.sender, atoms.offset, atoms.batch]
@@ -119,7 +119,13 @@ def find(
 
 
 def pull_back(
-    plan: Plan, edges: EdgeArrays, position_gradient: Tensor, virial: Tensor, lmax: int, first: int, last: int
+    plan: Plan,
+    edges: EdgeArrays,
+    position_gradient: Tensor,
+    virial: Tensor,
+    lmax: int,
+    first: int | Count,
+    last: int | Count,
 ) -> None:
     """Forces of the edges, and their sums over each receiver: position_gradient (atoms, 3), virial (atoms, 9)."""
     arrays = [edges.begin, edges.end, edges.direction, edges.harmonics, edges.gradient, edges.force]
@@ -127,7 +133,9 @@ def pull_back(
     plan.add(kernel, [*arrays, position_gradient, virial], first, last)
 
 
-def add_to_senders(plan: Plan, edges: EdgeArrays, position_gradient: Tensor, first: int, last: int) -> None:
+def add_to_senders(
+    plan: Plan, edges: EdgeArrays, position_gradient: Tensor, first: int | Count, last: int | Count
+) -> None:
     plan.add(_senders_kernel(), [edges.begin, edges.end, edges.sender, edges.force, position_gradient], first, last)
 
 

@@ -22,7 +22,8 @@ from atomsml.codegen.arrays import Array
 from atomsml.codegen.kernels import Code, Kernel, built_once
 from atomsml.codegen.machine import lanes, registers
 from atomsml.codegen.values import Value, fma
-from atomsml.programs.plan import Plan
+from atomsml.programs.plan import Array as PlanArray
+from atomsml.programs.plan import Count, Plan
 
 
 class IrrepProduct:
@@ -32,7 +33,8 @@ class IrrepProduct:
     which those beyond the last degree are not looked at, or separate, one array (atoms, 2l + 1, channels) for each l.
 
     Args:
-        weights: of each degree l, (K, N) or (elements, K, N); N a multiple of lanes(dtype). They are copied.
+        weights: of each degree l, (K, N), or (elements, K, N) where every element has matrices of its own; N a multiple
+            of lanes(dtype). They are copied.
         joined_in: D of the features x, None if they are separate.
         joined_out: D of the features out, None if they are separate.
         accumulate: add to what `out` holds.
@@ -48,16 +50,31 @@ class IrrepProduct:
         columns = [w.unflatten(2, (-1, width)).transpose(1, 2).flatten(1) for w in stacks]
         self._weights = torch.cat(columns, dim=1).detach()
         shapes = tuple((w.shape[1], w.shape[2]) for w in stacks)
-        self._kernel = _kernel(shapes, joined_in, joined_out, accumulate, dtype)
+        self._kernel = _kernel(shapes, joined_in, joined_out, accumulate, weights[0].dim() == 3, dtype)
 
     def add_to(
-        self, plan: Plan, x: Sequence[Tensor], out: Sequence[Tensor], first: int, last: int, element: int = 0
+        self,
+        plan: Plan,
+        x: Sequence[PlanArray],
+        out: Sequence[PlanArray],
+        first: int | Count,
+        last: int | Count,
+        runs: Runs | None = None,
     ) -> None:
-        """Plan to fill `out` for atoms first <= n < last.
+        """Plan to fill `out` for atoms first <= n < last; `runs` where elements have matrices of their own.
 
         One array each where joined, else one per degree; all contiguous, and those of x apart from those of out.
         """
-        plan.add(self._kernel, [self._weights, *x, *out], first, last, element)
+        elements = [] if runs is None else [runs.element, runs.length]
+        plan.add(self._kernel, [*elements, self._weights, *x, *out], first, last)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Neighbouring atoms of one element, which are multiplied together."""
+
+    element: PlanArray  # (atoms,)
+    length: PlanArray  # (atoms,) of the run that begins with an atom, 0 if none does
 
 
 @dataclass(frozen=True)
@@ -84,30 +101,43 @@ def _kernel(
     joined_in: int | None,
     joined_out: int | None,
     accumulate: bool,
+    by_element: bool,
     dtype: torch.dtype,
 ) -> Kernel:
     """For weights of the given shapes (K, N), one per degree."""
     degrees = range(len(shapes))
     x = ["x"] * len(shapes) if joined_in else [f"x{l}" for l in degrees]
     out = ["out"] * len(shapes) if joined_out else [f"out{l}" for l in degrees]
-    pointers = ["weights", *dict.fromkeys(x), *dict.fromkeys(out)]
-    code = Code("irrep_linear", pointers, ["first", "last", "element"], dtype)
+    indices = ["element_index", "run_index"] if by_element else []
+    code = Code("irrep_linear", [*indices, "weights", *dict.fromkeys(x), *dict.fromkeys(out)], ["first", "last"], dtype)
     sizes = [k * n for k, n in shapes]
-    weights = code["weights"].row(code.counts["element"], sum(sizes))
-    for l, (k, n) in enumerate(shapes):
-        product = _Product(
-            code,
-            components=2 * l + 1,
-            k=k,
-            vectors=n // code.lanes,
-            weights=weights + sum(sizes[:l]),
-            x=code[x[l]] + (l * l * k if joined_in else 0),
-            x_stride=(joined_in or 2 * l + 1) * k,
-            out=code[out[l]] + (l * l * n if joined_out else 0),
-            out_stride=(joined_out or 2 * l + 1) * n,
-            accumulate=accumulate,
-        )
-        product.write()
+
+    def atoms(first: Value, last: Value, weights: Array) -> None:
+        for l, (k, n) in enumerate(shapes):
+            product = _Product(
+                code,
+                components=2 * l + 1,
+                k=k,
+                vectors=n // code.lanes,
+                weights=weights + sum(sizes[:l]),
+                x=code[x[l]] + (l * l * k if joined_in else 0),
+                x_stride=(joined_in or 2 * l + 1) * k,
+                out=code[out[l]] + (l * l * n if joined_out else 0),
+                out_stride=(joined_out or 2 * l + 1) * n,
+                accumulate=accumulate,
+            )
+            product.write(first, last)
+
+    def run(n: Value) -> None:
+        length = code["run_index"][n]
+        with code.when(length > 0):
+            atoms(n, n + length, code["weights"].row(code["element_index"][n], sum(sizes)))
+
+    first, last = code.counts["first"], code.counts["last"]
+    if by_element:
+        code.loop(first, last, run)
+    else:
+        atoms(first, last, code["weights"])
     return code.finish()
 
 
@@ -126,22 +156,20 @@ class _Product:
     out_stride: int
     accumulate: bool
 
-    def write(self) -> None:
+    def write(self, first: Value, last: Value) -> None:
         """Tiles of as many atoms as fit into the registers, then of half as many, and so on for those left over."""
-        n = self.code.counts["first"]
         for atoms in (8, 4, 2, 1):
             if atoms == 1 or atoms * self.components < registers() // 2:  # room for two vectors of columns
-                n = self._atoms(n, atoms)
+                first = self._atoms(first, last, atoms)
 
-    def _atoms(self, first: Value, atoms: int) -> Value:
+    def _atoms(self, first: Value, last: Value, atoms: int) -> Value:
         """Tiles of some atoms from the first on, while there are as many; returns the first of those left over."""
 
         def tiles(n: Value, _: Value) -> list[Value]:
             self._columns(self.x.row(n, self.x_stride), self.out.row(n, self.out_stride), atoms)
             return [n + atoms]
 
-        stop = self.code.counts["last"] - (atoms - 1)
-        return self.code.loop(first, stop, tiles, [first], step=atoms)[0]
+        return self.code.loop(first, last - (atoms - 1), tiles, [first], step=atoms)[0]
 
     def _columns(self, x: Array, out: Array, atoms: int) -> None:
         """All columns of some atoms, in tiles as wide as the registers allow."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -12,59 +12,78 @@ from torch import Tensor
 
 from atomsml.graph import AtomicGraph, NeighborGraph
 from atomsml.potential import Potential, Prediction, check_elements, evaluate, stress_of, sum_by_system
-from atomsml.programs.chunked_plan import ChunkedPlan, Sizes
+from atomsml.programs.chunked_plan import ChunkedPlan
+from atomsml.programs.growing_tables import NoRoom
 from atomsml.programs.plan import carry_out
+from atomsml.programs.slots import Sizes
 
 WORTH_A_THREAD = 24  # atoms for each thread
-ROOM = 1.1  # memory for edges beyond those of the first graph
+ROOM, MORE_ROOM = 1.1, 1.5  # times what the first graph needs, and a larger one
 
-Weights = TypeVar("Weights")
+
+class GrowingWeights(Protocol):
+    """Weights of a program, which are made ready for elements as they occur."""
+
+    def prepare(self, elements: tuple[int, ...]) -> None:
+        """Make ready what atoms of these elements need; costs nothing where it is, and changes nothing that was.
+
+        Raises:
+            NoRoom: there is none for them. Others may still compute with these weights.
+        """
+
+
+Weights = TypeVar("Weights", bound=GrowingWeights)
 
 
 class PlannedPredictor(ABC, Generic[Weights]):
     """A Predictor. It computes in the type that the model has when it is made, with the weights of that moment.
 
-    What was made ready for a graph serves the next ones of the same atoms, as in molecular dynamics.
+    What was made ready for a graph serves the next ones, whatever their atoms.
     """
 
     def __init__(self, model: Potential) -> None:
         with torch.inference_mode(False):  # slopes of radial functions are found by autograd
             self._double = copy.deepcopy(model).double().requires_grad_(False)
         self._dtype = model.dtype
-        self._elements: tuple[int, ...] = ()
         self._weights: Weights | None = None
-        self._idle: list[ChunkedPlan] = []  # threads may predict at the same time: each takes the plan it works with
+        # threads may predict at the same time: each takes the plan that it works with; and the weights of the plan
+        self._idle: list[tuple[Weights, ChunkedPlan]] = []
 
     @abstractmethod
-    def prepare(self, elements: tuple[int, ...]) -> Weights:
-        """Weights for atoms of these elements, ascending atomic numbers, of `self._double` in `self._dtype`."""
+    def new_weights(self, elements: tuple[int, ...]) -> Weights:
+        """With room for these elements at least, ascending atomic numbers; of `self._double` in `self._dtype`."""
 
     @abstractmethod
-    def new_plan(self, weights: Weights, numbers: np.ndarray, sizes: Sizes) -> ChunkedPlan:
-        """A plan for atoms of these atomic numbers."""
-
-    def completed(self, result: Prediction, graph: NeighborGraph) -> Prediction:
-        """With whatever the plan leaves out."""
-        return result
+    def new_plan(self, weights: Weights, sizes: Sizes) -> ChunkedPlan:
+        """A plan for graphs of these sizes."""
 
     def weights(self, elements: tuple[int, ...]) -> Weights:
-        """Weights for these atomic numbers at least; prepared anew when some are missing."""
-        if self._weights is None or not set(elements) <= set(self._elements):
-            check_elements(list(elements), self._double.elements)
-            with torch.inference_mode(False):
-                self._weights, self._elements = self.prepare(elements), elements
-        return self._weights
+        """Weights that are ready for these atomic numbers, ascending."""
+        check_elements(list(elements), self._double.elements)
+        if self._weights is not None:
+            try:
+                self._weights.prepare(elements)
+                return self._weights
+            except NoRoom:
+                pass
+        with torch.inference_mode(False):
+            weights = self.new_weights(elements)
+        weights.prepare(elements)
+        self._weights = weights
+        return weights
 
     def __call__(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
         graph = graph.connected(self._double.cutoff)
-        if graph.num_atoms == 0:  # nothing to plan
+        atoms = graph.num_atoms
+        if atoms == 0:  # nothing to plan
             return evaluate(self._double, graph, forces, stress)
-        plan = self._plan(graph)
+        weights = self.weights(tuple(np.unique(graph.numbers.numpy()).tolist()))
+        plan, threads = self._plan(weights, graph), _threads(graph)
         plan.load(graph)
-        carry_out(plan.steps(gradients=forces or stress), plan.scratch)
-        config, slot = self._double.config, plan.slot
-        network = (plan.energies.double() - plan.shape.zeros[plan.species])[slot]
-        energies = config.scale * network + config.shift + self._double.references[plan.in_model]
+        carry_out(plan.steps(forces or stress, threads), plan.scratch(threads))
+        config, slot, species = self._double.config, plan.slots.slot[:atoms], plan.slots.species_of_atom[:atoms]
+        network = plan.energies[slot].double() - plan.shape.zeros[species] + plan.corrections[slot]
+        energies = config.scale * network + config.shift + self._references(plan)[species]
         atom_energies = energies.to(graph.dtype)
         result = Prediction(
             energy=sum_by_system(atom_energies, graph),
@@ -72,33 +91,33 @@ class PlannedPredictor(ABC, Generic[Weights]):
             forces=(-config.scale * plan.position_gradient[slot]).to(graph.dtype) if forces else None,
             stress=self._stress(plan.virial[slot], graph) if stress else None,
         )
-        self._idle = [plan]
-        return self.completed(result, graph)
+        self._idle = [(weights, plan)]
+        return result
+
+    def _references(self, plan: ChunkedPlan) -> Tensor:
+        """(elements of the plan,) eV."""
+        known = self._double.elements
+        if plan.shape.elements == known:
+            return self._double.references
+        return self._double.references[[known.index(z) for z in plan.shape.elements]]
 
     def _stress(self, virial: Tensor, graph: AtomicGraph) -> Tensor:
         of_atoms = self._double.config.scale * virial.view(-1, 3, 3)
         of_systems = of_atoms.new_zeros(graph.num_systems, 3, 3).index_add(0, graph.batch, of_atoms)
         return stress_of((0.5 * (of_systems + of_systems.mT)).to(graph.dtype), graph)
 
-    def _plan(self, graph: NeighborGraph) -> ChunkedPlan:
-        """One that fits the graph, if there is one."""
+    def _plan(self, weights: Weights, graph: NeighborGraph) -> ChunkedPlan:
+        """One with room for the graph: the last one, if it fits."""
         try:
-            plan = self._idle.pop()
+            made_for, plan = self._idle.pop()
         except IndexError:
-            return self._new_plan(graph)
-        return plan if plan.fits(graph, _threads(graph)) else self._new_plan(graph)
-
-    def _new_plan(self, graph: NeighborGraph) -> ChunkedPlan:
-        numbers = graph.numbers.numpy()
-        weights = self.weights(tuple(np.unique(numbers).tolist()))
-        neighbors = np.bincount(graph.edge_index[1].numpy(), minlength=1).max()
-        sizes = Sizes(
-            systems=graph.num_systems,
-            edges=int(ROOM * graph.num_edges) + 1,
-            neighbors=int(ROOM * neighbors) + 1,
-            threads=_threads(graph),
-        )
-        return self.new_plan(weights, numbers, sizes)
+            return self.new_plan(weights, Sizes.of(graph).times(ROOM))
+        if made_for is weights and plan.fits(graph):
+            return plan
+        needed = Sizes.of(graph)
+        if plan.sizes.wasted_on(needed):
+            return self.new_plan(weights, needed.times(ROOM))
+        return self.new_plan(weights, plan.sizes.larger(needed, MORE_ROOM))
 
 
 def _threads(graph: AtomicGraph) -> int:

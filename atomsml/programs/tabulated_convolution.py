@@ -28,7 +28,8 @@ from atomsml.codegen.values import Value, dot, fma
 from atomsml.ops.convolution import ConvolutionTable
 from atomsml.ops.convolution.cpu import Edge, Receiver, add_to_sender, couple, pull_back, row_of_u, sum_over_edges
 from atomsml.programs.edges import WEIGHTS, EdgeArrays
-from atomsml.programs.plan import Plan
+from atomsml.programs.plan import Array as PlanArray
+from atomsml.programs.plan import Count, Plan
 
 MOST_SUMS = 20  # that one pass over the edges of an atom keeps in registers
 
@@ -72,11 +73,11 @@ class TabulatedConvolution:
         plan: Plan,
         edges: EdgeArrays,
         radial: RadialRows,
-        h: Tensor,
-        out: Sequence[Tensor],
+        h: PlanArray,
+        out: Sequence[PlanArray],
         scratch: Tensor,
-        first: int,
-        last: int,
+        first: int | Count,
+        last: int | Count,
     ) -> None:
         """out: for each l3 an array whose first row is slot `first`."""
         arrays = [*_of_edges(edges), radial.start, edges.harmonics, edges.weights, radial.values, scratch, h, *out]
@@ -87,12 +88,12 @@ class TabulatedConvolution:
         plan: Plan,
         edges: EdgeArrays,
         radial: RadialRows,
-        h: Tensor,
-        g: Sequence[Tensor],
-        grad_h: Tensor,
+        h: PlanArray,
+        g: Sequence[PlanArray],
+        grad_h: PlanArray,
         scratch: Tensor,
-        first: int,
-        last: int,
+        first: int | Count,
+        last: int | Count,
     ) -> None:
         """Adds to edges.gradient and, at the senders, to grad_h."""
         arrays = [

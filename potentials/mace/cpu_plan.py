@@ -15,22 +15,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from atomsml.ops.contraction.cpu import contraction_kernel
+from atomsml.potentials.corrections.zbl_kernel import ZBLWeights, add_zbl
 from atomsml.potentials.mace.cpu_weights import LayerWeights, MACEWeights
 from atomsml.potentials.mace.model import MACEConfig
 from atomsml.programs import density as density_cpu
-from atomsml.programs.chunked_plan import CHUNK, Chunk, ChunkedPlan, NetworkShape, Sizes
-from atomsml.programs.plan import Plan
+from atomsml.programs.chunked_plan import ChunkedPlan, NetworkShape
+from atomsml.programs.plan import FIRST, LAST, NUMBER, Array, Plan, Rows
 from atomsml.programs.rows import (
     add_dot_kernel,
     add_element_rows_kernel,
     hidden_readout_kernel,
     zero_scalars_kernel,
 )
+from atomsml.programs.slots import CHUNK, Sizes
 
 
 class _Scratch:
@@ -76,15 +77,14 @@ class MACEPlan(ChunkedPlan):
     """The kernel calls of a MACE, and the arrays of all atoms."""
 
     def __init__(
-        self, config: MACEConfig, weights: MACEWeights, numbers: np.ndarray, sizes: Sizes, dtype: torch.dtype
+        self, config: MACEConfig, weights: MACEWeights, zbl: ZBLWeights | None, sizes: Sizes, dtype: torch.dtype
     ) -> None:
-        self.weights = weights
+        self.weights, self._zbl = weights, zbl
         self._scratch = _Scratch(weights, sizes.neighbors, dtype)
-        zeros = torch.zeros(len(weights.elements), dtype=torch.float64)
-        layers = len(weights.layers)
-        shape = NetworkShape(weights.elements, config.elements, layers, config.lmax, weights.grid, zeros, dtype)
-        super().__init__(shape, numbers, sizes, self._scratch.block)
-        atoms, c, components = len(numbers), weights.channels, (config.lmax + 1) ** 2
+        zeros = torch.zeros(len(config.elements), dtype=torch.float64)
+        shape = NetworkShape(config.elements, len(weights.layers), config.lmax, weights.grid, zeros, dtype)
+        super().__init__(shape, sizes, self._scratch.block)
+        atoms, c, components = sizes.atoms, weights.channels, (config.lmax + 1) ** 2
 
         def new(*shape: int) -> Tensor:
             return torch.empty(shape, dtype=dtype)
@@ -93,86 +93,88 @@ class MACEPlan(ChunkedPlan):
         self.messages = [new(atoms, components, c) for _ in inner]
         self.features = [new(atoms, (layer.lmax_out + 1) ** 2, c) for layer in inner]
         self.up, self.feature_gradient = ([torch.empty_like(x) for x in self.features] for _ in range(2))
-        self.up_gradient = [[[torch.empty_like(x)] for _ in self.parts] for x in self.features]
+        self.gathered = [[x] for x in self.up]
         self.density_scale = [new(atoms) for _ in weights.layers]
 
-    def forward(self, plan: Plan, i: int, chunk: Chunk) -> None:
+    def forward(self, plan: Plan, i: int) -> None:
         """Layer i: adds the energies of its readout; messages and features are kept for what comes after."""
-        layer, first, last, n = self.weights.layers[i], chunk.first, chunk.last, chunk.size
-        scratch, inner, species = self._scratch, i < len(self.weights.layers) - 1, self.species[first:last]
-        energies, message = self.energies[first:last], self._message(i, chunk)
-        features = self.features[i][first:last] if inner else scratch.features
+        layer, scratch, inner = self.weights.layers[i], self._scratch, i < len(self.weights.layers) - 1
+        energies, message = Rows(self.energies), self._message(i)
+        features: Array = Rows(self.features[i]) if inner else scratch.features
         if i == 0:
-            plan.add(zero_scalars_kernel(self.dtype), [energies], n)
+            plan.add(zero_scalars_kernel(self.dtype), [energies], NUMBER)
         sums, up = (scratch.sums[i], self.up[i - 1]) if i > 0 else ([message], message)
-        layer.convolution.forward(plan, self.edges, layer.radial, up, sums, scratch.convolution, first, last)
+        layer.convolution.forward(plan, self.edges, layer.radial, up, sums, scratch.convolution, FIRST, LAST)
         if layer.linear is not None:
-            layer.linear.forward.add_to(plan, sums, [message], 0, n)
+            layer.linear.forward.add_to(plan, sums, [message], 0, NUMBER)
         if layer.density is not None:
-            scale = self.density_scale[i]
-            density_cpu.normalize(plan, self.edges, layer.density, message[:n], scale, first, last)
-        arrays = [scratch.atom, message, layer.coefficients, scratch.product[i]]
-        self._contract(plan, "forward", layer, species, arrays)
-        layer.out.forward.add_to(plan, [scratch.product[i]], [features], 0, n)
+            density_cpu.normalize(plan, self.edges, layer.density, message, self.density_scale[i], FIRST, LAST)
+        self._contract(plan, "forward", layer, [scratch.atom, message, layer.coefficients, scratch.product[i]])
+        layer.out.forward.add_to(plan, [scratch.product[i]], [features], 0, NUMBER)
         if layer.skip_constant is not None:
-            self._add_element_rows(plan, layer.skip_constant, species, features)
+            self._add_element_rows(plan, layer.skip_constant, features)
         if layer.skip is not None:
-            for a, b, element in chunk.runs:
-                layer.skip.forward.add_to(plan, [self.features[i - 1][first:last]], [features], a, b, element)
+            layer.skip.forward.add_to(plan, [Rows(self.features[i - 1])], [features], 0, NUMBER, self.slots.runs)
         if inner:
             assert layer.up is not None
-            layer.up.forward.add_to(plan, [features], [self.up[i][first:last]], 0, n)
+            layer.up.forward.add_to(plan, [features], [Rows(self.up[i])], 0, NUMBER)
             kernel = add_dot_kernel(features.shape[1], features.shape[2], self.dtype)
-            plan.add(kernel, [features, layer.energy_gradient[0], energies], n)
+            plan.add(kernel, [features, layer.energy_gradient[0], energies], NUMBER)
         else:
-            layer.readout.forward.add_to(plan, [features], [scratch.hidden], 0, n)
+            layer.readout.forward.add_to(plan, [features], [scratch.hidden], 0, NUMBER)
             kernel = hidden_readout_kernel(scratch.hidden.shape[2], self.dtype)
-            plan.add(kernel, [scratch.hidden, self.weights.last_readout, energies], n)
+            plan.add(kernel, [scratch.hidden, self.weights.last_readout, energies], NUMBER)
 
-    def _message(self, i: int, chunk: Chunk) -> Tensor:
+    def _message(self, i: int) -> Array:
         inner = i < len(self.weights.layers) - 1
-        return self.messages[i][chunk.first : chunk.last] if inner else self._scratch.message
+        return Rows(self.messages[i]) if inner else self._scratch.message
 
-    def _gradient(self, plan: Plan, i: int, chunk: Chunk) -> Tensor:
+    def _gradient(self, plan: Plan, i: int) -> Array:
         """Gradient with respect to the features that layer i makes."""
-        layer, own, n = self.weights.layers[i], chunk.own, chunk.size
+        layer = self.weights.layers[i]
         if i == len(self.weights.layers) - 1:
-            layer.readout.backward.add_to(plan, [self._scratch.hidden], [self._scratch.features], 0, n)
+            layer.readout.backward.add_to(plan, [self._scratch.hidden], [self._scratch.features], 0, NUMBER)
             return self._scratch.features
         assert layer.up is not None
-        gradient = self.feature_gradient[i][own]
-        layer.up.backward.add_to(plan, self.summed_up_gradient(plan, i + 1, chunk), [gradient], 0, n)
-        self._add_element_rows(plan, layer.energy_gradient, self.species[own], gradient)
+        gradient = Rows(self.feature_gradient[i])
+        layer.up.backward.add_to(plan, self.up_gradient(i), [gradient], 0, NUMBER)
+        self._add_element_rows(plan, layer.energy_gradient, gradient)
         return gradient
 
-    def backward(self, plan: Plan, i: int, chunk: Chunk, part: int) -> None:
+    def backward(self, plan: Plan, i: int, up_gradient: list[Tensor]) -> None:
         """From the gradient with respect to the features of layer i to those of its edges and of what it was given."""
-        layer, first, last, n = self.weights.layers[i], chunk.first, chunk.last, chunk.size
-        scratch, message, gradient = self._scratch, self._message(i, chunk), self._gradient(plan, i, chunk)
-        layer.out.backward.add_to(plan, [gradient], [scratch.product[i]], 0, n)
+        layer, scratch = self.weights.layers[i], self._scratch
+        message, gradient = self._message(i), self._gradient(plan, i)
+        layer.out.backward.add_to(plan, [gradient], [scratch.product[i]], 0, NUMBER)
         arrays = [scratch.atom, scratch.atom_gradient, scratch.product[i], message, layer.coefficients]
-        self._contract(plan, "backward", layer, self.species[first:last], [*arrays, scratch.message_gradient])
+        self._contract(plan, "backward", layer, [*arrays, scratch.message_gradient])
         if layer.density is not None:
-            given = message[:n], self.density_scale[i], scratch.message_gradient[:n]
-            density_cpu.pull_back(plan, self.edges, layer.density, *given, first, last)
-        sums, up, up_gradient = [scratch.message_gradient], message, message
+            given = message, self.density_scale[i], scratch.message_gradient
+            density_cpu.pull_back(plan, self.edges, layer.density, *given, FIRST, LAST)
+        sums, up, grad_up = [scratch.message_gradient], message, message
         if layer.linear is not None:
-            sums, up, up_gradient = scratch.sums[i], self.up[i - 1], self.up_gradient[i - 1][part][0]
-            layer.linear.backward.add_to(plan, [scratch.message_gradient], sums, 0, n)
+            sums, up, grad_up = scratch.sums[i], self.up[i - 1], up_gradient[0]
+            layer.linear.backward.add_to(plan, [scratch.message_gradient], sums, 0, NUMBER)
         convolution, memory = layer.convolution, scratch.convolution
-        convolution.backward(plan, self.edges, layer.radial, up, sums, up_gradient, memory, first, last)
+        convolution.backward(plan, self.edges, layer.radial, up, sums, grad_up, memory, FIRST, LAST)
         if i > 0:
-            self.zero(plan, self.feature_gradient[i - 1][first:last])
-        if layer.skip is not None:
-            for a, b, element in chunk.runs:
-                layer.skip.backward.add_to(plan, [gradient], [self.feature_gradient[i - 1][first:last]], a, b, element)
+            before = self.feature_gradient[i - 1]
+            self.zero(plan, before)
+            if layer.skip is not None:
+                layer.skip.backward.add_to(plan, [gradient], [Rows(before)], 0, NUMBER, self.slots.runs)
 
-    def _add_element_rows(self, plan: Plan, table: Tensor, species: Tensor, features: Tensor) -> None:
+    def correct(self, plan: Plan, gradients: bool) -> None:
+        """The repulsion at short range."""
+        if self._zbl is not None:
+            totals = (self.position_gradient, self.virial) if gradients else None
+            add_zbl(plan, self.edges, self._zbl, self.slots.species, self.corrections, FIRST, LAST, totals)
+
+    def _add_element_rows(self, plan: Plan, table: Tensor, features: Array) -> None:
         kernel = add_element_rows_kernel(features.shape[1], features.shape[2], self.dtype)
-        plan.add(kernel, [species, table, features], len(species))
+        plan.add(kernel, [Rows(self.slots.species), table, features], NUMBER)
 
-    def _contract(self, plan: Plan, kind: str, layer: LayerWeights, species: Tensor, arrays: Sequence[Tensor]) -> None:
+    def _contract(self, plan: Plan, kind: str, layer: LayerWeights, arrays: Sequence[Array]) -> None:
         table = layer.contraction
         kernel = contraction_kernel(kind, table.num_components, table.num_outputs, self.weights.channels, self.dtype)
-        indices = [species, table.run, table.run_start, table.third]
-        plan.add(kernel, [*indices, *arrays], len(species), len(table.run), layer.coefficients.shape[1])
+        indices: list[Array] = [Rows(self.slots.species), table.run, table.run_start, table.third]
+        plan.add(kernel, [*indices, *arrays], NUMBER, len(table.run), layer.coefficients.shape[1])

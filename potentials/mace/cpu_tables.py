@@ -1,79 +1,119 @@
-"""The radial functions of a MACE as tables, for its CPU program.
+"""The radial functions of a MACE as tables, for its CPU program; made for pairs of elements when they first occur.
 
 A kind is an ordered pair of elements (receiver, sender). Kinds share a table unless the functions differ: by the Agnesi
-transform, whose distances depend on both elements, and in the first layer, where the features of a neighbour depend on
-its element alone, so that embedding and linear maps (of the receiver too, without residual) go into the functions.
+transform, whose distances depend on the sum of two radii, and in the first layer, where the features of a neighbour
+depend on its element alone, so that embedding and linear maps (of the receiver too, without residual) go into the
+functions.
 
 What is tabulated are the last hidden functions of the radial networks: all others are linear combinations of them, and
-so are the coefficients of their splines.
+so are the coefficients of their splines. All tables of a model have one grid, which does not depend on the elements
+that occur: equal structures give equal bits, whatever came before.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Hashable
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from atomsml.ops.activation import silu
 from atomsml.potentials.mace.model import MACE
-from atomsml.programs.tabulated_convolution import RadialRows
-from atomsml.radial.table import RadialTable, SplineGrid, tabulate
+from atomsml.programs.growing_tables import Shelf
+from atomsml.radial.table import SplineGrid, tabulate
 
 # of the largest value and the largest slope of a table
 TOLERANCES = {torch.float32: 5e-7, torch.float64: 1e-8}
+MARGIN = 0.8  # of the tolerance, where a grid is chosen by some of the tables that will be on it
+SAMPLED = 9  # of the Agnesi transforms of a model
 
 
-@dataclass(frozen=True)
-class Tables:
-    """One set of functions for every kind."""
+class MACETables:
+    """Radial functions of every layer, and its densities where it has some.
 
-    tables: list[RadialTable]
-    of_kind: list[int]  # receiver * number of elements + sender -> table
-
-    def rows(self, num_paths: int, whole_channels: int, dtype: torch.dtype) -> RadialRows:
-        """As kernels read them, with the channels of zeros that fill the last vector."""
-        coefficients = torch.cat([table.coefficients for table in self.tables]).unflatten(2, (num_paths, -1))
-        missing = whole_channels - coefficients.shape[3]
-        padded = torch.nn.functional.pad(coefficients, (0, missing)).flatten(2)
-        return RadialRows.from_coefficients(padded, torch.tensor(self.of_kind), num_paths, dtype)
-
-
-def tabulate_model(model: MACE, species: list[int], dtype: torch.dtype) -> tuple[list[Tables], list[Tables | None]]:
-    """Radial functions of every layer, and its densities where it has some, all on one grid.
-
-    The model is float64; species are those of its elements that occur.
+    Args:
+        model: float64.
+        most: kinds of pairs for which there is room in any case.
 
     Raises:
         ValueError: the functions are not smooth enough for tables.
     """
-    kinds = [(r, s) for r in species for s in species]
-    pairs = kinds[:1] if model.radial_basis.agnesi is None else [(r, s) for r, s in kinds if r <= s]
-    pair = [pairs.index((min(kind), max(kind))) if len(pairs) > 1 else 0 for kind in kinds]
-    table = tabulate(lambda x: _hidden_functions(model, pairs, x), SplineGrid(model.cutoff, (64,)), TOLERANCES[dtype])
-    widths = [
-        width
-        for layer in model.all_layers
-        for width in (len(list(layer.radial.weights)[-1]), int(layer.density is not None))
-    ]
-    coefficients = table.coefficients.split(widths, dim=2)
-    radial: list[Tables] = []
-    density: list[Tables | None] = []
-    with torch.no_grad():
+
+    def __init__(self, model: MACE, dtype: torch.dtype, most: int) -> None:
+        self._model, self._dtype = model, dtype
+        elements, agnesi = range(len(model.elements)), model.radial_basis.agnesi
+        self._radii = [0.0] * len(elements) if agnesi is None else agnesi.covalent_radii[list(model.elements)].tolist()
+        pairs = {self._distance_key(r, s): (r, s) for r in elements for s in elements if r <= s}
+        keys = sorted(pairs)
+        sampled = [keys[i] for i in sorted({*np.linspace(0, len(keys) - 1, SAMPLED).astype(int).tolist()})]
+        table = tabulate(
+            lambda x: _hidden_functions(model, [pairs[key] for key in sampled], x),
+            SplineGrid(model.cutoff, (64,)),
+            TOLERANCES[dtype] * (MARGIN if len(sampled) < len(keys) else 1.0),
+        )
+        self.grid, self.value_deviation, self.slope_deviation = table.grid, table.value_deviation, table.slope_deviation
+        self._hidden = dict(zip(sampled, table.coefficients, strict=True))  # (rows, functions) of each
+        self.radial: list[Shelf] = []
+        self.density: list[Shelf | None] = []
+        rows, c = table.coefficients.shape[1], model.config.channels
+        of_senders = agnesi is None and model.all_layers[0].residual
+        first = len(elements) if of_senders else len(elements) ** 2
         for i, layer in enumerate(model.all_layers):
-            hidden, dense = coefficients[2 * i : 2 * i + 2]
-            found: dict[tuple[int, ...], tuple[int, Tensor]] = {}
-            of_kind = []
-            for p, (r, s) in zip(pair, kinds, strict=True):
-                key = (p, s, r) if i == 0 and not layer.residual else (p, s) if i == 0 else (p,)
-                if key not in found:
-                    found[key] = len(found), hidden[p, None] @ _combinations(model, i, r, s)
-                of_kind.append(found[key][0])
-            radial.append(Tables([replace(table, coefficients=c) for _, c in found.values()], of_kind))
-            shares = [replace(table, coefficients=c[None]) for c in dense]
-            density.append(None if layer.density is None else Tables(shares, pair))
-    return radial, density
+
+            def shelf(tables: int, paths: int, channels: int) -> Shelf:
+                return Shelf(len(elements) ** 2, paths, channels, rows, tables, most, dtype)
+
+            self.radial.append(shelf(len(keys) if i > 0 else first, len(layer.table.paths), c))
+            self.density.append(None if layer.density is None else shelf(len(keys), 1, 1))
+
+    def add(self, r: int, s: int) -> None:
+        """Tables for a receiver and a sender, as numbers among the elements of the model; raises NoRoom."""
+        kind, pair = r * len(self._model.elements) + s, self._distance_key(r, s)
+        hidden = self._hidden_coefficients(r, s)
+        for i, (radial, density) in enumerate(zip(self.radial, self.density, strict=True)):
+            functions, dense = hidden[2 * i : 2 * i + 2]
+            key = self._key(i, r, s)
+            if not radial.has(key):
+                radial.add(key, functions @ _combinations(self._model, i, r, s))
+            radial.assign(kind, key)
+            if density is not None:
+                if not density.has(pair):
+                    density.add(pair, dense)
+                density.assign(kind, pair)
+
+    def _key(self, i: int, r: int, s: int) -> Hashable:
+        """What tells tables of layer i apart."""
+        pair = self._distance_key(r, s)
+        if i > 0:
+            return pair
+        return (pair, s) if self._model.all_layers[0].residual else (pair, s, r)
+
+    def _distance_key(self, r: int, s: int) -> float:
+        """What the transform of distances depends on: the sum of two radii."""
+        return self._radii[r] + self._radii[s]
+
+    def _hidden_coefficients(self, r: int, s: int) -> list[Tensor]:
+        """For each layer (rows, hidden functions) and (rows, 1 or 0 densities)."""
+        key = self._distance_key(r, s)
+        if key not in self._hidden:
+            table = tabulate(partial(_hidden_functions, self._model, [(r, s)]), self.grid, TOLERANCES[self._dtype])
+            if table.grid != self.grid:
+                raise ValueError(
+                    f"radial functions of the elements {self._model.elements[r]} and {self._model.elements[s]} are "
+                    "not smooth enough for the table of a model with these elements: ask for exact predictions"
+                )
+            self.value_deviation = max(self.value_deviation, table.value_deviation)
+            self.slope_deviation = max(self.slope_deviation, table.slope_deviation)
+            self._hidden[key] = table.coefficients[0]
+        widths = [
+            width
+            for layer in self._model.all_layers
+            for width in (len(list(layer.radial.weights)[-1]), int(layer.density is not None))
+        ]
+        return list(self._hidden[key].split(widths, dim=1))
 
 
 def _hidden_functions(model: MACE, pairs: list[tuple[int, int]], x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The weights of a MACE as its CPU program reads them: scaled, tabulated, packed, for the elements at hand.
+"""The weights of a MACE as its CPU program reads them: scaled, tabulated, packed, for elements as they occur.
 
 All of it is algebra that keeps the function: factors go into weights, and the weights of the many-body products are
 multiplied out for each element (ops/contraction/).
@@ -7,22 +7,24 @@ multiplied out for each element (ops/contraction/).
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from atomsml.codegen.machine import lanes
-from atomsml.ops.contraction import ContractionTable
-from atomsml.potentials.mace.cpu_tables import tabulate_model
+from atomsml.ops.contraction import ContractionTable, coefficients_from_weights
+from atomsml.potentials.mace.cpu_tables import MACETables
 from atomsml.potentials.mace.model import MACE, MACELayer
 from atomsml.potentials.mace.product import SymmetricContraction
+from atomsml.programs.growing_tables import unwritten
 from atomsml.programs.irrep_linear import Linear
 from atomsml.programs.tabulated_convolution import RadialRows, TabulatedConvolution
-from atomsml.radial.table import SplineGrid
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class LayerWeights:
     density: RadialRows | None  # an edge's share in the density
     linear: Linear | None  # sums of all paths to the message; in the first layer part of the radial functions
     contraction: ContractionTable
-    coefficients: Tensor  # (elements, terms, channels) of the contraction
+    coefficients: Tensor  # (elements, terms, channels) of the contraction, of elements that have occurred
     out: Linear
     skip: Linear | None  # a map for each element
     skip_constant: Tensor | None  # (elements, channels): what it comes to in the first layer
@@ -43,55 +45,59 @@ class LayerWeights:
     lmax_out: int
 
 
-@dataclass(frozen=True)
 class MACEWeights:
-    elements: tuple[int, ...]
-    layers: tuple[LayerWeights, ...]
-    last_readout: Tensor  # (hidden channels,)
-    channels: int  # with those of zeros that fill the last vector
-    grid: SplineGrid  # of all radial tables
-    value_deviation: float  # of the tables, over the largest value of a table
-    slope_deviation: float
+    """All weights; what only atoms of some elements need is made ready when the elements first occur.
 
-
-def prepare(model: MACE, elements: tuple[int, ...], dtype: torch.dtype) -> MACEWeights:
-    """Weights for atoms of these elements, ascending atomic numbers; the model is float64.
+    Args:
+        model: float64.
+        elements: atomic numbers for which there is room in any case.
 
     Raises:
         ValueError: the radial functions are not smooth enough for tables.
     """
-    species = [model.elements.index(z) for z in elements]
-    radial, density = tabulate_model(model, species, dtype)
-    every = [table for group in (*radial, *density) if group is not None for table in group.tables]
-    packing = _Packing(model, species, dtype)
-    layers = []
-    with torch.no_grad():
-        for i, layer in enumerate(model.all_layers):
-            paths, dense = len(layer.table.paths), density[i]
-            layers.append(
-                packing.layer(
-                    i,
-                    radial[i].rows(paths, packing.channels, dtype),
-                    None if dense is None else dense.rows(1, lanes(dtype), dtype),
-                )
+
+    def __init__(self, model: MACE, elements: tuple[int, ...], dtype: torch.dtype) -> None:
+        packing = _Packing(model, dtype)
+        self.tables = MACETables(model, dtype, len(elements) ** 2)
+        self.grid, self.channels = self.tables.grid, packing.channels
+        with torch.no_grad():
+            self.layers = tuple(
+                packing.layer(i, radial.rows, None if density is None else density.rows)
+                for i, (radial, density) in enumerate(zip(self.tables.radial, self.tables.density, strict=True))
             )
-        hidden = list(model.all_readouts[-1].weights)[1].squeeze(1)
-    return MACEWeights(
-        elements=elements,
-        layers=tuple(layers),
-        last_readout=packing.whole(hidden / math.sqrt(len(hidden)), packing.next_whole(len(hidden))),
-        channels=packing.channels,
-        grid=every[0].grid,
-        value_deviation=max(table.value_deviation for table in every),
-        slope_deviation=max(table.slope_deviation for table in every),
-    )
+            hidden = list(model.all_readouts[-1].weights)[1].squeeze(1)
+        self.last_readout = packing.whole(hidden / math.sqrt(len(hidden)), packing.next_whole(len(hidden)))  # (hidden,)
+        self._packing = packing
+        self._species = {z: i for i, z in enumerate(model.elements)}
+        self._ready = np.zeros((len(model.elements),) * 2, dtype=bool)  # receiver, sender
+        self._growing = threading.Lock()
+
+    @property
+    def deviations(self) -> tuple[float, float]:
+        """Of values and slopes of the tables, over the largest value and slope of a table."""
+        return self.tables.value_deviation, self.tables.slope_deviation
+
+    def prepare(self, elements: tuple[int, ...]) -> None:
+        """Make ready what atoms of these elements need together; see GrowingWeights."""
+        species = [self._species[z] for z in elements]
+        if self._ready[np.ix_(species, species)].all():
+            return
+        with self._growing, torch.inference_mode(False), torch.no_grad():  # slopes are found by autograd
+            for s in species:
+                if not self._ready[s, s]:
+                    for i, layer in enumerate(self.layers):
+                        layer.coefficients[s] = self._packing.contraction(i, s)
+                for r in species:
+                    if not self._ready[r, s]:
+                        self.tables.add(r, s)
+            self._ready[np.ix_(species, species)] = True
 
 
 class _Packing:
     """Weights scaled and filled up with zeros to whole vectors."""
 
-    def __init__(self, model: MACE, species: list[int], dtype: torch.dtype) -> None:
-        self.model, self.species, self.dtype = model, species, dtype
+    def __init__(self, model: MACE, dtype: torch.dtype) -> None:
+        self.model, self.dtype = model, dtype
         self.channels = self.next_whole(model.config.channels)
 
     def layer(self, i: int, radial: RadialRows, density: RadialRows | None) -> LayerWeights:
@@ -99,10 +105,10 @@ class _Packing:
         before, after = (layer.lmax_in + 1) ** 2, (layer.lmax_out + 1) ** 2
         skip, skip_constant = None, None
         if layer.residual:
-            maps = [w[self.species] / math.sqrt(len(w) * w.shape[1]) for w in layer.skip.weights]
+            maps = [w / math.sqrt(len(w) * w.shape[1]) for w in layer.skip.weights]
             if i == 0:
-                features = self.model.embedding[self.species]
-                skip_constant = self.whole(torch.einsum("sc,scd->sd", features, maps[0]), self.channels)
+                constant = torch.einsum("sc,scd->sd", self.model.embedding, maps[0])
+                skip_constant = self.whole(constant, self.channels)
             else:
                 skip = Linear.of([self._square(w) for w in maps], before, after, (True, True))
         up = None if last else self._scaled(self.model.all_layers[i + 1].linear_up.weights)
@@ -114,16 +120,22 @@ class _Packing:
             density=density,
             linear=Linear.of(self._message(layer), None, layer.table.dim_harmonics, (False, False)) if i > 0 else None,
             contraction=product.table,
-            coefficients=self.whole(product.coefficients()[self.species], self.channels),
+            coefficients=unwritten((len(self.model.elements), len(product.table.index), self.channels), self.dtype),
             out=Linear.of(self._scaled(layer.linear_out.weights), after, after, (False, False)),
             skip=skip,
             skip_constant=skip_constant,
             up=None if up is None else Linear.of(up, after, after, (False, True)),
             readout=Linear.of([readout], after, 1, (False, False)),
-            energy_gradient=readout[:, 0].expand(len(self.species), -1).contiguous(),
+            energy_gradient=readout[:, 0].expand(len(self.model.elements), -1).contiguous(),
             lmax_in=layer.lmax_in,
             lmax_out=layer.lmax_out,
         )
+
+    def contraction(self, i: int, element: int) -> Tensor:
+        """(terms, channels) of one element."""
+        product = cast(SymmetricContraction, self.model.all_layers[i].product)
+        weights = [w[element, None] for w in product.parameters(recurse=False)]
+        return self.whole(coefficients_from_weights(weights, product.table)[0], self.channels)
 
     def _message(self, layer: MACELayer) -> list[Tensor]:
         scale = 1.0 if layer.density is not None else 1 / self.model.config.avg_num_neighbors

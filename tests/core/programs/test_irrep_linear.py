@@ -10,7 +10,7 @@ from torch import Tensor
 
 from atomsml.codegen.machine import lanes
 from atomsml.nn.linear import irrep_blocks
-from atomsml.programs.irrep_linear import IrrepProduct
+from atomsml.programs.irrep_linear import IrrepProduct, Runs
 from atomsml.programs.plan import Plan
 
 DTYPES = (torch.float32, torch.float64)
@@ -34,11 +34,16 @@ def separate(atoms: int, channels: Sequence[int], dtype: torch.dtype) -> list[Te
 
 
 def run(
-    product: IrrepProduct, x: Sequence[Tensor], out: Sequence[Tensor], first: int, last: int, element: int = 0
+    product: IrrepProduct,
+    x: Sequence[Tensor],
+    out: Sequence[Tensor],
+    first: int,
+    last: int,
+    runs: Runs | None = None,
 ) -> None:
     scratch = torch.empty(0)
     plan = Plan(scratch)
-    product.add_to(plan, x, out, first, last, element)
+    product.add_to(plan, x, out, first, last, runs)
     plan.run(scratch)
 
 
@@ -72,17 +77,19 @@ def test_only_the_atoms_of_the_range_are_read_and_written(atoms: int, dtype: tor
 
 @pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_matrices_of_one_element_are_added_to_leading_components(dtype: torch.dtype) -> None:
-    atoms, n = 5, lanes(dtype)
+def test_every_element_has_its_matrices(dtype: torch.dtype) -> None:
+    """They are added to leading components, of atoms from the second on: a run of one, one of eleven, one of two."""
+    elements, lengths = torch.tensor([1, 2, *[0] * 11, 2, 2]), torch.tensor([1, 1, 11, *[0] * 10, 2, 0])
+    atoms, n = len(elements), lanes(dtype)
     weights = [random(3, n, n, dtype=dtype) for _ in range(2)]
     x, out = random(atoms, 9, n, dtype=dtype), torch.full((atoms, 5, n), 0.5, dtype=dtype)
     product = IrrepProduct(weights, 9, 5, accumulate=True)
-    for element, (first, last) in enumerate([(0, 1), (1, 1), (1, 5)]):
-        run(product, [x], [out], first, last, element)
-    for element, rows in ((0, slice(0, 1)), (2, slice(1, 5))):
-        matrices = [w[element] for w in weights]
+    run(product, [x], [out], 1, atoms, Runs(elements, lengths))
+    for i in range(1, atoms):
+        matrices, rows = [w[elements[i]] for w in weights], slice(i, i + 1)
         assert_products(irrep_blocks(out[rows, :4], 1), irrep_blocks(x[rows, :4], 1), matrices, added=0.5)
     assert (out[:, 4] == 0.5).all()
+    assert (out[0] == 0.5).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

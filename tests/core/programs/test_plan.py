@@ -6,8 +6,10 @@ import os
 import pytest
 import torch
 
+from atomsml.codegen.checks import checked_indices
+from atomsml.codegen.kernels import Code
 from atomsml.codegen.machine import lanes
-from atomsml.programs.plan import Plan, carry_out
+from atomsml.programs.plan import FIRST, LAST, NUMBER, Part, Plan, Rows, carry_out
 from atomsml.programs.rows import add_kernel, zero_kernel
 
 F64 = torch.float64
@@ -69,7 +71,8 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
         plans = [Plan(blocks[0]) for _ in range(8)]
         for i, plan in enumerate(plans):
             plan.add(add_kernel(F64), [x[i], torch.ones(SIZE, dtype=F64)], SIZE)
-        carry_out([plans, plans], blocks)
+        parts = [Part(plan) for plan in plans]
+        carry_out([parts, parts], blocks)
         return x
 
     assert fill().unique().tolist() == [2.0]
@@ -90,7 +93,47 @@ def test_steps_wait_for_each_other(threads: int) -> None:
         plans = [Plan(blocks[0]) for _ in range(20)]
         for i, plan in enumerate(plans):
             plan.add(add_kernel(F64), [target[i], source[19 - i]], SIZE)
-        steps.append(plans)
+        steps.append([Part(plan) for plan in plans])
     carry_out(steps, blocks)
     assert x.unique().tolist() == [13.0]  # 1 1 2 3 5 8 13
     assert y.unique().tolist() == [8.0]
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize(("first", "last"), [(0, 7), (2, 7), (3, 3), (0, 1), (1, 13)])
+def test_a_plan_is_a_template_for_any_range_of_atoms(first: int, last: int) -> None:
+    """Rows move with the chunk, scratch memory does not."""
+    x = torch.arange(13 * SIZE, dtype=F64).view(13, SIZE)
+    y, mine, template = (
+        torch.zeros(13, SIZE, dtype=F64),
+        torch.empty(4 * SIZE, dtype=F64),
+        torch.empty(4 * SIZE, dtype=F64),
+    )
+    plan = Plan(template, chunk=4)
+    plan.add(zero_kernel(F64), [template], NUMBER * SIZE)
+    plan.add(add_kernel(F64), [template, Rows(x)], NUMBER * SIZE)
+    plan.add(add_kernel(F64), [Rows(y), template], NUMBER * SIZE)
+    plan.run(mine, first, last)
+    inside = torch.zeros(13, 1, dtype=F64)
+    inside[first:last] = 1.0
+    assert torch.equal(y, inside * x)
+
+
+@pytest.mark.usefixtures("both_ways")
+def test_counts_are_those_of_the_chunk() -> None:
+    code = Code("note_chunk", ["seen_index"], ["first", "last", "number"], F64)
+    code["seen_index"][code.counts["first"] * 2] = code.counts["last"]
+    code["seen_index"][code.counts["first"] * 2 + 1] = code.counts["number"]
+    kernel, seen = code.finish(), torch.full((26,), -1)
+    plan = Plan(torch.empty(0), chunk=5)
+    plan.add(kernel, [seen], FIRST, LAST, NUMBER * 3)
+    plan.run(torch.empty(0), 1, 13)
+    found = {i // 2: seen[i : i + 2].tolist() for i in range(0, 26, 2) if seen[i] >= 0}
+    assert found == {1: [6, 15], 6: [11, 15], 11: [13, 6]}
+    with checked_indices():
+        kernel = zero_kernel(F64)
+    plan = Plan(torch.empty(0), chunk=5)
+    plan.add(kernel, [Rows(torch.empty(12, SIZE, dtype=F64))], NUMBER * SIZE)
+    plan.run(torch.empty(0), 1, 12)
+    with pytest.raises(IndexError, match=f"x\\[{SIZE}:{SIZE + lanes(F64)}\\] of {SIZE} numbers"):  # from row 11 on
+        plan.run(torch.empty(0), 1, 13)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,12 +10,14 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.data import chemical_symbols
 
 from atomsml.graph import AtomicGraph
 from atomsml.neighbors import neighbor_list
 from atomsml.potential import Prediction, evaluate
 from atomsml.potentials.mace import MACE, MACEConfig
 from atomsml.potentials.mace.cpu import MACEOnCPU
+from atomsml.programs import growing_tables
 
 SMALL: dict[str, Any] = {"elements": (1, 6, 8), "cutoff": 4.0, "channels": 16, "avg_num_neighbors": 8.0, "scale": 0.7}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -36,7 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def make(dtype: torch.dtype = torch.float64, **options: Any) -> MACE:
     torch.manual_seed(0)
     model = MACE(MACEConfig(**{**SMALL, **options})).cast(dtype)
-    model.references = torch.tensor([-13.0, -1029.0, -2041.0], dtype=torch.float64)
+    model.references = torch.linspace(-13.0, -2041.0, len(model.elements), dtype=torch.float64)
     return model.requires_grad_(False)
 
 
@@ -159,6 +162,57 @@ def test_two_threads_may_ask_at_the_same_time() -> None:
     with ThreadPoolExecutor(2) as threads:
         found = list(threads.map(lambda graph: program(graph).energy, graphs * 20))
     assert all(torch.equal(a, b) for a, b in zip(found, expected * 20, strict=True))
+
+
+def stream(elements: tuple[int, ...], count: int) -> list[AtomicGraph]:
+    """Small crystals of two elements each, of different sizes."""
+    pairs = list(itertools.combinations(elements, 2))[:count]
+    crystals = [bulk(chemical_symbols[a], "fcc", a=3.2, cubic=True) * (1 + a % 3, 1, 1) for a, _ in pairs]
+    for i, (crystal, (_, other)) in enumerate(zip(crystals, pairs, strict=True)):
+        crystal.numbers[1::3] = other
+        crystal.rattle(0.1, seed=i)
+    return [AtomicGraph.from_ase(crystal).with_neighbors(4.0) for crystal in crystals]
+
+
+QUICK: dict[str, Any] = {"lmax": 1, "hidden_lmax": 0, "radial_mlp": (8,), "elements": tuple(range(5, 11))}
+
+
+@pytest.mark.parametrize("options", [VARIANTS["plain"], VARIANTS["MPA-0"]], ids=["plain", "MPA-0"])
+def test_equal_structures_give_equal_bits_whatever_came_before(options: dict[str, Any]) -> None:
+    model = make(torch.float32, **options, **QUICK)
+    graphs = stream(model.elements, 6)
+    program = MACEOnCPU(model)
+    for graph in (*graphs, graphs[0]):
+        found, alone = program(graph, stress=True), MACEOnCPU(model)(graph, stress=True)
+        assert torch.equal(found.atom_energies, alone.atom_energies)
+        assert torch.equal(found.forces, alone.forces)
+        assert torch.equal(found.stress, alone.stress)
+
+
+def test_memory_for_tables_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is room for the kinds of two elements, or a few more; what was forgotten is made again."""
+    model = make(torch.float32, **VARIANTS["MPA-0"], **QUICK)
+    graphs = stream(model.elements, 8)
+    expected = [MACEOnCPU(model)(graph).energy for graph in graphs]
+    tables = MACEOnCPU(model).weights((5,)).tables.radial
+    most = 5 * max(shelf.rows.values[:, : shelf.rows_each].nbytes for shelf in tables)
+    monkeypatch.setattr(growing_tables, "MOST_BYTES", most)
+    program, places = MACEOnCPU(model), set()
+    for graph, energy in zip(graphs, expected, strict=True):
+        assert torch.equal(program(graph).energy, energy)
+        for shelf in program.weights(tuple(graph.numbers.unique().tolist())).tables.radial:
+            assert shelf.rows.values.nbytes <= most
+            places.add(shelf.rows.values.data_ptr())
+    assert len(places) > 2  # of two layers: they began anew
+
+
+def test_memory_for_atoms_is_given_back() -> None:
+    program = MACEOnCPU(make())
+    small, large = bulk("C", "fcc", a=3.2, cubic=True), bulk("C", "fcc", a=3.2, cubic=True) * (8, 8, 5)
+    for atoms, most in ((large, 2000), (small, 10), (large, 2000)):
+        program(AtomicGraph.from_ase(atoms).with_neighbors(2.5))
+        ((_, plan),) = program._idle
+        assert len(atoms) <= plan.sizes.atoms < most
 
 
 def test_later_training_does_not_change_it() -> None:

@@ -1,0 +1,64 @@
+"""Tables of radial functions that are added when elements first occur, in memory that does not move."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atomsml.codegen.machine import lanes
+from atomsml.programs.tabulated_convolution import RadialRows
+
+MOST_BYTES = 2**28  # of the tables of a layer, unless a single structure needs more
+
+
+class NoRoom(Exception):
+    """There is none for the weights of other elements: new ones must be made."""
+
+
+class Shelf:
+    """Tables of one layer, or of its densities, with room for some more.
+
+    Memory is asked for at once, but taken only where tables are written: it lies where it is, and what was written
+    stays.
+
+    Args:
+        tables: of all elements; they get room up to MOST_BYTES, but `most` of them in any case.
+    """
+
+    def __init__(
+        self, kinds: int, paths: int, channels: int, rows_each: int, tables: int, most: int, dtype: torch.dtype
+    ) -> None:
+        width = lanes(dtype)
+        blocks = math.ceil(channels / width)
+        each = blocks * rows_each * paths * width * dtype.itemsize
+        self._tables = min(tables, max(most, MOST_BYTES // each))
+        self.rows_each, self._missing = rows_each, blocks * width - channels
+        shape = blocks, self._tables * rows_each, paths, width
+        self.rows = RadialRows(unwritten(shape, dtype), torch.zeros(kinds, dtype=torch.int64))
+        self._places: dict[Hashable, int] = {}
+
+    def has(self, key: Hashable) -> bool:
+        return key in self._places
+
+    def add(self, key: Hashable, coefficients: Tensor) -> None:
+        """coefficients (rows, paths * channels); raises NoRoom."""
+        place = len(self._places)
+        if place == self._tables:
+            raise NoRoom
+        _, _, paths, width = self.rows.values.shape
+        padded = torch.nn.functional.pad(coefficients.unflatten(1, (paths, -1)), (0, self._missing))
+        mine = self.rows.values[:, place * self.rows_each : (place + 1) * self.rows_each]
+        mine.copy_(padded.unflatten(2, (-1, width)).permute(2, 0, 1, 3))
+        self._places[key] = place
+
+    def assign(self, kind: int, key: Hashable) -> None:
+        self.rows.start[kind] = self._places[key] * self.rows_each
+
+
+def unwritten(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Memory that takes none before it is written: by numpy, which leaves that to the system."""
+    return torch.from_numpy(np.empty(shape, torch.empty(0, dtype=dtype).numpy().dtype))

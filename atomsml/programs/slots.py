@@ -1,0 +1,139 @@
+"""How a program without autograd counts its atoms, what it has memory for, and how threads share the work.
+
+Atoms are counted in slots: as in the graph, but sorted by element within each chunk of CHUNK atoms. Neighbours of one
+element are a run.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atomsml.codegen.checks import address
+from atomsml.codegen.loops import Ints, compiled
+from atomsml.graph import NeighborGraph
+from atomsml.programs.irrep_linear import Runs
+from atomsml.programs.plan import Rows
+
+CHUNK = 16  # atoms: their messages fill the second-level cache
+LITTLE, FAR_TOO_MUCH = 1024, 16  # atoms for which memory is always kept; times as many as there are
+PART_SIZES = (3, 2, 1)  # of each thread, relative: large ones first, so that threads end at almost the same time
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a graph, or what there is memory for."""
+
+    atoms: int
+    systems: int
+    edges: int
+    neighbors: int  # of one atom
+
+    @staticmethod
+    def of(graph: NeighborGraph) -> Sizes:
+        neighbors = np.bincount(graph.edge_index[1].numpy(), minlength=1).max()
+        return Sizes(graph.num_atoms, graph.num_systems, graph.num_edges, int(neighbors))
+
+    def _all(self) -> tuple[int, int, int, int]:
+        return self.atoms, self.systems, self.edges, self.neighbors
+
+    def hold(self, other: Sizes) -> bool:
+        return all(map(operator.ge, self._all(), other._all()))
+
+    def wasted_on(self, other: Sizes) -> bool:
+        """Whether so much memory should not be kept for the other."""
+        return self.atoms > LITTLE and self.atoms > FAR_TOO_MUCH * other.atoms
+
+    def times(self, factor: float) -> Sizes:
+        return Sizes(*(int(factor * x) + 1 for x in self._all()))
+
+    def larger(self, other: Sizes, factor: float) -> Sizes:
+        """The same where it holds the other, else as large as that times a factor."""
+        pairs = zip(self._all(), other._all(), other.times(factor)._all(), strict=True)
+        return Sizes(*(mine if mine >= x else more for mine, x, more in pairs))
+
+
+@dataclass(frozen=True)
+class NeighborListState:
+    """Which neighbour list was loaded: its tensors, and how often each had been changed in place, if torch knows."""
+
+    tensors: tuple[Tensor, ...]
+    versions: tuple[int | None, ...]
+
+    @staticmethod
+    def of(graph: NeighborGraph) -> NeighborListState:
+        tensors = (graph.edge_index, graph.cell_offsets, graph.batch)
+        return NeighborListState(tensors, tuple(None if x.is_inference() else x._version for x in tensors))
+
+    def is_same(self, other: NeighborListState) -> bool:
+        known = None not in self.versions and self.versions == other.versions
+        return known and all(map(operator.is_, self.tensors, other.tensors))
+
+
+class Slots:
+    """Which atom is in which slot, with room for some atoms.
+
+    Args:
+        elements: atomic numbers that the program knows; species are places among them.
+    """
+
+    def __init__(self, elements: tuple[int, ...], atoms: int) -> None:
+        self._species_of_number = torch.full((128,), -1, dtype=torch.int64)
+        self._species_of_number[list(elements)] = torch.arange(len(elements))
+        self.order = torch.empty(atoms, dtype=torch.int64)  # atom in each slot
+        self.slot = torch.empty_like(self.order)  # of each atom
+        self.species_of_atom = torch.empty_like(self.order)
+        self.species = torch.empty_like(self.order)  # in each slot
+        self._run_length = torch.empty_like(self.order)
+        self.runs = Runs(Rows(self.species), Rows(self._run_length))
+
+    def load(self, numbers: Tensor) -> None:
+        """Sort atoms with these atomic numbers, which must be known."""
+        given = numbers.contiguous()
+        arrays = [self.order, self.slot, self.species_of_atom, self.species, self._run_length]
+        sort_into_slots(address(given), address(self._species_of_number), *map(address, arrays), len(given), CHUNK)
+
+
+def parts_of(atoms: int, threads: int) -> list[tuple[int, int]]:
+    """Ranges of whole chunks, none of them empty."""
+    if threads == 1:
+        return [(0, atoms)]
+    chunks = math.ceil(atoms / CHUNK)
+    shares = np.repeat(PART_SIZES, threads).cumsum() / (threads * sum(PART_SIZES))
+    cuts = np.unique([0, *(shares * chunks).round().astype(int)]) * CHUNK
+    return [(a, min(b, atoms)) for a, b in pairwise(cuts.tolist())]
+
+
+@compiled
+def sort_into_slots(
+    numbers: Ints,
+    species_of_number: Ints,
+    order: Ints,
+    slot: Ints,
+    species_of_atom: Ints,
+    species: Ints,
+    run_length: Ints,
+    atoms: int,
+    chunk: int,
+) -> None:
+    """Sort the atoms of each chunk by element, and find the runs of one element."""
+    for n in range(atoms):
+        species_of_atom[n] = species_of_number[numbers[n]]
+        place = n
+        while place % chunk > 0 and species[place - 1] > species_of_atom[n]:
+            species[place], order[place] = species[place - 1], order[place - 1]
+            place -= 1
+        species[place], order[place] = species_of_atom[n], n
+    start = 0
+    for n in range(atoms):
+        slot[order[n]] = n
+        run_length[n] = 0
+        if n % chunk == 0 or species[n] != species[start]:
+            start = n
+        run_length[start] += 1
