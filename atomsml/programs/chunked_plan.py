@@ -78,7 +78,7 @@ class ChunkedPlan(ABC):
 
     @abstractmethod
     def backward(self, plan: Plan, i: int, up_gradient: list[Tensor]) -> None:
-        """From the gradient of what layer i makes to that of its edges; adds that of what it gathers to `up_gradient`."""
+        """From the gradient of what layer i makes to that of its edges; up_gradient gets that of what it gathers."""
 
     def correct(self, plan: Plan, gradients: bool) -> None:  # noqa: B027  (most networks have nothing to add)
         """Fill `corrections`, energies beside the network's, and add to what `edges.pull_back` has written."""
