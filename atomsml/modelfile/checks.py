@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Mapping
+from math import ceil
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -27,7 +28,7 @@ def build_within_budget(path: Path, build: Callable[[], Model]) -> Model:
     try:
         with torch.random.fork_rng(devices=[]), _Budget(4 * path.stat().st_size + 10_000_000):
             return build()
-    except (ValueError, TypeError, OverflowError, RuntimeError) as error:  # torch uses them all
+    except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:  # torch uses them all
         raise ValueError(f"model file {path} has an impossible config: {first_line(error)}") from None
 
 
@@ -83,7 +84,8 @@ def check_claims(path: Path, description: dict[str, Any], found: Mapping[str, An
 class _Budget(TorchFunctionMode):
     """Refuses to make tensors of more than so many elements together.
 
-    Each factory call is first tried on torch's meta device, where a tensor has a size but no memory.
+    Each factory call is first tried on torch's meta device, where a tensor has a size but no memory. There randn and
+    arange, of which all models are made, would import torch's symbolic shapes, which takes longer than all else.
     """
 
     _FACTORIES: ClassVar = {
@@ -99,7 +101,17 @@ class _Budget(TorchFunctionMode):
         kwargs = kwargs or {}
         if function in self._FACTORIES:
             described = {key: value for key, value in kwargs.items() if key != "generator"} | {"device": "meta"}
-            self.left -= function(*args, **described).numel()
+            if function is torch.arange:
+                self.left -= _length_of_range(*args, **described)
+            else:
+                like = torch.rand if function is torch.randn else function
+                self.left -= like(*args, **described).numel()
             if self.left < 0:
                 raise ValueError("the model would be far larger than its file")
         return function(*args, **kwargs)
+
+
+def _length_of_range(start: float, end: float | None = None, step: float = 1, **_: Any) -> int:
+    """Numbers that torch.arange makes."""
+    first, last = (0, start) if end is None else (start, end)
+    return max(0, ceil((last - first) / step))

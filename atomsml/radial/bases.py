@@ -3,7 +3,6 @@
 from math import pi, sqrt
 
 import torch
-from scipy import interpolate
 from torch import nn
 
 
@@ -94,6 +93,8 @@ class CubicSpline(nn.Module):
     coefficients: torch.Tensor
 
     def __init__(self, values: torch.Tensor, start: float, stop: float) -> None:
+        from scipy import interpolate  # takes longer to import than a model to load
+
         super().__init__()
         if values.shape[0] < 4 or not stop > start:
             raise ValueError(
