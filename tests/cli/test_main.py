@@ -38,6 +38,19 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         assert f"  {command} " in result.stdout
 
 
+def test_a_first_energy_waits_for_no_library_that_it_can_do_without(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['atomsml', 'energy', 'CCO']\n"
+        "from atomsml.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "slow = {'sympy', 'torch._dynamo', 'scipy.interpolate', 'scipy.optimize', 'pymatgen', 'matplotlib', 'h5py'}\n"
+        "print('loaded:', sorted(slow & set(sys.modules)))"
+    )
+    result = _python("-c", code, folder=tmp_path)
+    assert result.stdout.splitlines()[-1] == "loaded: []"
+
+
 def test_runs_as_a_module_and_prints_its_version(tmp_path: Path) -> None:
     result = _python("-m", "atomsml.cli", "--version", folder=tmp_path)
     assert (result.returncode, result.stdout) == (0, f"atomsml {atomsml.__version__}\n")
