@@ -7,6 +7,7 @@
 #   make docs     the documentation with a reference of every public name, as pages in build/site
 #   make peers    .venv-peers with mace-torch, for benchmarks and the tests that compare with it live
 #   make sevenn   .venv-sevenn with sevenn, for the tests that compare SevenNet files with it live
+#   make chgnet   .venv-chgnet with CHGNet, beside which universal potentials are measured
 #   make cluster  torch-cluster built from its sources, some ten minutes and a C++ compiler; and the tests that use it
 #   make clean    remove the environments and everything generated
 #
@@ -18,7 +19,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --no-compile -c constraints.txt
 
 .NOTPARALLEL:
-.PHONY: demo test fuzz lint docs peers sevenn cluster clean
+.PHONY: demo test fuzz lint docs peers sevenn chgnet cluster clean
 
 demo: .venv/.package
 	@mkdir -p demo-output
@@ -52,11 +53,13 @@ peers: .venv-peers/.installed
 
 sevenn: .venv-sevenn/.installed
 
+chgnet: .venv-chgnet/.installed
+
 cluster: .venv/.cluster
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/core/neighbors/test_lists.py
 
 clean:
-	rm -rf .venv .venv-peers .venv-sevenn demo-output build dist atomsml.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers .venv-sevenn .venv-chgnet demo-output build dist atomsml.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Stamps: an environment is installed again only when what it was made from has changed.
 
@@ -84,7 +87,8 @@ clean:
 # apart from each other and from ours: mace-torch pins an e3nn that is too old for the others
 .venv-peers/.installed: PEERS := mace-torch==0.3.16
 .venv-sevenn/.installed: PEERS := sevenn==0.13.0
-.venv-peers/.installed .venv-sevenn/.installed: %/.installed:
+.venv-chgnet/.installed: PEERS := chgnet==0.4.2
+.venv-peers/.installed .venv-sevenn/.installed .venv-chgnet/.installed: %/.installed:
 	$(PYTHON) -m venv $*
 	$*/bin/pip install torch==2.13.0 $(PEERS)
 	touch $@

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 # these run in environments that have what they compare with, and no other
-OF_PEERS = {"shared/peer_mace", "shared/peer_sevennet"}
+OF_PEERS = {"shared/peer_mace", "shared/peer_sevennet", "shared/peer_chgnet"}
 # started by the scripts that measure, not by hand
 OF_OTHERS = {"shared/mace_programs", "accuracy/architecture_costs"}
 
