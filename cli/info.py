@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def info(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of an embedded model, or a file.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of an embedded or fetched model, or a file.")],
     precision_report: Annotated[
         str | None,
         typer.Option(
@@ -29,8 +29,10 @@ def info(
     import yaml
 
     from atomsml.cli.output import print_json
+    from atomsml.fetch.kept import check_fetched
     from atomsml.modelfile import find_model, generated_kind, model_hash, read_metadata
 
+    check_fetched(model)
     about = read_metadata(model)
     if generated_kind(about) is None:
         about = {**about, "charge": about.get("charge"), "spin": about.get("spin")}  # older files do not say

@@ -27,7 +27,7 @@ class Job:
 
     inputs: list[StructureRecord | Refused]  # in the order in which they were given
     calculator: AtomsMLCalculator
-    model: str  # embedded name or path
+    model: str  # name or path
     started: float  # time.perf_counter() before anything was read
 
     @property

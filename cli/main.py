@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from atomsml import __version__
-from atomsml.cli import convert, data, energy, info, md, models, relax, uncertainty
+from atomsml.cli import convert, data, energy, fetch, info, md, models, relax, uncertainty
 from atomsml.cli.evaluate import molecules as evaluate_molecules
 from atomsml.cli.evaluate import potential as evaluate
 from atomsml.cli.generate import command as generate
@@ -68,6 +68,7 @@ app.add_typer(generate.app, name="generate")
 app.command("uncertainty")(uncertainty.uncertainty)
 app.command("convert")(convert.convert)
 app.command("models")(models.models)
+app.command("fetch")(fetch.fetch)
 app.command("info")(info.info)
 
 

@@ -51,7 +51,8 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="Name of an embedded model, a file, or the folder of a committee. [default: what such structures need]",
+        help="Name of an embedded or a fetched model, a file, or the folder of a committee. "
+        "[default: what such structures need]",
     ),
 ]
 DeviceOption = Annotated[

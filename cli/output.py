@@ -220,7 +220,7 @@ def trajectory_writer(files: OutputSet, path: Path | None) -> Iterator[Callable[
 class Facts:
     """What the summary of a run says beyond its command line."""
 
-    model: str  # embedded name or path
+    model: str  # name or path
     device: str
     structures: int
     started: float  # time.perf_counter() before anything was read
@@ -261,11 +261,11 @@ def write_summary(
 
 def _model_facts(model: str) -> dict[str, Any]:
     """Name and hash, of a committee that of every member; and the note of its file."""
-    from atomsml.modelfile import embedded_models, model_hash, read_metadata
+    from atomsml.modelfile import model_hash, named_model, read_metadata
     from atomsml.uncertainty import committee_files
     from atomsml.uncertainty.last_layer import is_uncertainty, model_of
 
-    if model not in embedded_models() and Path(model).is_dir():
+    if named_model(model) is None and Path(model).is_dir():
         return {"name": model, "sha256": [model_hash(file) for file in committee_files(model)]}
     note = read_metadata(model_of(model) if is_uncertainty(model) else model).get("note")
     return {"name": model, "sha256": model_hash(model)} | ({"note": note} if note else {})

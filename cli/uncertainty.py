@@ -35,10 +35,10 @@ def uncertainty(
     from atomsml.cli.files import check_distinct
     from atomsml.cli.output import check_writable, print_json
     from atomsml.device import select_device
-    from atomsml.modelfile import embedded_models, find_model, load
+    from atomsml.modelfile import find_model, load, named_model
     from atomsml.uncertainty.last_layer import LastLayerUncertainty
 
-    if model not in embedded_models() and Path(model).is_dir():
+    if named_model(model) is None and Path(model).is_dir():
         if train or valid:
             raise ValueError(f"{model} is the folder of a run, whose own sets are taken; leave out --train and --valid")
         training, validation = _sets_of_run(Path(model))
@@ -47,7 +47,7 @@ def uncertainty(
         training, validation = _read(train, "--train", energy_key), _read(valid, "--valid", energy_key)
     name = f"{find_model(model).stem}.uncertainty.safetensors"
     if output is None:
-        output = Path(name) if model in embedded_models() else Path(model).with_name(name)
+        output = Path(name) if named_model(model) is not None else Path(model).with_name(name)
     check_writable(output)
     check_distinct([output], context)
     fitted = LastLayerUncertainty.fit(load(model, select_device(device, "mixed")), training, validation)

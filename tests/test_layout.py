@@ -110,7 +110,7 @@ FLOORS = (
     "radial nn neighbors",
     "graph",
     "electronic_state potential pair_geometry",
-    "programs io modelfile",
+    "programs io fetch modelfile",
     "dataset simulate uncertainty",
     "training properties interfaces testing",
 )

@@ -50,9 +50,10 @@ class AtomsMLCalculator(Calculator):
         >>> atoms.get_forces().shape, atoms.get_stress().shape
         ((2, 3), (6,))
 
-    `model` is an embedded name ("organic-xtb"), a model file, or a Potential; a Potential is copied, so that training
-    it further does not change what the calculator computes. "auto" takes CUDA where there is one, then Apple's MPS if
-    the precision is float32 (it has no float64), then the CPU. A multi-head file names its heads; others have one.
+    `model` is a name ("organic-xtb", or that of a fetched model), a model file, or a Potential; a Potential is copied,
+    so that training it further does not change what the calculator computes. "auto" takes CUDA where there is one, then
+    Apple's MPS if the precision is float32 (it has no float64), then the CPU. A file with several heads names them;
+    others have one.
     Radial functions may come from tables, which change forces by less than 1e-5 eV/A, unless `exact`.
 
     Standard deviations come with the results of a committee, which is a list of models or a folder of

@@ -1,11 +1,11 @@
-"""Whatever names a model, opened: an embedded name, a file, a folder of a committee, or the model itself."""
+"""Whatever names a model, opened: an embedded or fetched name, a file, a folder of a committee, or the model itself."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from atomsml.modelfile import embedded_models, find_model, load, read_metadata
+from atomsml.modelfile import find_model, load, named_model, read_metadata
 from atomsml.potential import Potential
 from atomsml.uncertainty import Committee, committee_files
 from atomsml.uncertainty.last_layer import LastLayerUncertainty, is_uncertainty, model_of
@@ -26,8 +26,9 @@ def open_model(model: Any, head: str | None) -> tuple[str | list[Any], Model]:
     potential: Model
     if isinstance(model, Model):
         source, potential = type(model).__name__, model
-    elif source in embedded_models():
-        known, potential = read_metadata(source).get("head", "default"), load(source)
+    elif named_model(source) is not None:
+        potential = load(source)  # first: it finds damage
+        known = read_metadata(source).get("head", "default")
     elif Path(model).is_dir():
         return str(Path(model).resolve()), open_model(committee_files(model), head)[1]
     else:

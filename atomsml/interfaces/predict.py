@@ -74,7 +74,7 @@ def predict(
         >>> water.energy.shape, ethanol.forces.shape
         (torch.Size([1]), torch.Size([9, 3]))
 
-    `model` is an embedded name, a file, a committee's folder, or a loaded model. Type and device are those of the
+    `model` is a name, a file, a committee's folder, or a loaded model. Type and device are those of the
     graphs and of the model; a model that is named goes to the device of the graphs. What an architecture makes ready
     for its weights is kept as long as the model lives, and made anew once they have changed (see `Weights`). Nothing
     can be differentiated further; `evaluate` is for that. Radial functions may be tabulated, as by the calculator.

@@ -4,6 +4,7 @@ from atomsml.modelfile.catalogue import MODELS_FOLDER as MODELS_FOLDER
 from atomsml.modelfile.catalogue import embedded_models as embedded_models
 from atomsml.modelfile.catalogue import find_model as find_model
 from atomsml.modelfile.catalogue import model_hash as model_hash
+from atomsml.modelfile.catalogue import named_model as named_model
 from atomsml.modelfile.checks import build_within_budget as build_within_budget
 from atomsml.modelfile.checks import check_claims as check_claims
 from atomsml.modelfile.checks import check_tensors as check_tensors

@@ -1,9 +1,13 @@
-"""The models that come with atomsml, and the file of a name."""
+"""The models that come with atomsml or were fetched, and the file of a name."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+
+from atomsml.config import did_you_mean
+from atomsml.fetch.kept import command, fetched_model
+from atomsml.fetch.published import PUBLISHED, published_model
 
 MODELS_FOLDER = Path(__file__).parents[1] / "models"
 
@@ -13,20 +17,27 @@ def embedded_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(MODELS_FOLDER.glob("*.safetensors"))}
 
 
+def named_model(name: str | Path) -> Path | None:
+    """The file of an embedded model or of one that was fetched; None for all other words, among them paths."""
+    return embedded_models().get(str(name)) or fetched_model(str(name))
+
+
 def find_model(name_or_path: str | Path) -> Path:
-    """The file of an embedded name, or the path itself where such a file exists.
+    """The file of an embedded name or of a fetched one, or the path itself where such a file exists.
 
     Raises:
-        ValueError: neither; lists the embedded names.
+        ValueError: none of them; names the command that gets a published model, or lists the embedded names.
     """
-    embedded = embedded_models()
-    if str(name_or_path) in embedded:
-        return embedded[str(name_or_path)]
-    path = Path(name_or_path)
-    if not path.is_file():
-        names = ", ".join(embedded) or "none"
-        raise ValueError(f"unknown model {str(name_or_path)!r}: no such file, and the embedded models are: {names}")
-    return path
+    name, path = str(name_or_path), Path(name_or_path)
+    known = named_model(name)
+    if known is not None or path.is_file():
+        return known or path
+    if published_model(name) is not None:
+        raise ValueError(f"the model {name} is not on this machine; `{command(name)}` gets it")
+    raise ValueError(
+        f"unknown model {name!r}: no such file, and the embedded models are: {', '.join(embedded_models()) or 'none'}; "
+        f"{did_you_mean(name, PUBLISHED)}`atomsml models` lists those that `atomsml fetch` gets"
+    )
 
 
 def model_hash(name_or_path: str | Path) -> str:

@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from atomsml.fetch.kept import check_fetched
 from atomsml.modelfile.catalogue import find_model
 from atomsml.modelfile.checks import build_within_budget, check_claims, check_finite, check_tensors
 from atomsml.modelfile.description import (
@@ -23,7 +24,7 @@ from atomsml.potential import Potential
 
 
 def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> Potential:
-    """The potential of an embedded name or of a file, in the precision in which it was saved, ready to evaluate.
+    """The potential of a name or of a file, in the precision in which it was saved, ready to evaluate.
 
         >>> from atomsml import load
         >>> load("refractory-pbe").elements
@@ -34,6 +35,7 @@ def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> Potent
             file; says which.
     """
     path = find_model(name_or_path)
+    check_fetched(str(name_or_path))
     description = read_metadata(path)
     kind = generated_kind(description)
     if kind is not None:

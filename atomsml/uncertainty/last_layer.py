@@ -29,7 +29,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from atomsml.graph import AtomicGraph
-from atomsml.modelfile import embedded_models, find_model, load, model_hash
+from atomsml.modelfile import find_model, load, model_hash, named_model
 from atomsml.potential import Potential, Prediction, evaluate
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class LastLayerUncertainty(nn.Module):
         return dataclasses.replace(prediction, system_data={**prediction.system_data, "energy_std": deviation})
 
     def save(self, path: str | Path, model: str | Path) -> None:
-        """Write a file that goes with `model`, the file or the embedded name from which the potential was loaded.
+        """Write a file that goes with `model`, the file or the name from which the potential was loaded.
 
         Raises:
             ValueError: no such model.
@@ -113,7 +113,7 @@ class LastLayerUncertainty(nn.Module):
         from atomsml.io import write_atomically
 
         path, file = Path(path), find_model(model)
-        place = str(model) if str(model) in embedded_models() else os.path.relpath(file, path.parent)
+        place = str(model) if named_model(model) is not None else os.path.relpath(file, path.parent)
         text = json.dumps({"format": FORMAT, "model": place, "sha256": model_hash(model), "facts": self.facts})
         content = serialize({"factor": self.factor.cpu()}, metadata={_KEY: text})
         write_atomically(path, lambda beside: beside.write_bytes(content))
@@ -148,17 +148,17 @@ def is_uncertainty(path: str | Path) -> bool:
 
 
 def model_of(path: str | Path) -> str | Path:
-    """The model file, or the embedded name, that an uncertainty file goes with.
+    """The model file, or the name, that an uncertainty file goes with.
 
     Raises:
         ValueError: no uncertainty file, or one of a newer format.
     """
     model: str = _read_description(path)["model"]
-    return model if model in embedded_models() else Path(path).parent / model
+    return model if named_model(model) is not None else Path(path).parent / model
 
 
 def _read_description(path: str | Path) -> dict[str, Any]:
-    """format, model (relative to the file's folder, or an embedded name), its sha256, facts of the fit."""
+    """format, model (relative to the file's folder, or a name), its sha256, facts of the fit."""
     if not is_uncertainty(path):
         raise ValueError(f"{path} is no uncertainty file; `atomsml uncertainty` writes one")
     with safe_open(path, framework="pt") as file:

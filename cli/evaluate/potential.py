@@ -41,7 +41,7 @@ SHIFTED = 20.0  # meV/atom: an energy error above it that constants per element 
 
 def evaluate(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="An embedded name, a file, or a committee's folder.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, a file, or a committee's folder.")],
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="DATA...", help="Labelled structures, of any format of `energy`, or HDF5."),

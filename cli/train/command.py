@@ -40,7 +40,7 @@ def train(
         str | None, typer.Option("--model", "-m", help="Architecture, or a generator; `--init` lists them. [mace]")
     ] = None,
     size: Annotated[str | None, typer.Option(help="One of the architecture's sizes. [small]")] = None,
-    finetune: Annotated[str | None, typer.Option(help="Start from this embedded model or model file.")] = None,
+    finetune: Annotated[str | None, typer.Option(help="Start from this model, by name or file.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Time for the training itself.")] = None,
     max_epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Steps of the optimiser.")] = None,

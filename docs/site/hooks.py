@@ -25,7 +25,7 @@ BORROWED = {"index.md": "README.md", "benchmarks.md": "benchmarks/README.md", "c
 REFERENCE = {
     "graphs": ("Graphs and neighbours", "graph neighbors geometry units device"),
     "potentials": ("Potentials", "potential electronic_state pair_geometry potentials architectures"),
-    "files": ("Structures and model files", "io modelfile cache"),
+    "files": ("Structures and model files", "io modelfile fetch cache"),
     "simulate": ("Calculators and simulation", "interfaces simulate"),
     "data": ("Data sets", "dataset"),
     "training": ("Training", "training config errors yaml_file signals"),

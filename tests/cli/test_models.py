@@ -1,4 +1,4 @@
-"""`atomsml models`, `atomsml info`, and the default model."""
+"""`atomsml models` without fetched models (those: test_fetch.py), `atomsml info`, and the default model."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ from atomsml.modelfile import embedded_models, generated_kind, load, model_hash,
 Run = Callable[..., Any]
 
 
-def test_models_json_describes_the_embedded_models(run: Run) -> None:
-    result = run("models", "--json")
-    records = json.loads(result.out)
-    assert [record["name"] for record in records] == list(embedded_models())
-    for record in records:
-        assert set(record) == {"name", "kind", "elements", "architecture", "parameters"}
+def test_models_json_describes_the_embedded_models(run: Run, cache: Path) -> None:
+    records = json.loads(run("models", "--json").out)
+    embedded = [record for record in records if record["status"] == "embedded"]
+    assert [record["name"] for record in embedded] == list(embedded_models())
+    assert {tuple(record) for record in records} == {tuple(embedded[0])}  # the same keys
+    for record in embedded:
+        assert record["num_elements"] == len(record["elements"])
         opened = load if generated_kind(read_metadata(record["name"])) is None else load_generator
         assert record["parameters"] == sum(p.numel() for p in opened(record["name"]).parameters())
 
 
-def test_models_table_has_a_line_per_model(run: Run) -> None:
+def test_models_table_has_a_line_per_model(run: Run, cache: Path) -> None:
     lines = run("models").out.splitlines()
-    assert lines[0].split() == ["name", "kind", "elements", "architecture", "parameters"]
-    assert [line.split()[0] for line in lines[1:]] == list(embedded_models())
+    assert lines[0].split()[:4] == ["name", "status", "kind", "elements"]
+    names = [record["name"] for record in json.loads(run("models", "--json").out)]
+    assert [line.split()[0] for line in lines[1:]] == names
+    assert names[: len(embedded_models())] == list(embedded_models())
 
 
 def test_info_prints_the_metadata_and_the_hash(run: Run, model: str) -> None:
