@@ -22,7 +22,7 @@ import torch
 from ase.build import bulk
 
 from atomsml import AtomicGraph, AtomsMLCalculator, evaluate, load
-from atomsml.cli import fetch as command
+from atomsml.cli.models import fetch as command
 from atomsml.fetch import published
 from atomsml.fetch.published import PublishedModel
 from atomsml.modelfile import read_metadata
@@ -30,7 +30,7 @@ from tests.conftest import Web, WebFile
 
 Run = Callable[..., Any]
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 SEVENNET = DATA / "sevennet" / "graded.pth"  # of sevenn 0.13.0, random weights
 GRADED = "sevennet-graded"
 HEADS = "mace-heads"
@@ -148,7 +148,7 @@ def test_a_licence_that_restricts_the_use_is_agreed_to_first(
 def test_on_a_terminal_one_is_asked(cache: Path, table: dict[str, PublishedModel], answer: str, status: int) -> None:
     """A terminal is what `script` makes: a pseudo-terminal for a process of its own."""
     code = (
-        "import typer\nfrom atomsml.cli.fetch import _agree\nfrom atomsml.cli.main import main\n"
+        "import typer\nfrom atomsml.cli.models.fetch import _agree\nfrom atomsml.cli.main import main\n"
         "from atomsml.fetch.published import PUBLISHED\n_agree(PUBLISHED['mace-off23-small'], False)"
     )
     reader, writer = os.openpty()

@@ -62,7 +62,7 @@ def _record(name: str, status: str, about: dict[str, Any], count: int | None, si
 
 
 def _cell(record: dict[str, Any], column: str) -> str:
-    from atomsml.cli.fetch import megabytes
+    from atomsml.cli.models.fetch import megabytes
 
     value = record[column]
     if column == "size":

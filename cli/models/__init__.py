@@ -1,0 +1,1 @@
+"""`atomsml models` and `atomsml fetch`: which models there are, and how published ones come to this machine."""
