@@ -64,6 +64,12 @@ def table(web: Web, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     return known
 
 
+def left(cache: Path) -> list[Path]:
+    """Files of models, their checksums, and downloads."""
+    files = [path for name in ("models", "downloads") for path in (cache / name).rglob("*") if path.is_file()]
+    return [path for path in files if not path.name.endswith(".lock")]
+
+
 def test_from_the_server_to_an_energy(run: Run, cache: Path) -> None:
     golden = np.load(SEVENNET.with_name("golden.npz"))
     atoms = ase.Atoms(**{key: golden[f"slab/{key}"] for key in ("numbers", "positions", "cell", "pbc")})
@@ -221,7 +227,7 @@ def test_bad_input_gets_one_line(run: Run, web: Web, cache: Path, words: Any, fi
     error = result.err.splitlines()[-1]
     assert error.startswith("error: ")
     assert message in error
-    assert [path for path in cache.rglob("*") if path.is_file() and not path.name.endswith(".lock")] == []
+    assert left(cache) == []
 
 
 def test_a_file_that_no_reader_reads_leaves_no_model(run: Run, table: Any, web: Web, cache: Path) -> None:
@@ -231,7 +237,7 @@ def test_a_file_that_no_reader_reads_leaves_no_model(run: Run, table: Any, web: 
     result = run("fetch", GRADED)
     assert result.status == 1
     assert result.err.splitlines()[-1].startswith("error: ")
-    assert [path for path in cache.rglob("*") if path.is_file() and not path.name.endswith(".lock")] == []
+    assert left(cache) == []
 
 
 def test_a_damaged_or_removed_file_is_said_with_the_remedy(run: Run, cache: Path) -> None:
