@@ -11,9 +11,11 @@ DATA is the folder of published sets; models are those of `benchmarks.accuracy.u
 
 Crystals are relaxed with their cells for at most 200 steps, and the first that is true of the end is counted: energy
 or forces are not finite; the energy is more than 10 eV/atom below that of the elements in PBE; two atoms are closer
-than 0.6 of their covalent radii; the volume is more than three times larger or smaller; out of steps, or at a saddle
-point. A pair repels where its energy falls with the distance; it has a hole where its energy is lowest below half of
-the radii. What is found is kept in FOLDER, and a stopped run goes on from there. `--docs` puts the table into
+than 0.6 of their covalent radii; the volume differs from that of the elements by more than a factor of three; out of
+steps, or at a saddle point.
+
+A pair repels where its energy falls with the distance; it has a hole where its energy is lowest below half of the
+radii. What is found is kept in FOLDER, and a stopped run goes on from there. `--docs` puts the table into
 docs/universal.md and twelve pairs into docs/images/universal_diatomics.png.
 """
 
@@ -45,7 +47,7 @@ from benchmarks.shared.universal_models import MODELS, Model, Record, Rows, chos
 RELAX = RelaxSettings(fmax=0.05, steps=200, cell=True)
 DEEPEST = 10.0  # eV/atom below the elements: no compound is bound by half of it
 CLOSEST = 0.6  # of the sum of covalent radii
-SWOLLEN = 3.0  # by how much a volume may change
+SWOLLEN = 3.0  # how many times smaller or larger than that of the elements a volume may be
 # prototype of ASE, cubic lattice constant in units of the bond length, cells
 PROTOTYPES = {
     "rocksalt": (2.0, (1, 1, 1)),
@@ -59,6 +61,7 @@ CHGNET_PAIRS = 60  # its graphs take seconds a pair
 DRAWN = ("H-H", "C-C", "O-O", "N-O", "Na-Cl", "Fe-Fe", "Cu-O", "He-He", "Cs-Cs", "C-S", "H-Pm", "U-O")
 
 Curve = NDArray[np.float64]
+Elements = dict[str, tuple[ase.Atoms, float]]
 
 
 def main() -> None:
@@ -87,7 +90,7 @@ def main() -> None:
         draw(DOCS / "images" / "universal_diatomics.png", models)
 
 
-def read_elements(path: Path) -> dict[str, tuple[ase.Atoms, float]]:
+def read_elements(path: Path) -> Elements:
     """Symbol -> the crystal and its energy in PBE, eV/atom."""
     entries = json.loads(gzip.decompress(path.read_bytes()))
     return {
@@ -97,9 +100,6 @@ def read_elements(path: Path) -> dict[str, tuple[ase.Atoms, float]]:
         )
         for symbol, entry in sorted(entries.items(), key=lambda item: atomic_numbers[item[0]])
     }
-
-
-Elements = dict[str, tuple[ase.Atoms, float]]
 
 
 def elements(model: Model, crystals: Elements, arguments: argparse.Namespace) -> Rows:
@@ -135,22 +135,22 @@ def relax_binary(model: Model, crystals: Elements, pair: tuple[str, str]) -> Rec
 
 def how_it_ends(model: Model, atoms: ase.Atoms, crystals: Elements) -> Record:
     """Relax a crystal in place: one of ENDS, and what it rests on."""
-    volume = atoms.get_volume()
+    parts = [crystals[symbol] for symbol in atoms.symbols]
+    volume = sum(crystal.get_volume() / len(crystal) for crystal, _ in parts)
     atoms.calc = model.calculator
     try:
         end = relax(atoms, RELAX)
     except ValueError as error:  # atoms in one place, a cell that vanished or left no atom a neighbour
         return {"end": "not finite", "why": str(error)}
-    below = float(np.mean([crystals[symbol][1] for symbol in atoms.symbols])) - end.energy / len(atoms)
-    swollen = max(atoms.get_volume() / volume, volume / atoms.get_volume())
-    measured = {"steps": end.step, "below": below, "swollen": swollen, "closest": closest(atoms)}
     if end.reason == "energy or forces are not finite":
-        reason = "not finite"
-    elif below > DEEPEST:
+        return {"end": "not finite", "why": end.reason}
+    below = float(np.mean([energy for _, energy in parts])) - end.energy / len(atoms)
+    measured = {"steps": end.step, "below": below, "volume": atoms.get_volume() / volume, "closest": closest(atoms)}
+    if below > DEEPEST:
         reason = "energy too low"
     elif measured["closest"] < CLOSEST:
         reason = "atoms too close"
-    elif swollen > SWOLLEN:
+    elif not 1 / SWOLLEN < measured["volume"] < SWOLLEN:
         reason = "volume"
     else:
         reason = end.reason
