@@ -94,12 +94,12 @@ def _radial_tables(model: str, structure: StructureRecord) -> dict[str, dict[str
     import torch
 
     from atomsml.modelfile import load
-    from atomsml.potentials.mace.cpu import MACEOnCPU
+    from atomsml.programs.predictor import PlannedPredictor
 
     found: dict[str, dict[str, float]] = {}
     for network, dtype in (("float64", torch.float64), ("float32", torch.float32)):
         predictor = load(model).cast(dtype).predictor()
-        if isinstance(predictor, MACEOnCPU):
+        if isinstance(predictor, PlannedPredictor):
             weights = predictor.weights(tuple(sorted(set(structure.atoms.numbers.tolist()))))
             value, slope = weights.deviations
             found[network] = {"pieces": sum(weights.grid.pieces), "value_deviation": value, "slope_deviation": slope}

@@ -73,5 +73,10 @@ def registers() -> int:
 
 def whole_vectors(x: torch.Tensor) -> torch.Tensor:
     """Contiguous, with channels (the last axis) of zeros that fill the last vector."""
-    missing = -x.shape[-1] % lanes(x.dtype)
+    missing = whole(x.shape[-1], x.dtype) - x.shape[-1]
     return pad(x, (0, missing)) if missing else x.contiguous()
+
+
+def whole(size: int, dtype: torch.dtype) -> int:
+    """The next number of channels that fills whole vectors."""
+    return size + -size % lanes(dtype)

@@ -18,7 +18,9 @@ Atoms are counted in slots (programs/slots.py).
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Literal
@@ -189,3 +191,18 @@ class _Step:
 
     plans: list[Plan]
     of: Literal["chunk", "part", "all"]
+
+
+Shapes = Sequence[Sequence[tuple[int, ...]]]
+
+
+def numbers_in(groups: Shapes) -> int:
+    """Of arrays of these shapes."""
+    return sum(math.prod(shape) for group in groups for shape in group)
+
+
+def carve(memory: Tensor, groups: Shapes) -> list[list[Tensor]]:
+    """Arrays of these shapes, one after the other in some memory."""
+    sizes = [math.prod(shape) for group in groups for shape in group]
+    arrays = iter(memory[: sum(sizes)].split(sizes))
+    return [[next(arrays).view(shape) for shape in group] for group in groups]

@@ -49,6 +49,7 @@ class IrrepProduct:
         # (elements, vectors of columns, K, lanes): a tile reads every one of its vectors in the order of memory
         columns = [w.unflatten(2, (-1, width)).transpose(1, 2).flatten(1) for w in stacks]
         self._weights = torch.cat(columns, dim=1).detach()
+        self._degrees = len(weights)
         shapes = tuple((w.shape[1], w.shape[2]) for w in stacks)
         self._kernel = _kernel(shapes, joined_in, joined_out, accumulate, weights[0].dim() == 3, dtype)
 
@@ -63,10 +64,12 @@ class IrrepProduct:
     ) -> None:
         """Plan to fill `out` for atoms first <= n < last; `runs` where elements have matrices of their own.
 
-        One array each where joined, else one per degree; all contiguous, and those of x apart from those of out.
+        One array each where joined, else one per degree, of which further ones are not looked at; all contiguous, and
+        those of x apart from those of out.
         """
         elements = [] if runs is None else [runs.element, runs.length]
-        plan.add(self._kernel, [*elements, self._weights, *x, *out], first, last)
+        mine = [*x[: self._degrees], *out[: self._degrees]]
+        plan.add(self._kernel, [*elements, self._weights, *mine], first, last)
 
 
 @dataclass(frozen=True)

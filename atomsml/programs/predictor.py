@@ -16,6 +16,7 @@ from atomsml.programs.chunked_plan import ChunkedPlan
 from atomsml.programs.growing_tables import NoRoom
 from atomsml.programs.plan import carry_out
 from atomsml.programs.slots import Sizes
+from atomsml.radial.table import SplineGrid
 
 WORTH_A_THREAD = 24  # atoms for each thread
 ROOM, MORE_ROOM = 1.1, 1.5  # times what the first graph needs, and a larger one
@@ -23,6 +24,14 @@ ROOM, MORE_ROOM = 1.1, 1.5  # times what the first graph needs, and a larger one
 
 class GrowingWeights(Protocol):
     """Weights of a program, which are made ready for elements as they occur."""
+
+    @property
+    def grid(self) -> SplineGrid:
+        """Of the radial tables."""
+
+    @property
+    def deviations(self) -> tuple[float, float]:
+        """Of values and slopes of the tables, over the largest value and slope of a table."""
 
     def prepare(self, elements: tuple[int, ...]) -> None:
         """Make ready what atoms of these elements need; costs nothing where it is, and changes nothing that was.

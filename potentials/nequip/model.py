@@ -38,7 +38,7 @@ from atomsml.ops.activation import silu
 from atomsml.ops.convolution import Edges
 from atomsml.ops.graded_convolution import graded_convolve, graded_table
 from atomsml.pair_geometry import PairGeometry
-from atomsml.potential import Potential
+from atomsml.potential import Potential, Predictor
 from atomsml.radial.bases import polynomial_envelope
 from atomsml.radial.spline import cubic_b_spline
 
@@ -138,6 +138,13 @@ class NequIP(Potential):
     def all_layers(self) -> list[NequIPLayer]:
         """`layers` with their type."""
         return cast("list[NequIPLayer]", list(self.layers))
+
+    def program(self) -> Predictor | None:
+        """On a CPU; its radial functions are tables."""
+        from atomsml.potentials.nequip.cpu import NequIPOnCPU
+
+        on_cpu = self.embedding.device.type == "cpu" and self.dtype in (torch.float32, torch.float64)
+        return NequIPOnCPU(self) if on_cpu else None
 
     def last_layer(self) -> list[nn.Parameter]:
         return list(self.readout[-1].parameters())

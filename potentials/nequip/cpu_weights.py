@@ -1,0 +1,176 @@
+"""The weights of a NequIP as its CPU program reads them: scaled, tabulated, packed, for elements as they occur.
+
+All of it is algebra that keeps the function: factors go into weights, and the two matrices of the readout into one
+vector. Channels of zeros fill the last vectors: of each slice where the convolution gathers and sums, of each degree
+elsewhere, and of each kind of gates.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from atomsml.codegen.machine import whole, whole_vectors
+from atomsml.potentials.nequip.cpu_tables import NequIPTables
+from atomsml.potentials.nequip.model import GradedLinear, NequIP, NequIPLayer
+from atomsml.programs.graded_convolution import GradedConvolution
+from atomsml.programs.growing_tables import Shelf
+from atomsml.programs.irrep_linear import Linear
+from atomsml.programs.tabulated_convolution import RadialRows
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    convolution: GradedConvolution
+    radial: list[RadialRows]  # of each slice
+    up: list[Linear]  # of features, for the convolution: to each slice; in the first layer part of the radial functions
+    up_constants: list[Tensor]  # (elements, scalars) of each slice; empty if none are added
+    out: list[Linear]  # sums of each slice to what the gate takes
+    constants: list[Tensor]  # (elements, scalars) for the gate; of the first layer that of the self-connection is one
+    kept: Linear | None  # the self-connection; in the first layer a constant
+    channels: tuple[int, ...]  # of each degree after the gate
+
+    def feature_shapes(self) -> list[tuple[int, int]]:
+        """Of one atom: (2l + 1, channels) of each degree after the gate."""
+        return [(2 * l + 1, c) for l, c in enumerate(self.channels)]
+
+    def gate_shapes(self) -> list[tuple[int, int]]:
+        """The same before the gate."""
+        return [(1, sum(self.channels)), *self.feature_shapes()[1:]]
+
+
+class NequIPWeights:
+    """All weights; the tables of the first layer are made when an element first occurs.
+
+    Args:
+        model: float64.
+        elements: atomic numbers for which there is room in any case.
+
+    Raises:
+        ValueError: the radial functions are not smooth enough for tables.
+    """
+
+    def __init__(self, model: NequIP, elements: tuple[int, ...], dtype: torch.dtype) -> None:
+        self.tables = NequIPTables(model, dtype)
+        self.grid, self.by_element = self.tables.grid, model.config.self_connection == "element"
+        packing = _Packing(model, self.tables, dtype)
+        with torch.no_grad():
+            self._first = packing.first_tables(len(elements))
+            self.layers = tuple(packing.layer(i, self._first) for i in range(len(model.layers)))
+            self.readout, self.readout_constant = packing.readout()  # (channels,), and what comes on top
+        self._species = {z: i for i, z in enumerate(model.elements)}
+        self._growing = threading.Lock()
+
+    @property
+    def deviations(self) -> tuple[float, float]:
+        """Of values and slopes of the tables, over the largest value and slope of a table."""
+        return self.tables.hidden.value_deviation, self.tables.hidden.slope_deviation
+
+    def prepare(self, elements: tuple[int, ...]) -> None:
+        """Make ready what atoms of these elements need; see GrowingWeights."""
+        missing = [self._species[z] for z in elements if not self._first.has(self._species[z])]
+        with self._growing, torch.inference_mode(False), torch.no_grad():
+            for s in missing:
+                if not self._first.has(s):  # another thread may have been faster
+                    self._first.add(s, self.tables.with_features(s))
+                    for r in range(len(self._species)):
+                        self._first.assign(r * len(self._species) + s, s)
+
+
+class _Packing:
+    """Weights scaled and filled up with zeros to whole vectors."""
+
+    def __init__(self, model: NequIP, tables: NequIPTables, dtype: torch.dtype) -> None:
+        self._model, self._tables, self._dtype = model, tables, dtype
+
+    def first_tables(self, most: int) -> Shelf:
+        """Of the first layer: one for each element that sends."""
+        (piece,), species = self._model.all_layers[0].table.slices, len(self._model.elements)
+        rows = self._tables.hidden.coefficients.shape[1]
+        return Shelf(species**2, len(piece.table.paths), piece.width, rows, species, most, self._dtype)
+
+    def layer(self, i: int, first: Shelf) -> LayerWeights:
+        layer, model = self._model.all_layers[i], self._model
+        convolution = GradedConvolution(layer.table, self._dtype, with_features=i > 0)
+        kept, constants = self._kept(layer), self._constants(layer)
+        if i == 0:
+            features = whole_vectors(model.embedding.to(self._dtype))[:, None]
+            constants.append((features @ kept[0])[:, 0].contiguous())
+        of_one_table = torch.zeros(len(model.elements) ** 2, dtype=torch.int64)
+        return LayerWeights(
+            convolution=convolution,
+            radial=[first.rows] if i == 0 else convolution.rows(self._tables.coefficients(i)[None], of_one_table),
+            up=self._up(layer) if i > 0 else [],
+            up_constants=self._up_constants(layer) if i > 0 else [],
+            out=self._out(layer, convolution),
+            constants=constants,
+            kept=Linear.of(kept, None, None, (False, True)) if i > 0 else None,
+            channels=tuple(whole(c, self._dtype) for c in layer.channels_out),
+        )
+
+    def readout(self) -> tuple[Tensor, float]:
+        first, last = (cast(GradedLinear, linear) for linear in self._model.readout)
+        (one,), (other,) = _scaled(first)[0], _scaled(last)[0]
+        constant = 0.0 if first.bias is None else (first.bias @ other).item()
+        return whole_vectors((one @ other).flatten().to(self._dtype)), constant
+
+    def _kept(self, layer: NequIPLayer) -> list[Tensor]:
+        by_element = self._model.config.self_connection == "element"
+        weights = [w if by_element else w[0] for w in _scaled(layer.self_connection)]
+        return [self._to_gate(_whole_rows(w, self._dtype), layer, l) for l, w in enumerate(weights)]
+
+    def _up(self, layer: NequIPLayer) -> list[Linear]:
+        found: list[Linear] = []
+        for piece in layer.table.slices:
+            weights = [w[0, :, piece.start : piece.stop] for w in _scaled(layer.linear_in)]
+            mine = [whole_vectors(_whole_rows(w, self._dtype)) for w in weights[: piece.table.lmax_in + 1]]
+            found.append(Linear.of(mine, None, piece.table.dim_in, (False, bool(found))))
+        return found
+
+    def _up_constants(self, layer: NequIPLayer) -> list[Tensor]:
+        bias = layer.linear_in.bias
+        return [] if bias is None else [self._rows(bias[piece.start : piece.stop]) for piece in layer.table.slices]
+
+    def _constants(self, layer: NequIPLayer) -> list[Tensor]:
+        bias = layer.linear_out.bias
+        return [] if bias is None else [self._rows(self._to_gate(bias.to(self._dtype), layer, 0))]
+
+    def _rows(self, bias: Tensor) -> Tensor:
+        """The same for every element."""
+        return whole_vectors(bias.to(self._dtype)).expand(len(self._model.elements), -1).contiguous()
+
+    def _out(self, layer: NequIPLayer, convolution: GradedConvolution) -> list[Linear]:
+        """Sums of slices one after the other; the rows of a matrix are in the same order."""
+        found: list[Linear] = []
+        remaining = [w[0] / layer.avg_num_neighbors for w in _scaled(layer.linear_out)]
+        for piece in layer.table.slices:
+            mine = []
+            for l3, paths in piece.table.by_degree.items():
+                rows, remaining[l3] = remaining[l3].tensor_split([len(paths) * piece.width])
+                filled = _whole_rows(rows.unflatten(0, (len(paths), -1)), self._dtype).flatten(0, 1)
+                mine.append(self._to_gate(filled, layer, l3))
+            joined = None if convolution.with_features else piece.table.dim_harmonics
+            accumulate = convolution.with_features or bool(found)  # to the self-connection, and to slices before
+            found.append(Linear.of(mine, joined, None, (accumulate, False)))
+        return found
+
+    def _to_gate(self, w: Tensor, layer: NequIPLayer, l: int) -> Tensor:
+        """Columns as the gate takes them: scalars and the gates of each degree, or a degree."""
+        sizes = layer.channels_out if l == 0 else layer.channels_out[l : l + 1]
+        return torch.cat([whole_vectors(part) for part in w.split(list(sizes), dim=-1)], dim=-1)
+
+
+def _scaled(linear: GradedLinear) -> list[Tensor]:
+    """For each degree (elements or 1, channels in, channels out)."""
+    return [w.detach() / math.sqrt(w.shape[0] * w.shape[1]) for w in linear.weights]
+
+
+def _whole_rows(w: Tensor, dtype: torch.dtype) -> Tensor:
+    """With rows of zeros for the channels that fill the last vector, in the type of the program."""
+    return pad(w.to(dtype), (0, 0, 0, whole(w.shape[-2], dtype) - w.shape[-2]))
