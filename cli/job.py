@@ -223,7 +223,9 @@ def _remedy(known: Sequence[str], potentials: dict[str, dict[str, Any]]) -> str:
     if not known:
         return "choose another with --model; `atomsml models` lists all"
     names = ", ".join(f"{name} (made for {potentials[name]['kind']})" for name in known)
-    return f"choose one with --model; of the embedded models these know the elements: {names}"
+    return (
+        f"choose one with --model (`atomsml models` lists all); of the embedded ones these know the elements: {names}"
+    )
 
 
 def choose_model(structures: Sequence[StructureRecord]) -> str:

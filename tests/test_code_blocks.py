@@ -40,7 +40,7 @@ NEEDS = {
     "docs/sevennet.md": ["MatterSim's file, and an hour"],
     "docs/speed.md": ["an hour of an idle machine", "minutes of an idle core"],
     "docs/tensor-products.md": ["minutes of an idle core"],
-    "docs/universal.md": ["that file", *["DATA and make chgnet; a core for an hour"] * 2],
+    "docs/universal.md": ["a network", *["DATA, make chgnet, both SevenNets fetched, and an hour of a core"] * 2],
 }
 INSTALLING = ("make ", "pip install ")  # what made the environment in which this test runs
 # the same commands with smaller numbers: an epoch in place of an hour, three molecules in place of a thousand

@@ -1,6 +1,6 @@
 """Universal potentials beside DFT: forces, relaxed crystals, bulk moduli, and the time that they take.
 
-    python -m benchmarks.accuracy.universal DATA -o FOLDER [--models universal-small FILE chgnet ...] [--docs]
+    python -m benchmarks.accuracy.universal DATA -o FOLDER [--models NAME FILE chgnet ...] [--docs]
 
 DATA is the folder of published sets. A model is an embedded or fetched name, a file, or `chgnet` (CHGNet 0.3.0 in the
 environment .venv-chgnet, `make chgnet`). Parts:
