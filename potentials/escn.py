@@ -65,6 +65,7 @@ class ESCNConfig:
     num_bessel: int = 8
     envelope_power: int = 5  # p of the polynomial envelope
     radial_mlp: tuple[int, ...] = (64,)  # hidden widths of the radial networks
+    unit_basis: bool = False  # Bessel functions of unit mean square for radial networks; False: files of version 0.1
     readout_channels: int = 16  # hidden width of the readout
     avg_num_neighbors: float = 1.0  # messages are divided by it; take the mean of the training set
     parity: bool = True  # False: matrices that mix +m and -m as in the paper, blind to mirror symmetry
@@ -93,9 +94,9 @@ class ESCN(Potential):
     Config = ESCNConfig
     config: ESCNConfig
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
-        "small": {"channels": 32, "hidden_channels": 32, "lmax": 2, "radial_mlp": (32,)},
-        "medium": {},
-        "large": {"channels": 128, "hidden_channels": 64, "lmax": 4, "num_layers": 4},
+        "small": {"channels": 32, "hidden_channels": 32, "lmax": 2, "radial_mlp": (32,), "unit_basis": True},
+        "medium": {"unit_basis": True},
+        "large": {"channels": 128, "hidden_channels": 64, "lmax": 4, "num_layers": 4, "unit_basis": True},
     }
 
     def __init__(self, config: ESCNConfig) -> None:
@@ -126,12 +127,17 @@ class ESCN(Potential):
         """What layers need of a graph; `nodes` are those of `Potential.nodes`."""
         config, pairs = self.config, PairGeometry.from_graph(graph, self.dtype, len(nodes))
         envelope = polynomial_envelope(pairs.lengths, config.cutoff, config.envelope_power)
+        basis = bessel_basis(pairs.lengths, config.cutoff, config.num_bessel)
+        if config.unit_basis:
+            basis = basis * math.sqrt(config.cutoff**3 / 3)
+        ending = basis * envelope[:, None]
         return Surroundings(
             edges=pairs.edges,
             species=pairs.ends(nodes),
             vectors=pairs.vectors,
             frames=EdgeFrames.from_vectors(pairs.vectors, config.lmax, config.mmax),
-            basis=bessel_basis(pairs.lengths, config.cutoff, config.num_bessel) * envelope[:, None],
+            basis=basis if config.unit_basis else ending,
+            ending=ending,
             envelope=envelope,
         )
 
@@ -154,7 +160,8 @@ class Surroundings:
     species: Tensor  # (2, pairs)
     vectors: Tensor  # (edges, 3) A
     frames: EdgeFrames
-    basis: Tensor  # (pairs, num_bessel), with the envelope
+    basis: Tensor  # (pairs, num_bessel)
+    ending: Tensor  # the same times the envelope
     envelope: Tensor  # (pairs,)
 
 
@@ -178,7 +185,7 @@ class NeighborhoodEmbedding(nn.Module):
         """(nodes,) species -> (nodes, (lmax + 1)^2, channels)."""
         scalars = self.embedding[nodes][:, None]
         harmonics = spherical_harmonics(self.config.lmax, surroundings.vectors)
-        weights = self.radial(surroundings.basis).unflatten(1, (self.config.lmax + 1, -1))
+        weights = self.radial(surroundings.ending).unflatten(1, (self.config.lmax + 1, -1))
         neighbors = convolve(scalars, harmonics, weights, surroundings.edges, self.table)
         message = self.linear(neighbors, 1 / self.config.avg_num_neighbors)
         features = nn.functional.pad(scalars, (0, 0, 0, message.shape[1] - 1)) + message
@@ -219,7 +226,14 @@ class ESCNLayer(nn.Module):
 
 
 class PairRadial(nn.Module):
-    """Functions of the distance and the two elements of a pair, in either order, which vanish at the cutoff."""
+    """Functions of the distance and the two elements of a pair, in either order, which vanish at the cutoff.
+
+        u(r) network( sqrt(rc^3 / 3) b(r), (e_i + e_j) / sqrt(2) ),        b: Bessel functions, u: envelope
+
+    The factor gives b, which are orthonormal in the sphere of the cutoff, a mean square of 1 there: as much as that of
+    the elements e. Without it, and with the envelope before the network as well, the elements outweigh the distance a
+    hundred times in metals, whose atoms have no neighbour below 2.5 A: the network begins as a constant.
+    """
 
     def __init__(self, config: ESCNConfig, num: int) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Every architecture side by side: trained for the same minutes on the same sets, then tested and timed.
 
-    python -m benchmarks.accuracy.architectures DATA -o FOLDER [--minutes 4] [--jobs 2] [--docs]
+    python -m benchmarks.accuracy.architectures DATA -o FOLDER [--minutes 4 | --steps N] [--jobs 2] [--docs]
         [--only ethanol,aspirin,nbmotaw] [--models mace,facet] [--sizes small,medium,0.5]
 
 DATA has the folders molecules_ff and materials_ff. A training is `atomsml train` with the defaults of an architecture
@@ -91,8 +91,8 @@ class Training:
         """Where the reason of a failure is kept."""
         return self.folder.with_name(f"{self.folder.name}.failure.txt")
 
-    def arguments(self, data: Path, minutes: float) -> list[str]:
-        limit = f"--max-minutes={minutes}"
+    def arguments(self, data: Path, minutes: float, steps: int | None) -> list[str]:
+        limit = f"--max-minutes={minutes}" if steps is None else f"--max-steps={steps}"
         if (self.folder / "checkpoint.safetensors").exists():
             return ["train", "--resume", limit, f"--output={self.folder}"]
         test = [str(path) for path in self.case.files(data, self.case.test)]
@@ -133,6 +133,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--minutes", type=float, default=4.0, help="of each training")
+    parser.add_argument("--steps", type=int, help="of each training, instead of minutes")
     parser.add_argument("--only", type=names, default=list(CASES), metavar="SETS", help=", ".join(CASES))
     parser.add_argument("--models", type=names, default=list(POTENTIALS), help=", ".join(POTENTIALS))
     parser.add_argument("--sizes", type=names, default=["small"], help="names, or factors of the channels of small")
@@ -190,8 +191,10 @@ def train(training: Training, core: int, arguments: argparse.Namespace) -> None:
         training.failure.unlink()
         shutil.rmtree(training.folder, ignore_errors=True)
     training.folder.parent.mkdir(parents=True, exist_ok=True)
-    print(f"{name}: training for {arguments.minutes:g} minutes on core {core}", flush=True)
-    command = [sys.executable, "-m", "atomsml.cli", *training.arguments(arguments.data, arguments.minutes)]
+    budget = f"{arguments.minutes:g} minutes" if arguments.steps is None else f"{arguments.steps} steps"
+    print(f"{name}: training for {budget} on core {core}", flush=True)
+    options = training.arguments(arguments.data, arguments.minutes, arguments.steps)
+    command = [sys.executable, "-m", "atomsml.cli", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(["taskset", "-c", str(core), *command], env=environment, capture_output=True, text=True)
     reason = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1].removeprefix("error: ")

@@ -3,21 +3,28 @@
 import copy
 import functools
 import itertools
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from atomsml import AtomsMLCalculator
 from atomsml.graph import AtomicGraph
+from atomsml.modelfile import load, save
 from atomsml.nn.edge_frame import edge_rotation
 from atomsml.nn.so2 import SO2Linear
 from atomsml.o3 import clebsch_gordan, spherical_harmonics
+from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Prediction, evaluate
 from atomsml.potentials.escn import ESCN, ESCNConfig
+from atomsml.radial.bases import bessel_basis
 from atomsml.testing import PotentialTests, assert_ase_contract, seeded
 
 TINY = {
@@ -30,6 +37,7 @@ TINY = {
     "radial_mlp": (8,),
     "readout_channels": 4,
     "avg_num_neighbors": 4.0,
+    "unit_basis": True,
 }
 
 
@@ -108,7 +116,7 @@ def test_smooth_where_frames_jump(where):
         energies = potential(cluster(start).replace(positions=positions))
         return torch.autograd.grad(energies.sum(), positions, create_graph=True)[0][1]
 
-    step = 1e-4
+    step = 3e-5
     moves = torch.zeros(3, *start.shape, dtype=torch.float64)
     moves[:, 1] = step * torch.eye(3)
     around = [(prediction(move), prediction(-move)) for move in moves]
@@ -194,8 +202,62 @@ def test_direct_forces_are_trained_and_computed():
     np.testing.assert_allclose(atoms.get_forces(), evaluate(potential, graph).forces.numpy(), rtol=0, atol=1e-10)
 
 
+def test_bessel_functions_have_unit_mean_square_in_the_sphere():
+    """Distances r of equal spacing, weighted by the volume of their shells: sums of sin(n pi r / rc)^2 are exact."""
+    distances = torch.arange(1, 50, dtype=torch.float64) * (5.0 / 50)
+    dimers = [Atoms("HO", [(0, 0, 0), (0, 0, r)]) for r in distances.tolist()]
+    graph = AtomicGraph.from_list([AtomicGraph.from_ase(atoms) for atoms in dimers]).with_neighbors(5.0)
+    potential = make()
+    surroundings = potential.surroundings(potential.nodes(graph), graph)
+    shells = 3 * distances.square() * (5.0 / 50) / 5.0**3
+    torch.testing.assert_close(
+        shells @ surroundings.basis.square(), torch.ones(TINY["num_bessel"], dtype=torch.float64)
+    )
+
+
+def test_the_distance_matters_in_a_metal_from_the_start():
+    """Of what the radial network of random weights makes of the pairs of an alloy, the distance explains its part."""
+    alloy = bulk("Mo", cubic=True, a=3.15).repeat(3)
+    alloy.numbers[::2] = 74
+    alloy.rattle(0.1, seed=0)
+    graph = AtomicGraph.from_ase(alloy).with_neighbors(5.0)
+    explained = {}
+    for unit_basis in (True, False):
+        options = {"num_bessel": 8, "radial_mlp": (32,), "avg_num_neighbors": 28.0, "unit_basis": unit_basis}
+        potential = make(elements=(42, 74), **options)
+        surroundings = potential.surroundings(potential.nodes(graph), graph)
+        scales = potential.layers[0].radial(surroundings) / surroundings.envelope[:, None]
+        kinds = surroundings.species.sum(dim=0)  # Mo-Mo, Mo-W, W-W
+        within = sum((kinds == k).float().mean() * scales[kinds == k].var(dim=0, correction=0) for k in range(3))
+        explained[unit_basis] = float((within.sum() / scales.var(dim=0, correction=0).sum()).detach())
+    assert explained[True] > 0.25
+    assert explained[False] < 0.05
+
+
+def test_files_that_do_not_know_the_unit_basis_keep_their_meaning(tmp_path):
+    """As those of version 0.1: their radial networks get the functions themselves, which end at the cutoff."""
+    old = make(unit_basis=False)
+    save(old, tmp_path / "new.safetensors", {})
+    with safe_open(tmp_path / "new.safetensors", framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    [(key, description)] = [(k, json.loads(v)) for k, v in metadata.items() if "unit_basis" in v]
+    del description["config"]["unit_basis"]
+    save_file(tensors, tmp_path / "old.safetensors", metadata | {key: json.dumps(description)})
+    graph = cluster(1.5 * random(5, 3))
+    torch.testing.assert_close(
+        evaluate(load(tmp_path / "old.safetensors"), graph).energy, evaluate(old, graph).energy, rtol=0, atol=0
+    )
+    assert not torch.allclose(evaluate(old, graph).energy, evaluate(make(), graph).energy)
+    potential = load(tmp_path / "old.safetensors")
+    surroundings = potential.surroundings(potential.nodes(graph), graph)
+    expected = bessel_basis(PairGeometry.from_graph(graph, torch.float64, 5).lengths, 5.0, 4)
+    torch.testing.assert_close(surroundings.basis, expected * surroundings.envelope[:, None])
+
+
 def test_ase_contract():
-    assert_ase_contract(AtomsMLCalculator(make(), device="cpu"), ("O", "H"))
+    """Weights are for as many neighbours as atoms have there: for four, energies would bend too much for its steps."""
+    assert_ase_contract(AtomsMLCalculator(make(avg_num_neighbors=40.0), device="cpu"), ("O", "H"))
 
 
 @pytest.mark.parametrize(
