@@ -8,6 +8,7 @@
 #   make peers    .venv-peers with mace-torch, for benchmarks and the tests that compare with it live
 #   make sevenn   .venv-sevenn with sevenn, for the tests that compare SevenNet files with it live
 #   make chgnet   .venv-chgnet with CHGNet, beside which universal potentials are measured
+#   make nequip   .venv-nequip with nequip, for a benchmark
 #   make cluster  torch-cluster built from its sources, some ten minutes and a C++ compiler; and the tests that use it
 #   make clean    remove the environments and everything generated
 #
@@ -19,7 +20,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --no-compile -c constraints.txt
 
 .NOTPARALLEL:
-.PHONY: demo test fuzz lint docs peers sevenn chgnet cluster clean
+.PHONY: demo test fuzz lint docs peers sevenn chgnet nequip cluster clean
 
 demo: .venv/.package
 	@mkdir -p demo-output
@@ -55,11 +56,14 @@ sevenn: .venv-sevenn/.installed
 
 chgnet: .venv-chgnet/.installed
 
+nequip: .venv-nequip/.installed
+
 cluster: .venv/.cluster
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/core/neighbors/test_lists.py
 
 clean:
-	rm -rf .venv .venv-peers .venv-sevenn .venv-chgnet demo-output build dist atomsml.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers .venv-sevenn .venv-chgnet .venv-nequip demo-output build dist atomsml.egg-info .pytest_cache \
+	  .mypy_cache .ruff_cache .hypothesis
 
 # Stamps: an environment is installed again only when what it was made from has changed.
 
@@ -88,7 +92,8 @@ clean:
 .venv-peers/.installed: PEERS := mace-torch==0.3.16
 .venv-sevenn/.installed: PEERS := sevenn==0.13.0
 .venv-chgnet/.installed: PEERS := chgnet==0.4.2
-.venv-peers/.installed .venv-sevenn/.installed .venv-chgnet/.installed: %/.installed:
+.venv-nequip/.installed: PEERS := nequip==0.19.0
+.venv-peers/.installed .venv-sevenn/.installed .venv-chgnet/.installed .venv-nequip/.installed: %/.installed:
 	$(PYTHON) -m venv $*
 	$*/bin/pip install torch==2.13.0 $(PEERS)
 	touch $@

@@ -7,9 +7,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 # these run in environments that have what they compare with, and no other
-OF_PEERS = {"shared/peer_mace", "shared/peer_sevennet", "shared/peer_chgnet"}
+OF_PEERS = {f"shared/peer_{name}" for name in ("mace", "energies", "nequip", "sevennet", "chgnet")}
 # started by the scripts that measure, not by hand
-OF_OTHERS = {"shared/mace_programs", "accuracy/architecture_costs"}
+OF_OTHERS = {"shared/mace_programs", "shared/calls", "accuracy/architecture_costs"}
 
 ANSWER_HELP = """
 import contextlib, io, runpy, sys

@@ -13,6 +13,7 @@ import argparse
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -168,27 +169,39 @@ def changes(before: Predictions, after: Predictions, frames: list[Atoms]) -> lis
 
 
 def speed(folder: Path, repeats: int) -> str:
-    """Energy, forces and stress of silicon in float32, one thread, in turns."""
+    """Energy, forces and stress of silicon, one thread, in turns; time of the processor."""
     _, path = compute_with_sevenn(folder, MODELS["SevenNet-0 (11Jul2024)"], "float32")
     potential, _ = convert(path)
-    predictors = [model.cast(torch.float32).predictor() for model in (potential, trim_radial(potential)[0])]
-    rows = []
-    for size in SIZES:
-        structure = Structure("silicon", size)
-        graph = AtomicGraph.from_ase(*structure.systems()).with_neighbors(potential.cutoff).to(dtype=torch.float32)
-        command = [SEVENN, "-W", "ignore", "-m", "benchmarks.shared.peer_sevennet", path, str(size)]
-        with Program(command, threads=1) as sevenn:
-            assert abs(float(predictors[0](graph, stress=True).energy) / sevenn.ask("energy") - 1) < 1e-5
-            steps: list[Callable[[], float]] = [
-                partial(sevenn.ask, "seconds"),
-                *(partial(sustained, partial(predict, graph, stress=True)) for predict in predictors),
-            ]
-            turns = take_turns(steps, repeats, warm_up=2)
-        times = [[1e6 * value / structure.atoms for value in of_step] for of_step in turns]
-        ratios = [a / b for a, b in zip(times[0], times[1], strict=True)]
-        rows.append([f"{structure.atoms}", *map(spread, times), spread(ratios)])
-    header = ["atoms", "sevenn, eager", "atomsml", "atomsml, trimmed", "sevenn / atomsml"]
-    return "Microseconds per atom.\n\n" + table(header, rows)
+    rows = [
+        speed_of(path, potential.cast(getattr(torch, dtype)), Structure("silicon", size), repeats)
+        for dtype in ("float32", "float64")
+        for size in SIZES
+    ]
+    header = [
+        "precision",
+        "atoms",
+        "sevenn, eager",
+        "atomsml",
+        "atomsml, exact",
+        "atomsml, trimmed",
+        "sevenn / atomsml",
+    ]
+    return "Microseconds of the processor per atom.\n\n" + table(header, rows)
+
+
+def speed_of(path: Path, potential: NequIP, structure: Structure, repeats: int) -> list[str]:
+    graph = AtomicGraph.from_ase(*structure.systems()).with_neighbors(potential.cutoff).to(dtype=potential.dtype)
+    trimmed = trim_radial(potential)[0]
+    predictors = [potential.predictor(), potential.predictor(exact=True), trimmed.predictor()]
+    dtype = str(potential.dtype).removeprefix("torch.")
+    command = [SEVENN, "-W", "ignore", "-m", "benchmarks.shared.peer_sevennet", path, str(structure.repeat), dtype]
+    with Program(command, threads=1) as sevenn:
+        assert abs(float(predictors[0](graph, stress=True).energy) / sevenn.ask("energy") - 1) < 1e-5
+        ours = [partial(sustained, partial(predict, graph, stress=True), time.process_time) for predict in predictors]
+        turns = take_turns([partial(sevenn.ask, "seconds"), *ours], repeats, warm_up=2)
+    times = [[1e6 * value / structure.atoms for value in of_step] for of_step in turns]
+    ratios = [a / b for a, b in zip(times[0], times[1], strict=True)]
+    return [dtype, f"{structure.atoms}", *map(spread, times), spread(ratios)]
 
 
 if __name__ == "__main__":

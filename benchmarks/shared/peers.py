@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-PEERS = ROOT / ".venv-peers" / "bin" / "python"
+PEERS, NEQUIP = (ROOT / f".venv-{name}" / "bin" / "python" for name in ("peers", "nequip"))
 MARK = "answer "  # tells answers from what a program prints of its own accord
 # what a user may have set to make up for a slow program is not measured
 TUNING = ("OMP_WAIT_POLICY", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "KMP_BLOCKTIME", "GOMP_SPINCOUNT")
@@ -84,13 +84,16 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def sustained(run: Callable[[], object]) -> float:
-    """Mean wall time of calls one after the other, as in a run, for half a second or one call."""
-    start, calls = time.perf_counter(), 0
-    while calls == 0 or time.perf_counter() - start < 0.5:
+def sustained(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Mean time of calls one after the other, as in a run, for half a second or one call.
+
+    Wall time; with `time.process_time` that of the processor, for machines which have other work to do.
+    """
+    start, calls = clock(), 0
+    while calls == 0 or clock() - start < 0.5:
         run()
         calls += 1
-    return (time.perf_counter() - start) / calls
+    return (clock() - start) / calls
 
 
 def take_turns(steps: Sequence[Callable[[], float]], repeats: int, warm_up: int = 4) -> list[list[float]]:

@@ -6,8 +6,10 @@ import io
 import json
 import lzma
 import math
+import os
 import platform
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,11 @@ from typing import Any
 import ase.io
 from ase import Atoms
 
-DOCS = Path(__file__).parents[2] / "docs"
+from benchmarks.shared.peers import ROOT, peer_python, versions
+
+DOCS = ROOT / "docs"
+README = ROOT / "README.md"
+SPEED = "speed"  # its section: a row for each kind of work, with the module of benchmarks/ that measures it
 
 
 def read_frames(path: Path) -> list[Atoms]:
@@ -41,6 +47,14 @@ def processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), platform.processor())
+
+
+def machine() -> str:
+    """Hardware and versions, also those of mace-torch, in one line."""
+    ours = versions(Path(sys.executable), ("atomsml", "torch", "llvmlite"))
+    theirs = versions(peer_python(), ("mace-torch", "e3nn", "torch"))
+    python = f"Python {platform.python_version()}"
+    return f"{processor()}, {os.cpu_count()} cores, {python}; {ours}; beside {theirs}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -79,3 +93,17 @@ def replace_section(page: Path, name: str, text: str) -> None:
     if not found:
         raise ValueError(f"{page} lacks the lines {begin} and {end}")
     page.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}", encoding="utf-8")
+
+
+def replace_row(page: Path, name: str, cells: Sequence[str]) -> None:
+    """Put a row into the table of a section of a page, in place of the row with the same first cell if it has one."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    section = page.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0].strip()
+    row = "| " + " | ".join(cells) + " |"
+    lines = section.splitlines()
+    places = [i for i, line in enumerate(lines) if line.startswith(f"| {cells[0]} |")]
+    if places:
+        lines[places[0]] = row
+    else:
+        lines.append(row)
+    replace_section(page, name, "\n".join(lines))

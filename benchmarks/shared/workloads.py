@@ -30,10 +30,15 @@ class Model:
 
     @property
     def file(self) -> str:
-        return "-".join([self.size, f"{self.cutoff:g}", *map(str, self.elements)]) + ".model"
+        many = len(self.elements) > 8
+        elements = [f"{self.elements[0]}to{self.elements[-1]}"] if many else map(str, self.elements)
+        return "-".join([self.size, f"{self.cutoff:g}", *elements]) + ".model"
 
 
 SMALL, MEDIUM, WIDE = Model("small", 5.0), Model("medium", 5.0), Model("medium", 6.0)
+ORGANIC = replace(SMALL, elements=(1, 6, 7, 8, 9, 16, 17, 35))
+ELEMENTS = (*range(1, 84), *range(89, 95))  # the 89 of the published universal models
+UNIVERSAL = replace(SMALL, elements=ELEMENTS)
 
 
 @dataclass(frozen=True)
@@ -96,4 +101,6 @@ MODELS: dict[Model, Structure] = {  # and what forces of 1 eV/A are made of
     MEDIUM: SILICON[1],
     WIDE: SILICON[1],
     **{replace(model, elements=x.elements): x for model in (SMALL, MEDIUM) for x in (WATER, ETHANOL)},
+    ORGANIC: ETHANOL,
+    UNIVERSAL: SILICON[1],
 }

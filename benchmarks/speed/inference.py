@@ -15,20 +15,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.shared.peers import ROOT, peer_python, versions
+from benchmarks.shared.model_files import write_models
 from benchmarks.shared.race import Settings
-from benchmarks.shared.reporting import DOCS, processor, replace_section, table
-from benchmarks.shared.workloads import MODELS
+from benchmarks.shared.reporting import DOCS, README, SPEED, machine, replace_row, replace_section, table
 from benchmarks.speed.inference_parts import PARTS, Section
-
-IN_README = "speed"  # name of the section
 
 
 def main() -> None:
@@ -61,35 +54,17 @@ def main() -> None:
     report(sections, arguments.output / "report.md", arguments.docs)
 
 
-def write_models(folder: Path) -> None:
-    """Let mace-torch save the models of workloads.py."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if all((folder / model.file).exists() for model in MODELS):
-        return
-    environment = {**os.environ, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
-    command = [peer_python(), "-W", "ignore", "-m", "benchmarks.shared.peer_mace", folder]
-    subprocess.run(command, env=environment, check=True)
-
-
-def machine() -> str:
-    """Hardware and versions, in one line."""
-    ours = versions(Path(sys.executable), ("atomsml", "torch", "llvmlite"))
-    theirs = versions(peer_python(), ("mace-torch", "e3nn", "torch"))
-    python = f"Python {platform.python_version()}"
-    return f"{processor()}, {os.cpu_count()} cores, {python}; {ours}; beside {theirs}"
-
-
 def report(sections: dict[str, Section], path: Path, docs: bool) -> None:
     text = "\n".join(f"## {name}\n\n{section.text}" for name, section in sections.items())
     highlights = [line for section in sections.values() for line in section.highlights]
-    summary = f"{machine()}, one thread.\n\n" + table(["work", "atomsml", "mace-torch", "ratio"], highlights)
+    summary = table(["work", "atomsml", "peer", "ratio"], highlights)
     path.write_text(f"{text}\n## README\n\n{summary}", encoding="utf-8")
     print(path.read_text(encoding="utf-8"))
     if docs:
         for name, section in sections.items():
             replace_section(DOCS / "speed.md", name, section.text)
-        if highlights:
-            replace_section(ROOT / "README.md", IN_README, summary)
+        for row in highlights:
+            replace_row(README, SPEED, [*row, "`speed.inference`"])
 
 
 if __name__ == "__main__":
