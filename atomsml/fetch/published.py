@@ -83,6 +83,20 @@ def _mace_mp(
     return PublishedModel(name, url, "mace", "crystals", 89, theory, data, licence, MACE_MP_PAPER, size, sha256)
 
 
+def _mace_mh(name: str, size: int | None, sha256: str) -> PublishedModel:
+    url = f"https://github.com/ACEsuit/mace-foundations/releases/download/mace_mh_1/{name}.model"
+    heads = {
+        "omat_pbe": "PBE(+U)",
+        "mp_pbe_refit_add": "PBE(+U)",
+        "matpes_r2scan": "r2SCAN",
+        "oc20_usemppbe": "PBE",
+        "omol": "wB97M-V",
+        "spice_wB97M": "wB97M-D3(BJ)",
+    }
+    data, paper = "OMat24, MPtrj, MatPES, OC20, OMol25, SPICE", "Batatia et al. (2025), arXiv:2510.25380"
+    return PublishedModel(name, url, "mace", "crystals", 89, "PBE(+U)", data, "ASL", paper, size, sha256, heads)
+
+
 def _mace_off(name: str, file: str, size: int | None, sha256: str | None) -> PublishedModel:
     url = f"https://raw.githubusercontent.com/ACEsuit/mace-off/91a78c5a9c300d1104700d9352c8bfe449227737/{file}"
     theory, data = "wB97M-D3(BJ)", "SPICE"
@@ -166,6 +180,8 @@ _TABLE = (
         79_470_738, "8f147ecffa1d06a696e5648b13b81abda9c96fda9d0fb3faba3cd3fb27d9bba9",
         theory="r2SCAN", data="MatPES, OMat24", licence="ASL", repository="mace-foundations",
     ),
+    _mace_mh("mace-mh-0", None, "d62ff8f293664e6556cfa49364b28ee72a70cf1e6150f3c111a578397fed609d"),
+    _mace_mh("mace-mh-1", 59_208_139, "a522eb7f59c7879963d41586528f4980baf33e086c94aa92e3eafdeccad3be47"),
     _mace_off(
         "mace-off23-small", "mace_off23/MACE-OFF23_small.model",
         None, "165cce4cfec5a34b9c64d4ebf95de15d71106bb584b7291c8470f0749977c46f",

@@ -14,7 +14,8 @@ Its metadata key "atomsml" holds the JSON object; `potential` fills the first bl
 | charge, spin | total charge in e and multiplicity 2S + 1 for which the energies hold; null or absent: not stated |
 | name, kind, references_kind | what `atomsml models` shows; "isolated atoms", "least squares" or "given" |
 | note | one line that every run with the model repeats, on stderr or in its summary; absent from most |
-| training, metrics, licence, ... | anything JSON can hold |
+| theory, data, licence, citation | what the labels are, and what users owe to whom: `atomsml models` shows it |
+| training, metrics, ... | anything JSON can hold |
 
 Nothing in a file is executed. A file is not trusted either: keys, types and bounds of the config are checked, a model
 that would need far more memory than its file holds numbers is not built, names, types and shapes of the tensors must be

@@ -42,6 +42,7 @@ DESCRIPTIONS = {
         "kind": "molecules",
         "charge": 0,
         "spin": 1,
+        "theory": "GFN2-xTB",
         "licence": "MIT, as atomsml; the labels were computed for this project with GFN2-xTB (tblite)",
         "data": "GFN2-xTB energies and forces of ZINC molecules, their BRICS fragments, dimers, clusters, hydrogen "
         "bonds, stacked rings, collisions and squeezed molecules",
@@ -50,6 +51,7 @@ DESCRIPTIONS = {
         "kind": "crystals",
         "charge": 0,
         "spin": None,
+        "theory": "PBE",
         "licence": "MIT, as atomsml; the labels (VASP, PBE) are those of two BSD-3-Clause data sets",
         "data": "Nb, Mo, Ta, W and their six binaries of Li et al., npj Comput. Mater. 6, 70 (2020); "
         "Mo of Zuo et al., J. Phys. Chem. A 124, 731 (2020)",
@@ -58,6 +60,7 @@ DESCRIPTIONS = {
         "kind": "crystals",
         "charge": 0,
         "spin": None,
+        "theory": "PBE(+U)",
         "note": "a small student of SevenNet for 89 elements: a first look, larger models are more accurate",
         "licence": "MIT, as atomsml; the labels are a mean of SevenNet-l3i5 and SevenNet-0 (MIT), no DFT, computed for "
         "this project; structures of the Materials Project, WBM and others (CC BY 4.0)",

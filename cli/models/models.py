@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from atomsml.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def models(as_json: JsonOption = False) -> None:
 
 
 def _here(name: str, path: Path, status: str) -> dict[str, Any]:
-    """A model of which there is a file; of a damaged one only how to get it again."""
+    """A model of which there is a file; what is wrong with a damaged one is said on stderr."""
     from atomsml.fetch.kept import check_fetched
     from atomsml.modelfile import read_metadata
 
@@ -44,7 +46,8 @@ def _here(name: str, path: Path, status: str) -> dict[str, Any]:
         check_fetched(name)
         about = read_metadata(path)
     except ValueError as error:
-        about, status = {}, f"damaged: {error}"
+        typer.echo(f"warning: {error}", err=True)
+        about, status = {}, "damaged"
     elements = about.get("elements")
     count = None if elements is None else len(elements)
     return _record(name, status, about, count, path.stat().st_size) | {"elements": elements}

@@ -250,7 +250,9 @@ def test_a_damaged_or_removed_file_is_said_with_the_remedy(run: Run, cache: Path
             result = run(*words)
             assert result.status == 1
             assert result.err == f"error: the fetched model {path} is damaged; `atomsml fetch {GRADED}` gets it again\n"
-        assert f"damaged: the fetched model {path} is damaged" in run("models").out
+        result = run("models")
+        assert [line.split()[1] for line in result.out.splitlines() if line.startswith(GRADED)] == ["damaged"]
+        assert result.err.startswith(f"warning: the fetched model {path} is damaged; ")
     result = run("fetch", GRADED)
     assert (result.status, path.read_bytes()) == (0, content)
     assert f"note: the fetched model {path} is damaged" in result.err
