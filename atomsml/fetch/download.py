@@ -57,7 +57,7 @@ def download(
         ValueError: the server gives something else: a web page, another size, or more than a model can have.
         OSError: no way to the server, it refuses, the transfer broke off too often, or the disk is full.
     """
-    part = target.with_name(f"{target.name}.part")
+    part = part_of(target)
     left = iter(pauses)
     while True:
         before = _size(part)
@@ -69,10 +69,15 @@ def download(
                 left = iter(pauses)
             pause = next(left, None)
             if pause is None:
-                raise OSError(f"{error}; {part} holds what came, and the same command goes on from there") from None
+                raise OSError(f"{error}; {words_on_rest(part)}") from None
             time.sleep(pause)
     os.replace(part, target)
     _validator(part).unlink(missing_ok=True)
+
+
+def part_of(target: Path) -> Path:
+    """Where a file is until it is complete."""
+    return target.with_name(f"{target.name}.part")
 
 
 def _transfer(url: str, part: Path, size: int | None, progress: Progress) -> None:
@@ -97,12 +102,20 @@ def _transfer(url: str, part: Path, size: int | None, progress: Progress) -> Non
             for block in _blocks(url, answer):
                 done += len(block)
                 if done > limit:
+                    part.unlink()
                     raise ValueError(f"{url} has more than {limit} bytes; no published model is so large")
                 file.write(block)
                 file.flush()
                 progress(done, total)
     if total is not None and done != total:
         raise Broken(f"{url}: the server ended the transfer after {done} of {total} bytes")
+
+
+def words_on_rest(part: Path) -> str:
+    """What becomes of a transfer that has ended early."""
+    if part.exists():
+        return f"{part} holds what came, and the same command goes on from there"
+    return "nothing is kept; try again later"
 
 
 def _validator(part: Path) -> Path:

@@ -119,4 +119,6 @@ def locked(path: Path, waiting: Callable[[], object] = lambda: None) -> Iterator
         except BlockingIOError:
             waiting()
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            pass
         yield

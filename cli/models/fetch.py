@@ -47,22 +47,24 @@ def fetch(
     cache folder, and NAME is then a model as the embedded ones are: -m NAME.
     """
     from atomsml.config import choose
+    from atomsml.fetch.download import part_of, words_on_rest
     from atomsml.fetch.kept import locked, models_folder
+    from atomsml.fetch.official import place_of
     from atomsml.fetch.published import PUBLISHED
     from atomsml.signals import exit_status
 
     model = PUBLISHED[choose("published model", name, PUBLISHED)]
     if model.heads:
         head = choose(f"head of {model.name}: --head", head or "", model.heads)
-    name = model.kept_name(head)
-    with locked(models_folder() / name, lambda: typer.echo(f"another process is fetching {name}; waiting", err=True)):
-        if _is_there(name, head):
+    waiting = f"another process is fetching {model.name}; waiting"
+    with locked(models_folder() / model.name, lambda: typer.echo(waiting, err=True)):
+        if _is_there(model.kept_name(head), head):
             return
         _agree(model, accept_licence)
         try:
             _fetch(model, head, given, mirror)
         except KeyboardInterrupt as stop:
-            typer.echo("interrupted: what came is kept, and the same command goes on from there", err=True)
+            typer.echo(f"interrupted: {words_on_rest(part_of(place_of(model)))}", err=True)
             raise typer.Exit(exit_status(stop)) from None
 
 

@@ -304,7 +304,7 @@ def test_an_interrupted_download_goes_on(web: Web, cache: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "interrupted: what came is kept, and the same command goes on from there"
+    assert err.splitlines()[-1] == f"interrupted: {part} holds what came, and the same command goes on from there"
     kept = part.stat().st_size
     assert 0 < kept < SEVENNET.stat().st_size
     web.files["/graded.pth"].pause = 0.0
