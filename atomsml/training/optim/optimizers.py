@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from inspect import unwrap
 from typing import Any, Literal
 
 import torch
@@ -89,6 +90,12 @@ class Muon(torch.optim.Optimizer):
         self, groups: list[dict[str, Any]], learning_rate: float, betas: tuple[float, float], momentum: float
     ) -> None:
         super().__init__(groups, {"lr": learning_rate, "betas": betas, "momentum": momentum})
+
+    # as torch has them, without the import of its compiler, which takes longer than everything else before a first step
+    add_param_group = unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = unwrap(torch.optim.Optimizer.zero_grad)
+    state_dict = unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = unwrap(torch.optim.Optimizer.load_state_dict)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure: one gradient is enough

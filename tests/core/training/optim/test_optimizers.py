@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -171,6 +173,23 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(config: OptimizerConfig) -> No
     again = build_optimizer(other.named_parameters(), config)
     again.load_state_dict({"state": restored, "param_groups": groups})
     assert train(net, optimizer, 5) == train(other, again, 5)
+
+
+def test_the_compiler_of_torch_is_not_imported() -> None:
+    """By all that a run asks of its optimiser: torch's own imports it, which takes a second."""
+    code = """
+import sys, torch
+from atomsml.training.optim.optimizers import OptimizerConfig, build_optimizer
+w = torch.nn.Parameter(torch.eye(3))
+optimizer = build_optimizer([("w", w)], OptimizerConfig())
+optimizer.zero_grad()
+w.square().sum().backward()
+optimizer.step()
+optimizer.load_state_dict(optimizer.state_dict())
+print(w.grad is not None, "torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n"
 
 
 def test_only_matrices_are_decayed() -> None:
