@@ -265,6 +265,8 @@ def evaluate(
         >>> prediction.energy.shape, prediction.forces.shape
         (torch.Size([1]), torch.Size([9, 3]))
 
+    Training differentiates this; for predictions alone `predict` is several times faster.
+
     A graph without a neighbour list gets one at `potential.cutoff`. With neither forces nor stress there is no backward
     pass at all. `create_graph` keeps the result differentiable, as training on forces needs.
 

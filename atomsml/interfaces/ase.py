@@ -33,9 +33,11 @@ from atomsml.interfaces.models import Model, open_model
 from atomsml.neighbors.checks import CLOSEST, check_indices, connect_checked
 from atomsml.neighbors.verlet import VerletList
 from atomsml.potential import Potential, Prediction, Predictor, check_elements, finite
+from atomsml.programs.predictor import PlannedPredictor
 from atomsml.uncertainty.last_layer import LastLayerUncertainty
 
 SKIN = 0.5  # A: how much farther than the cutoff a neighbour list reaches, to serve several steps
+FEW = 100  # atoms whose energy takes hardly less time than energy and forces, where neither needs autograd
 
 _VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])  # xx yy zz yz xz xy
 
@@ -100,10 +102,11 @@ class AtomsMLCalculator(Calculator):
         if not isinstance(potential, LastLayerUncertainty):
             exact = self.parameters["exact"]
             self.predict = potential.predictor(exact)
-            # what lies in a skin would cost autograd as much as other neighbours
+            # what lies in a skin would cost autograd as much as other neighbours, and a single point all of it
             self._neighbors = VerletList(potential.cutoff, 0.0 if exact else SKIN)
         self._fixed: AtomicGraph | None = None  # everything but the positions, of the last call
         self._fixed_from: list[object] = []
+        self._last: AtomicGraph | None = None  # all of it, with neighbours
         self._has_volume = False
 
     def check(self, atoms: ase.Atoms) -> None:
@@ -128,7 +131,7 @@ class AtomsMLCalculator(Calculator):
         properties: Sequence[str] | None = None,
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Fill `results`; forces and stress come together, energies alone cost about half."""
+        """Fill `results`; forces and stress come together, energies of many atoms alone cost about half."""
         with self._lock:
             self._calculate(atoms, properties)
 
@@ -143,7 +146,8 @@ class AtomsMLCalculator(Calculator):
         if self.atoms is None:
             raise ValueError("calculate() needs atoms: none were given, now or before")
         graph = self._graph(self.atoms)
-        derivatives = "forces" in properties or "stress" in properties
+        together = isinstance(self.predict, PlannedPredictor) and graph.num_atoms <= FEW
+        derivatives = together or "forces" in properties or "stress" in properties
         self.results = _results(finite(self.predict(graph, derivatives, derivatives and self._has_volume)))
 
     def predict_batch(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
@@ -184,23 +188,31 @@ class AtomsMLCalculator(Calculator):
         return Properties({name: value for name, value in self.results.items() if name in all_properties})
 
     def _graph(self, atoms: ase.Atoms) -> AtomicGraph:
-        """The atoms as a graph; in a run where only positions change, only positions are converted."""
-        content = [array.tobytes() for array in (atoms.numbers, atoms.cell.array, atoms.pbc)] + [state_of_atoms(atoms)]
-        if self._fixed is None or self._fixed_from != content:
+        """The atoms as a graph; in a run where only positions change, only positions are converted.
+
+        A list with a skin is for atoms that move: those of the first call get one without.
+        """
+        content = [array.tobytes() for array in (atoms.numbers, atoms.pbc, atoms.cell.array)] + [state_of_atoms(atoms)]
+        before, last = self._fixed_from, self._last
+        if before != content:
             self._fixed, self._has_volume = self._convert(atoms), _has_volume(atoms)
             self._fixed_from = content
+        assert self._fixed is not None
         graph = self._fixed.replace(positions=self._tensor(atoms.positions))
-        if self._neighbors is None:
-            return connect_checked(graph, self.potential.cutoff)
-        rebuilds = self._neighbors.rebuilds
-        connected = self._neighbors.update(graph)
-        if self._neighbors.rebuilds > rebuilds and self.device.type == "cpu":
-            try:
+        self._last = None  # where neighbours are refused, whoever asks again is told again
+        if last is not None and before == content and torch.equal(last.positions, graph.positions):
+            self._last = last
+        elif self._neighbors is None or last is None or before[:2] != content[:2]:
+            self._last = connect_checked(graph, self.potential.cutoff)
+            if self._neighbors is not None:
+                self._neighbors.forget()
+        else:
+            rebuilds = self._neighbors.rebuilds
+            connected = self._neighbors.update(graph)
+            if self._neighbors.rebuilds > rebuilds and self.device.type == "cpu":
                 check_indices(connected, CLOSEST)
-            except ValueError:
-                self._neighbors.forget()  # so that whoever asks again is told again
-                raise
-        return connected
+            self._last = connected
+        return self._last
 
     def _convert(self, atoms: ase.Atoms) -> AtomicGraph:
         self.check(atoms)
@@ -227,7 +239,17 @@ class AtomsMLCalculator(Calculator):
 
     def __getstate__(self) -> dict[str, Any]:
         potential = copy.deepcopy(self.potential).to("cpu")  # the reader may have no such device
-        working = {"potential", "device", "predict", "_neighbors", "_fixed", "_fixed_from", "_has_volume", "_lock"}
+        working = {
+            "potential",
+            "device",
+            "predict",
+            "_neighbors",
+            "_fixed",
+            "_fixed_from",
+            "_last",
+            "_has_volume",
+            "_lock",
+        }
         return {**{k: v for k, v in self.__dict__.items() if k not in working}, "potential": potential}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,8 +21,8 @@ class NoRoom(Exception):
 class Shelf:
     """Tables of one layer, or of its densities, with room for some more.
 
-    Memory is asked for at once, but taken only where tables are written: it lies where it is, and what was written
-    stays.
+    Memory is asked for at once, but the system gives it as tables are written: it lies where it is, and what was
+    written stays.
 
     Args:
         tables: of all elements; they get room up to MOST_BYTES, but `most` of them in any case.
@@ -38,7 +37,8 @@ class Shelf:
         self._tables = min(tables, max(most, MOST_BYTES // each))
         self.rows_each, self._missing = rows_each, blocks * width - channels
         shape = blocks, self._tables * rows_each, paths, width
-        self.rows = RadialRows(unwritten(shape, dtype), torch.zeros(kinds, dtype=torch.int64))
+        self.rows = RadialRows(torch.empty(shape, dtype=dtype), torch.zeros(kinds, dtype=torch.int64))
+        self._start = self.rows.start.numpy()
         self._places: dict[Hashable, int] = {}
 
     def has(self, key: Hashable) -> bool:
@@ -56,9 +56,4 @@ class Shelf:
         self._places[key] = place
 
     def assign(self, kind: int, key: Hashable) -> None:
-        self.rows.start[kind] = self._places[key] * self.rows_each
-
-
-def unwritten(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Memory that takes none before it is written: by numpy, which leaves that to the system."""
-    return torch.from_numpy(np.empty(shape, torch.empty(0, dtype=dtype).numpy().dtype))
+        self._start[kind] = self._places[key] * self.rows_each

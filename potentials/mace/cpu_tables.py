@@ -43,7 +43,7 @@ class MACETables:
     """
 
     def __init__(self, model: MACE, dtype: torch.dtype, most: int) -> None:
-        self._model, self._dtype = model, dtype
+        self._model, self._dtype, self._residual = model, dtype, model.all_layers[0].residual
         elements, agnesi = range(len(model.elements)), model.radial_basis.agnesi
         self._radii = [0.0] * len(elements) if agnesi is None else agnesi.covalent_radii[list(model.elements)].tolist()
         pairs = {self._distance_key(r, s): (r, s) for r in elements for s in elements if r <= s}
@@ -56,10 +56,17 @@ class MACETables:
         )
         self.grid, self.value_deviation, self.slope_deviation = table.grid, table.value_deviation, table.slope_deviation
         self._hidden = dict(zip(sampled, table.coefficients, strict=True))  # (rows, functions) of each
+        self._widths = [
+            width
+            for layer in model.all_layers
+            for width in (len(list(layer.radial.weights)[-1]), int(layer.density is not None))
+        ]
+        with torch.no_grad():
+            self._combinations = _Combinations(model)
         self.radial: list[Shelf] = []
         self.density: list[Shelf | None] = []
         rows, c = table.coefficients.shape[1], model.config.channels
-        of_senders = agnesi is None and model.all_layers[0].residual
+        of_senders = agnesi is None and self._residual
         first = len(elements) if of_senders else len(elements) ** 2
         for i, layer in enumerate(model.all_layers):
 
@@ -72,16 +79,14 @@ class MACETables:
     def add(self, r: int, s: int) -> None:
         """Tables for a receiver and a sender, as numbers among the elements of the model; raises NoRoom."""
         kind, pair = r * len(self._model.elements) + s, self._distance_key(r, s)
-        hidden = self._hidden_coefficients(r, s)
         for i, (radial, density) in enumerate(zip(self.radial, self.density, strict=True)):
-            functions, dense = hidden[2 * i : 2 * i + 2]
             key = self._key(i, r, s)
             if not radial.has(key):
-                radial.add(key, functions @ _combinations(self._model, i, r, s))
+                radial.add(key, self._hidden_coefficients(2 * i, r, s) @ self._combinations.matrix(i, r, s))
             radial.assign(kind, key)
             if density is not None:
                 if not density.has(pair):
-                    density.add(pair, dense)
+                    density.add(pair, self._hidden_coefficients(2 * i + 1, r, s))
                 density.assign(kind, pair)
 
     def _key(self, i: int, r: int, s: int) -> Hashable:
@@ -89,14 +94,14 @@ class MACETables:
         pair = self._distance_key(r, s)
         if i > 0:
             return pair
-        return (pair, s) if self._model.all_layers[0].residual else (pair, s, r)
+        return (pair, s) if self._residual else (pair, s, r)
 
     def _distance_key(self, r: int, s: int) -> float:
         """What the transform of distances depends on: the sum of two radii."""
         return self._radii[r] + self._radii[s]
 
-    def _hidden_coefficients(self, r: int, s: int) -> list[Tensor]:
-        """For each layer (rows, hidden functions) and (rows, 1 or 0 densities)."""
+    def _hidden_coefficients(self, part: int, r: int, s: int) -> Tensor:
+        """(rows, functions): of layer i the hidden ones (part 2 i) or the density (part 2 i + 1)."""
         key = self._distance_key(r, s)
         if key not in self._hidden:
             table = tabulate(partial(_hidden_functions, self._model, [(r, s)]), self.grid, TOLERANCES[self._dtype])
@@ -108,12 +113,7 @@ class MACETables:
             self.value_deviation = max(self.value_deviation, table.value_deviation)
             self.slope_deviation = max(self.slope_deviation, table.slope_deviation)
             self._hidden[key] = table.coefficients[0]
-        widths = [
-            width
-            for layer in self._model.all_layers
-            for width in (len(list(layer.radial.weights)[-1]), int(layer.density is not None))
-        ]
-        return list(self._hidden[key].split(widths, dim=1))
+        return self._hidden[key].split(self._widths, dim=1)[part]
 
 
 def _hidden_functions(model: MACE, pairs: list[tuple[int, int]], x: Tensor) -> Tensor:
@@ -133,16 +133,23 @@ def _hidden_functions(model: MACE, pairs: list[tuple[int, int]], x: Tensor) -> T
     return torch.cat(functions, dim=1).unflatten(0, (len(pairs), -1))
 
 
-def _combinations(model: MACE, i: int, r: int, s: int) -> Tensor:
-    """(hidden, paths * channels): the last matrix of layer i; in the first layer times all that follows."""
-    layer, c = model.all_layers[i], model.config.channels
-    last = list(layer.radial.weights)[-1]
-    last = last / math.sqrt(len(last))
-    if i > 0:
-        return last
-    scale = (1.0 if layer.density is not None else 1 / model.config.avg_num_neighbors) / math.sqrt(c)
-    maps = torch.stack(list(layer.linear.weights)) * scale  # (degrees, channels, channels)
-    if not layer.residual:
-        maps = maps @ torch.stack([w[r] for w in layer.skip.weights]) / math.sqrt(len(model.elements) * c)
-    features = layer.linear_up(model.embedding[s][None, None].split(1))[0, 0]
-    return torch.einsum("xlc,c,lcd->xld", last.unflatten(1, (-1, c)), features, maps).flatten(1)
+class _Combinations:
+    """The functions of a layer as combinations of the hidden ones: what follows in the network, as one matrix."""
+
+    def __init__(self, model: MACE) -> None:
+        first, self._channels = model.all_layers[0], model.config.channels
+        last = [list(layer.radial.weights)[-1] for layer in model.all_layers]
+        self._last = [w / math.sqrt(len(w)) for w in last]
+        scale = (1.0 if first.density is not None else 1 / model.config.avg_num_neighbors) / math.sqrt(self._channels)
+        self._maps = torch.stack(list(first.linear.weights)) * scale  # (degrees, channels, channels)
+        self._skip = None if first.residual else torch.stack(list(first.skip.weights))
+        self._skip_scale = 1 / math.sqrt(len(model.elements) * self._channels)
+        self._features = first.linear_up((model.embedding[:, None],))[:, 0]  # (elements, channels)
+
+    def matrix(self, i: int, r: int, s: int) -> Tensor:
+        """(hidden, paths * channels): the last matrix of layer i; in the first layer times all that follows."""
+        if i > 0:
+            return self._last[i]
+        maps = self._maps if self._skip is None else self._maps @ self._skip[:, r] * self._skip_scale
+        sent = self._last[0].unflatten(1, (-1, self._channels)) * self._features[s]  # (hidden, degrees, channels)
+        return (sent.movedim(0, 1) @ maps).movedim(1, 0).flatten(1)

@@ -10,9 +10,9 @@ import math
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -22,7 +22,6 @@ from atomsml.ops.contraction import ContractionTable, coefficients_from_weights
 from atomsml.potentials.mace.cpu_tables import MACETables
 from atomsml.potentials.mace.model import MACE, MACELayer
 from atomsml.potentials.mace.product import SymmetricContraction
-from atomsml.programs.growing_tables import unwritten
 from atomsml.programs.irrep_linear import Linear
 from atomsml.programs.tabulated_convolution import RadialRows, TabulatedConvolution
 
@@ -69,7 +68,7 @@ class MACEWeights:
         self.last_readout = packing.whole(hidden / math.sqrt(len(hidden)), packing.next_whole(len(hidden)))  # (hidden,)
         self._packing = packing
         self._species = {z: i for i, z in enumerate(model.elements)}
-        self._ready = np.zeros((len(model.elements),) * 2, dtype=bool)  # receiver, sender
+        self._ready: set[tuple[int, int]] = set()  # receiver, sender
         self._growing = threading.Lock()
 
     @property
@@ -80,17 +79,18 @@ class MACEWeights:
     def prepare(self, elements: tuple[int, ...]) -> None:
         """Make ready what atoms of these elements need together; see GrowingWeights."""
         species = [self._species[z] for z in elements]
-        if self._ready[np.ix_(species, species)].all():
+        if self._ready.issuperset(product(species, species)):
             return
-        with self._growing, torch.inference_mode(False), torch.no_grad():  # slopes are found by autograd
+        # slopes of radial functions are found by autograd
+        with self._growing, torch.inference_mode(False), torch.no_grad():
             for s in species:
-                if not self._ready[s, s]:
+                if (s, s) not in self._ready:
                     for i, layer in enumerate(self.layers):
                         layer.coefficients[s] = self._packing.contraction(i, s)
-                for r in species:
-                    if not self._ready[r, s]:
-                        self.tables.add(r, s)
-            self._ready[np.ix_(species, species)] = True
+            for pair in product(species, species):
+                if pair not in self._ready:
+                    self.tables.add(*pair)
+            self._ready.update(product(species, species))
 
 
 class _Packing:
@@ -99,6 +99,8 @@ class _Packing:
     def __init__(self, model: MACE, dtype: torch.dtype) -> None:
         self.model, self.dtype = model, dtype
         self.channels = self.next_whole(model.config.channels)
+        products = [layer.product.parameters(recurse=False) for layer in model.all_layers]
+        self.product_weights = [torch.cat(list(weights), dim=1) for weights in products]  # (elements, paths, channels)
 
     def layer(self, i: int, radial: RadialRows, density: RadialRows | None) -> LayerWeights:
         layer, last = self.model.all_layers[i], i == len(self.model.all_layers) - 1
@@ -112,15 +114,15 @@ class _Packing:
             else:
                 skip = Linear.of([self._square(w) for w in maps], before, after, (True, True))
         up = None if last else self._scaled(self.model.all_layers[i + 1].linear_up.weights)
-        product = cast(SymmetricContraction, layer.product)
+        contraction = cast(SymmetricContraction, layer.product).table
         readout = self._readout(next(iter(self.model.all_readouts[i].weights)))
         return LayerWeights(
             convolution=TabulatedConvolution(layer.table, self.channels, self.dtype, with_features=i > 0),
             radial=radial,
             density=density,
             linear=Linear.of(self._message(layer), None, layer.table.dim_harmonics, (False, False)) if i > 0 else None,
-            contraction=product.table,
-            coefficients=unwritten((len(self.model.elements), len(product.table.index), self.channels), self.dtype),
+            contraction=contraction,
+            coefficients=torch.empty(len(self.model.elements), len(contraction.index), self.channels, dtype=self.dtype),
             out=Linear.of(self._scaled(layer.linear_out.weights), after, after, (False, False)),
             skip=skip,
             skip_constant=skip_constant,
@@ -133,9 +135,9 @@ class _Packing:
 
     def contraction(self, i: int, element: int) -> Tensor:
         """(terms, channels) of one element."""
-        product = cast(SymmetricContraction, self.model.all_layers[i].product)
-        weights = [w[element, None] for w in product.parameters(recurse=False)]
-        return self.whole(coefficients_from_weights(weights, product.table)[0], self.channels)
+        table = cast(SymmetricContraction, self.model.all_layers[i].product).table
+        weights = self.product_weights[i][element, None]
+        return self.whole(coefficients_from_weights([weights], table)[0], self.channels)
 
     def _message(self, layer: MACELayer) -> list[Tensor]:
         scale = 1.0 if layer.density is not None else 1 / self.model.config.avg_num_neighbors

@@ -88,6 +88,20 @@ def test_energy_only_calls_have_no_backward_pass_and_forces_bring_stress(calc):
     assert modes == [False, True]  # molecular dynamics with a barostat pays one evaluation per step
 
 
+def test_energy_and_forces_of_few_atoms_are_computed_once_whatever_is_asked_first():
+    calc = AtomsMLCalculator("refractory-pbe", device="cpu")
+    few, many = bulk("W", cubic=True), bulk("W", cubic=True) * (4, 4, 4)
+    few.rattle(0.1, seed=0)
+    energy = calc.get_property("energy", few)
+    forces, stress = calc.results["forces"], calc.results["stress"]
+    assert calc.get_property("forces", few) is not forces  # a copy
+    assert np.array_equal(calc.get_property("forces", few), forces)
+    calc.get_property("energy", many)
+    assert "forces" not in calc.results
+    assert np.array_equal(calc.get_property("stress", few), stress)
+    assert calc.get_property("energy", few) == energy
+
+
 def test_charges_and_magnetic_moments_do_not_ask_for_a_new_calculation(calc):
     calls = []
     calc.potential.register_forward_hook(lambda *_: calls.append(1))
@@ -175,13 +189,18 @@ def test_forces_are_raw_and_results_belong_to_the_caller(calc):
 def test_only_positions_are_converted_in_a_run(calc):
     atoms = argon()
 
-    first = calc._graph(atoms)
+    first, again = calc._graph(atoms), calc._graph(atoms)
+    assert again is first
+    assert first.num_edges == first.with_neighbors(calc.potential.cutoff).num_edges  # a single point has no skin
     atoms.positions += 0.01
     second = calc._graph(atoms)
-    assert second.numbers is first.numbers
-    assert second.cell is first.cell
-    assert second.edge_index is first.edge_index  # it has a skin
-    assert not torch.equal(second.positions, first.positions)
+    atoms.positions += 0.01
+    third = calc._graph(atoms)
+    for graph in (second, third):
+        assert graph.numbers is first.numbers
+        assert graph.cell is first.cell
+    assert third.edge_index is second.edge_index  # it has a skin
+    assert not torch.equal(third.positions, second.positions)
     atoms.set_cell(atoms.cell * 1.01)
     assert not torch.equal(calc._graph(atoms).cell, first.cell)
     atoms.numbers[0] = 1
