@@ -37,6 +37,7 @@ NEEDS = {
     "docs/devices.md": ["a GPU"],
     "docs/generators/generative.md": ["to install a package; tests/test_plugin.py does"],
     "docs/models.md": ["a network", "sevennet-0, fetched", "a network", "files that were brought here"],
+    "docs/published.md": ["make peers, and a network"],
     "docs/sevennet.md": ["MatterSim's file, and an hour"],
     "docs/speed.md": ["an hour of an idle machine", "minutes of an idle core"],
     "docs/tensor-products.md": ["minutes of an idle core"],
@@ -56,8 +57,23 @@ def blocks(page: str) -> list[tuple[str, str]]:
     return BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
 
 
+@pytest.fixture(scope="module")
+def official(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What stands in for official files, by the names of these: tiny ones of the same classes."""
+    unpacked, tests = tmp_path_factory.mktemp("official"), ROOT / "tests" / "data"
+    with tarfile.open(tests / "mace" / "models.tar.xz") as archive:
+        for name in ("off23.model", "mh1.model"):
+            archive.extract(name, unpacked, filter="data")
+    return {
+        "MACE-OFF23_small.model": unpacked / "off23.model",
+        "mace-mh-1.model": unpacked / "mh1.model",
+        "checkpoint_sevennet_0.pth": tests / "sevennet" / "nequip.pth",
+        "checkpoint_sevennet_mf_0.pth": tests / "sevennet" / "modal.pth",
+    }
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, official: dict[str, Path]) -> Path:
     """What the pages call mine.extxyz, mine.sdf and so on."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
@@ -70,11 +86,8 @@ def folder(tmp_path: Path) -> Path:
                 mol.SetDoubleProp("gap", 3.0 + 0.5 * seed)
                 writer.write(mol)
     bulk("Si", cubic=True).write(tmp_path / "crystal.cif")
-    (tmp_path / "checkpoint_sevennet_0.pth").symlink_to(ROOT / "tests" / "data" / "sevennet" / "nequip.pth")
-    with tarfile.open(ROOT / "tests" / "data" / "mace" / "models.tar.xz") as archive:
-        model = archive.extractfile("off23.model")
-        assert model is not None
-        (tmp_path / "MACE-OFF23_small.model").write_bytes(model.read())
+    for name, file in official.items():
+        (tmp_path / name).symlink_to(file)
     return tmp_path
 
 

@@ -8,9 +8,13 @@ Run by hand and by test_checkpoint.py, with the Python of `.venv-peers` (`make p
 writes golden.npz (structures, energies in eV, forces in eV/A, stress in eV/A^3, energies of the atoms, in float64) and
 FAMILY.model for each family, packed into models.tar.xz. `--full` takes the sizes of the published models instead of
 tiny ones. Weights are multiples of 1/32, so that the files compress.
+
+With an older mace-torch in PYTHONPATH (its wheel, unpacked), the files are as that release writes them, for families
+whose blocks it has: this is how published files look, which such releases wrote.
 """
 
 import argparse
+import inspect
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +24,13 @@ import ase.build
 import numpy as np
 import torch
 from e3nn import nn, o3
-from mace import modules
+from mace import __version__, modules
 from mace.modules.radial import PolynomialCutoff
 from matscipy.neighbours import neighbour_list
 
 torch.set_default_dtype(torch.float64)
 ELEMENTS = (1, 8, 14)
+NEW = __version__ == "0.3.16"  # otherwise the files are old without help
 RESIDUAL = ("RealAgnosticResidualInteractionBlock", "RealAgnosticResidualInteractionBlock")
 DENSITY = ("RealAgnosticDensityInteractionBlock", "RealAgnosticDensityResidualInteractionBlock")
 GATED = ("RealAgnosticResidualNonLinearInteractionBlock", "RealAgnosticResidualNonLinearInteractionBlock")
@@ -83,35 +88,37 @@ def build(name: str, full: bool) -> torch.nn.Module:
     torch.manual_seed(int(rng.integers(1 << 30)))
     scale, shift = rng.uniform(0.7, 1.3, heads).squeeze(), rng.uniform(-0.2, 0.2, heads).squeeze()
     model_class = modules.ScaleShiftMACE if family.scaled else modules.MACE
-    model = model_class(
-        r_max=cutoff,
-        num_bessel=family.num_bessel,
-        num_polynomial_cutoff=family.envelope_power,
-        max_ell=family.lmax,
-        interaction_cls_first=modules.interaction_classes[family.blocks[0]],
-        interaction_cls=modules.interaction_classes[family.blocks[1]],
-        num_interactions=family.num_layers,
-        num_elements=len(numbers),
-        hidden_irreps=o3.Irreps([(channels, (l, (-1) ** l)) for l in range(family.hidden_lmax + 1)]),
-        MLP_irreps=o3.Irreps("16x0e"),
-        atomic_energies=rng.uniform(-20, -1, (heads, len(numbers)) if heads > 1 else len(numbers)),
-        avg_num_neighbors=float(rng.uniform(4, 8)),
-        atomic_numbers=list(numbers),
-        correlation=family.correlation,
-        gate=torch.nn.functional.silu,
-        radial_MLP=[64, 64, 64] if full else [16, 16, 16],
-        distance_transform="Agnesi" if family.core else "None",
-        pair_repulsion=family.core,
-        apply_cutoff=not gated,
-        use_agnostic_product=gated,
-        edge_irreps=o3.Irreps(f"{edge_channels}x0e + {edge_channels}x1o") if gated else None,
-        use_edge_irreps_first=gated,
-        heads=list(family.heads),
-        **({"atomic_inter_scale": scale, "atomic_inter_shift": shift} if family.scaled else {}),
-    )
-    if family.old and gated:
+    options = {
+        "r_max": cutoff,
+        "num_bessel": family.num_bessel,
+        "num_polynomial_cutoff": family.envelope_power,
+        "max_ell": family.lmax,
+        "interaction_cls_first": modules.interaction_classes[family.blocks[0]],
+        "interaction_cls": modules.interaction_classes[family.blocks[1]],
+        "num_interactions": family.num_layers,
+        "num_elements": len(numbers),
+        "hidden_irreps": o3.Irreps([(channels, (l, (-1) ** l)) for l in range(family.hidden_lmax + 1)]),
+        "MLP_irreps": o3.Irreps("16x0e"),
+        "atomic_energies": rng.uniform(-20, -1, (heads, len(numbers)) if heads > 1 else len(numbers)),
+        "avg_num_neighbors": float(rng.uniform(4, 8)),
+        "atomic_numbers": list(numbers),
+        "correlation": family.correlation,
+        "gate": torch.nn.functional.silu,
+        "radial_MLP": [64, 64, 64] if full else [16, 16, 16],
+        "distance_transform": "Agnesi" if family.core else "None",
+        "pair_repulsion": family.core,
+        "apply_cutoff": not gated,
+        "use_agnostic_product": gated,
+        "edge_irreps": o3.Irreps(f"{edge_channels}x0e + {edge_channels}x1o") if gated else None,
+        "use_edge_irreps_first": gated,
+        "heads": list(family.heads),
+    }
+    known = inspect.signature(modules.MACE.__init__).parameters
+    scaling = {"atomic_inter_scale": scale, "atomic_inter_shift": shift} if family.scaled else {}
+    model = model_class(**{key: value for key, value in options.items() if key in known}, **scaling)
+    if family.old and NEW and gated:
         use_gates_of_e3nn(model)
-    elif family.old:
+    elif family.old and NEW:
         make_old(model)
     if gated:
         vary(model)
