@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -155,6 +156,7 @@ def main() -> None:
         {
             "seconds": lambda: seconds(run),
             "sustained": lambda: sustained(run),
+            "processor": lambda: sustained(run, time.process_time),
             "result": lambda: {name: value.tolist() for name, value in run().items()},
             "peak": lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,  # MB
         }

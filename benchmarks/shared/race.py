@@ -29,7 +29,6 @@ class Settings:
     threads: Sequence[int]
     max_atoms: int
     max_peer_atoms: int  # mace-torch needs much memory
-    compiled: bool  # mace-torch through torch.compile as well
 
     def fitting(self, structures: Sequence[Structure]) -> list[Structure]:
         return [structure for structure in structures if structure.atoms <= self.max_atoms]
@@ -58,7 +57,10 @@ def start(job: Job, settings: Settings, **environment: str) -> Program:
 
 
 def race(jobs: Sequence[Job], settings: Settings, turn: str = "seconds") -> list[Measured]:
-    """Measure jobs of the same size in turn: one call each, or with `turn` "sustained" half a second of calls."""
+    """Measure jobs of the same size in turn: one call each.
+
+    Or, with `turn` "sustained", half a second of calls; with "processor" the same in time of the processor.
+    """
     atoms = jobs[0].structure.atoms
     warm_up = 1 if jobs[0].steps else 2 if atoms >= SLOW else 4
     repeats = min(settings.repeats, 3) if atoms > SLOWEST else settings.repeats

@@ -32,7 +32,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--max-atoms", type=int, default=64_000)
     parser.add_argument("--max-peer-atoms", type=int, default=4096, help="mace-torch needs 10 times the memory")
-    parser.add_argument("--compiled", action="store_true", help="also mace-torch through torch.compile, a minute each")
     parser.add_argument("--docs", action="store_true", help="put what FOLDER has into docs/speed.md and the README")
     arguments = parser.parse_args()
     models = arguments.output / "models"
@@ -43,7 +42,6 @@ def main() -> None:
         arguments.threads,
         arguments.max_atoms,
         arguments.max_peer_atoms,
-        arguments.compiled,
     )
     for name in arguments.only or [name for name in PARTS if name != "gpu"]:
         section = PARTS[name](settings)
