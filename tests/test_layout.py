@@ -194,6 +194,17 @@ def test_nothing_unpickles_or_changes_the_default_dtype():
     }
 
 
+def test_nothing_but_fetch_reaches_for_the_network_or_starts_programs():
+    modules = {"http", "urllib", "socket", "ssl", "ftplib", "requests", "httpx", "aiohttp", "subprocess"}
+    found = {
+        relative(file)
+        for room in MAY_IMPORT
+        for file in sources(room)
+        if {name.split(".")[0] for name, _ in imports(ast.parse(file.read_text()))} & modules
+    }
+    assert found == {f"atomsml/fetch/{name}.py" for name in ("download", "official", "wheel")}  # official: URLs as text
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_rooms_are_relative_symlinks(room):
     assert os.readlink(ROOT / "atomsml" / room) == f"../{room}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from atomsml.config import did_you_mean
-from atomsml.fetch.kept import command, fetched_model
+from atomsml.fetch.kept import command, fetched_model, sha256
 from atomsml.fetch.published import PUBLISHED, published_model
 
 MODELS_FOLDER = Path(__file__).parents[1] / "models"
@@ -45,5 +44,4 @@ def find_model(name_or_path: str | Path) -> Path:
 
 def model_hash(name_or_path: str | Path) -> str:
     """SHA-256 of the model file, hexadecimal: what a summary records so that a run can be traced to its weights."""
-    with find_model(name_or_path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(find_model(name_or_path))
