@@ -25,7 +25,6 @@ import argparse
 import gzip
 import itertools
 import json
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -164,8 +163,13 @@ def closest(atoms: ase.Atoms) -> float:
 
 
 def ends(about: str, records: Sequence[Record]) -> Rows:
-    counts = Counter(record["end"] for record in records)
-    return {f"{about}: {end}": f"{counts[end]}" for end in ENDS}
+    """How many ended in each way, and the first of those that should not have."""
+    rows = {}
+    for end in ENDS:
+        names = [record["name"] for record in records if record["end"] == end]
+        shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+        rows[f"{about}: {end}"] = f"{len(names)} ({shown})" if names and end != "converged" else f"{len(names)}"
+    return rows
 
 
 def pairs(model: Model, crystals: Elements, arguments: argparse.Namespace) -> Rows:
