@@ -56,7 +56,6 @@ PROTOTYPES = {
 ENDS = ("converged", "not finite", "energy too low", "atoms too close", "volume", "out of steps", "energy rose")
 DISTANCES = np.concatenate([np.arange(0.3, 2.0, 0.02), np.arange(2.0, 5.0, 0.05)])  # A
 NOISE = 1e-3  # eV: a rise below this is none
-CHGNET_PAIRS = 60  # its graphs take seconds a pair
 DRAWN = ("H-H", "C-C", "O-O", "N-O", "Na-Cl", "Fe-Fe", "Cu-O", "He-He", "Cs-Cs", "C-S", "H-Pm", "U-O")
 
 Curve = NDArray[np.float64]
@@ -69,17 +68,23 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=tuple(PARTS))
-    parser.add_argument("--binaries", type=int, default=300)
-    parser.add_argument("--pairs", type=int, default=4005, help="of elements")
+    parser.add_argument("--binaries", type=int, nargs="+", default=[300], help="for all models, or a number for each")
+    parser.add_argument(
+        "--pairs", type=int, nargs="+", default=[4005], help="the same; CHGNet takes seconds for a pair"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument("--docs", action="store_true", help="put table and picture into the documentation")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     models = [Model(name) for name in arguments.models]
     crystals = read_elements(arguments.data / "references" / "elemental" / "MatPES-PBE-Element-Refs.json.gz")
+    if {len(arguments.binaries), len(arguments.pairs)} - {1, len(models)}:
+        parser.error("--binaries and --pairs take one number, or one for each model")
+    counts = {"elements": len(crystals), "binaries": arguments.binaries, "pairs": arguments.pairs}
     found: dict[str, Rows] = {model.label: {} for model in models}
-    for part, model in itertools.product(arguments.only, models):
-        found[model.label] |= PARTS[part](model, crystals, arguments)
+    for part in arguments.only:
+        for model, count in zip(models, np.broadcast_to(counts[part], len(models)), strict=True):
+            found[model.label] |= PARTS[part](model, crystals, int(count), arguments.output)
     names = list(found[models[0].label])
     text = table(["", *found], [[name, *(rows[name] for rows in found.values())] for name in names])
     text = f"{processor()}, one thread, torch {torch.__version__}.\n\n{text}"
@@ -101,10 +106,10 @@ def read_elements(path: Path) -> Elements:
     }
 
 
-def elements(model: Model, crystals: Elements, arguments: argparse.Namespace) -> Rows:
-    items = list(crystals)
-    records = kept(arguments.output / f"elements.{model.key}.jsonl", items, partial(relax_element, model, crystals))
-    return ends(f"{len(items)} elements", records)
+def elements(model: Model, crystals: Elements, count: int, folder: Path) -> Rows:
+    items = list(crystals)[:count]
+    records = kept(folder / f"elements.{model.key}.jsonl", items, partial(relax_element, model, crystals))
+    return ends("elements", records)
 
 
 def relax_element(model: Model, crystals: Elements, symbol: str) -> Record:
@@ -115,11 +120,10 @@ def relax_element(model: Model, crystals: Elements, symbol: str) -> Record:
     return {"name": symbol} | how_it_ends(model, atoms, crystals)
 
 
-def binaries(model: Model, crystals: Elements, arguments: argparse.Namespace) -> Rows:
-    pairs = chosen(list(itertools.combinations(crystals, 2)), arguments.binaries)
-    compute = partial(relax_binary, model, crystals)
-    records = kept(arguments.output / f"binaries.{model.key}.jsonl", pairs, compute)
-    return ends(f"{len(pairs)} binaries", records)
+def binaries(model: Model, crystals: Elements, count: int, folder: Path) -> Rows:
+    items = chosen(list(itertools.combinations(crystals, 2)), count)
+    records = kept(folder / f"binaries.{model.key}.jsonl", items, partial(relax_binary, model, crystals))
+    return ends("binaries", records)
 
 
 def relax_binary(model: Model, crystals: Elements, pair: tuple[str, str]) -> Record:
@@ -168,15 +172,15 @@ def ends(about: str, records: Sequence[Record]) -> Rows:
     for end in ENDS:
         names = [record["name"] for record in records if record["end"] == end]
         shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-        rows[f"{about}: {end}"] = f"{len(names)} ({shown})" if names and end != "converged" else f"{len(names)}"
+        count = f"{len(names)} of {len(records)}" if end == "converged" else f"{len(names)}"
+        rows[f"{about}: {end}"] = f"{count} ({shown})" if names and end != "converged" else count
     return rows
 
 
-def pairs(model: Model, crystals: Elements, arguments: argparse.Namespace) -> Rows:
+def pairs(model: Model, crystals: Elements, count: int, folder: Path) -> Rows:
     """How many pairs of elements repel at short range, and how many have a hole there."""
-    count = CHGNET_PAIRS if model.name == "chgnet" else arguments.pairs
     items = chosen(list(itertools.combinations_with_replacement(crystals, 2)), count)
-    records = kept(arguments.output / f"pairs.{model.key}.jsonl", items, partial(repulsion, model))
+    records = kept(folder / f"pairs.{model.key}.jsonl", items, partial(repulsion, model))
     counts = {
         "pairs that repel up to 0.5 of their radii": sum(record["rise 0.5"] < NOISE for record in records),
         "pairs that repel up to 0.6 of their radii": sum(record["rise 0.6"] < NOISE for record in records),
