@@ -45,6 +45,12 @@ from benchmarks.shared.workloads import Structure
 SEVENN = ROOT / ".venv-sevenn" / "bin" / "python"
 GOLDEN = ROOT / "tests" / "potentials" / "nequip" / "make_sevennet_golden.py"
 MODELS = {"SevenNet-0 (11Jul2024)": "SevenNet_0__11Jul2024", "SevenNet-l3i5": "SevenNet_l3i5"}
+# title -> checkpoint and modality
+PARITY = {
+    **{title: (name, None) for title, name in MODELS.items()},
+    "SevenNet-0 (22May2024)": ("SevenNet_0__22May2024", None),
+    **{f"SevenNet-MF-0, {modality}": ("SevenNet_MF_0", modality) for modality in ("PBE", "R2SCAN")},
+}
 PUBLISHED_TRIM = "linear maps of the Bessel functions, 842,748 to 624,380 (-25.9 %), R2 99.07-99.89 %"
 SIZES = (2, 3, 4)  # 64, 216 and 512 atoms of silicon
 
@@ -97,15 +103,16 @@ def compute_with_sevenn(folder: Path, published: str, dtype: str) -> tuple[dict[
 def parity(folder: Path) -> str:
     """The largest difference of all structures, relative to the largest entry of each."""
     rows = []
-    for title, published in MODELS.items():
+    for title, (published, modality) in PARITY.items():
         exact, path = compute_with_sevenn(folder, published, "float64")
         single, _ = compute_with_sevenn(folder, published, "float32")
-        potential, _ = convert(path)
+        potential, _ = convert(path, modality)
+        case = published if modality is None else f"{published}/{modality}"
         for dtype, theirs in (("float64", exact), ("float32", single)):
-            ours = predict_all(potential.cast(getattr(torch, dtype)), theirs)
-            found = [f"{worst(ours, theirs, f'{published}/{quantity}'):.0e}" for quantity in QUANTITIES]
+            ours = predict_all(potential.cast(getattr(torch, dtype)), theirs, case)
+            found = [f"{worst(ours, theirs, f'{case}/{quantity}'):.0e}" for quantity in QUANTITIES]
             rows.append([f"{title}, {dtype}", "atomsml - sevenn", *found])
-        own = [f"{worst(single, exact, f'{published}/{quantity}'):.0e}" for quantity in QUANTITIES]
+        own = [f"{worst(single, exact, f'{case}/{quantity}'):.0e}" for quantity in QUANTITIES]
         rows.append([f"{title}", "sevenn, float32 - float64", *own])
     return table(["model", "difference", *QUANTITIES], rows)
 
@@ -113,9 +120,8 @@ def parity(folder: Path) -> str:
 QUANTITIES = ("energy", "forces", "stress")
 
 
-def predict_all(potential: NequIP, golden: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Ours under the keys of the golden script, for the model that it was made with."""
-    case = next(key.split("/")[1] for key in golden if key.endswith("/energy"))
+def predict_all(potential: NequIP, golden: dict[str, np.ndarray], case: str) -> dict[str, np.ndarray]:
+    """Ours under the keys of the golden script, for the model that it calls `case`."""
     found = {}
     for name in [key.removesuffix("/numbers") for key in golden if key.endswith("/numbers")]:
         atoms = Atoms(**{key: golden[f"{name}/{key}"] for key in ("numbers", "positions", "cell", "pbc")})
