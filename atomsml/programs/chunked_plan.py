@@ -33,7 +33,7 @@ from atomsml.programs import edges as edges_cpu
 from atomsml.programs.edges import AtomArrays, EdgeArrays
 from atomsml.programs.plan import FIRST, LAST, NUMBER, Array, Part, Plan, Rows
 from atomsml.programs.rows import add_kernel, zero_kernel
-from atomsml.programs.slots import CHUNK, NeighborListState, Sizes, Slots, parts_of
+from atomsml.programs.slots import CHUNK, Sizes, Slots, Topology, parts_of
 from atomsml.radial.table import SplineGrid
 
 
@@ -61,7 +61,7 @@ class ChunkedPlan(ABC):
 
     def __init__(self, shape: NetworkShape, sizes: Sizes, scratch: Tensor) -> None:
         self.shape, self.sizes, self.dtype = shape, sizes, shape.dtype
-        self._list, self.num_atoms = NeighborListState((), ()), 0
+        self._topology, self.num_atoms = Topology((), ()), 0
         self.slots = Slots(shape.elements, sizes.atoms)
         order, slot, species = self.slots.order, self.slots.slot, self.slots.species_of_atom
         self.atoms = AtomArrays.new(order, slot, species, sizes.systems, sizes.edges)
@@ -85,23 +85,19 @@ class ChunkedPlan(ABC):
     def correct(self, plan: Plan, gradients: bool) -> None:  # noqa: B027  (most networks have nothing to add)
         """Fill `corrections`, energies beside the network's, and add to what `edges.pull_back` has written."""
 
-    def fits(self, graph: NeighborGraph) -> bool:
-        """Whether there is room for a graph, and not far too much."""
-        if NeighborListState.of(graph).is_same(self._list):
-            return True
-        needed = Sizes.of(graph)
-        return self.sizes.hold(needed) and not self.sizes.wasted_on(needed)
+    def knows(self, graph: NeighborGraph) -> bool:
+        """Whether a graph has the elements and the neighbour list that were loaded last."""
+        return Topology.of(graph).is_same(self._topology)
 
     def load(self, graph: NeighborGraph) -> None:
-        """Take over a graph of these sizes at most: positions, cell and elements, the neighbour list if it is new."""
-        self.num_atoms = graph.num_atoms
+        """Take over a graph of these sizes at most: positions and cell, and what it does not know."""
         self.atoms.positions[: graph.num_atoms].copy_(graph.positions.detach())
         self.atoms.cell[: graph.num_systems].copy_(graph.cell.detach())
-        self.slots.load(graph.numbers)
-        new = NeighborListState.of(graph)
-        if not new.is_same(self._list):
-            self.atoms.load_list(*new.tensors)
-            self._list = new
+        if not self.knows(graph):
+            self.num_atoms = graph.num_atoms
+            self.slots.load(graph.numbers)
+            self.atoms.load_list(graph.edge_index, graph.cell_offsets, graph.batch)
+            self._topology = Topology.of(graph)
 
     def scratch(self, threads: int) -> list[Tensor]:
         """Memory for each of the threads."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from atomsml.codegen.checks import address
+from atomsml.codegen.loops import Floats, Ints, compiled
 from atomsml.graph import AtomicGraph, NeighborGraph
-from atomsml.potential import Potential, Prediction, check_elements, evaluate, stress_of, sum_by_system
+from atomsml.potential import Potential, Prediction, check_elements, evaluate, stress_of
 from atomsml.programs.chunked_plan import ChunkedPlan
 from atomsml.programs.growing_tables import NoRoom
 from atomsml.programs.plan import carry_out
@@ -86,22 +89,28 @@ class PlannedPredictor(ABC, Generic[Weights]):
         atoms = graph.num_atoms
         if atoms == 0:  # nothing to plan
             return evaluate(self._double, graph, forces, stress)
-        weights = self.weights(tuple(np.unique(graph.numbers.numpy()).tolist()))
-        plan, threads = self._plan(weights, graph), _threads(graph)
+        weights, plan = self._plan(graph)
+        threads = _threads(graph)
         plan.load(graph)
         carry_out(plan.steps(forces or stress, threads), plan.scratch(threads))
-        config, slot, species = self._double.config, plan.slots.slot[:atoms], plan.slots.species_of_atom[:atoms]
-        network = plan.energies[slot].double() - plan.shape.zeros[species] + plan.corrections[slot]
-        energies = config.scale * network + config.shift + self._references(plan)[species]
-        atom_energies = energies.to(graph.dtype)
-        result = Prediction(
-            energy=sum_by_system(atom_energies, graph),
-            atom_energies=atom_energies,
-            forces=(-config.scale * plan.position_gradient[slot]).to(graph.dtype) if forces else None,
-            stress=self._stress(plan.virial[slot], graph) if stress else None,
-        )
+        result = self._result(plan, graph, forces, stress)
         self._idle = [(weights, plan)]
         return result
+
+    def _result(self, plan: ChunkedPlan, graph: NeighborGraph, forces: bool, stress: bool) -> Prediction:
+        atoms, systems, config = graph.num_atoms, graph.num_systems, self._double.config
+        network, batch = plan.energies[:atoms].double(), graph.batch.contiguous()
+        of_atoms, of_systems = torch.empty(4, atoms, dtype=torch.float64), torch.empty(systems, 10, dtype=torch.float64)
+        given = [plan.slots.slot, plan.slots.species_of_atom, batch, network, plan.corrections, plan.shape.zeros]
+        arrays = [*given, self._references(plan), plan.position_gradient, plan.virial, of_atoms, of_systems]
+        collect(*(address(x) for x in arrays), atoms, systems, float(config.scale), float(config.shift))
+        found = of_atoms.to(graph.dtype)
+        return Prediction(
+            energy=of_systems[:, 0].to(graph.dtype, copy=True),
+            atom_energies=found[0],
+            forces=found[1:].view(-1, 3) if forces else None,
+            stress=stress_of(of_systems[:, 1:].view(-1, 3, 3).to(graph.dtype), graph) if stress else None,
+        )
 
     def _references(self, plan: ChunkedPlan) -> Tensor:
         """(elements of the plan,) eV."""
@@ -110,24 +119,55 @@ class PlannedPredictor(ABC, Generic[Weights]):
             return self._double.references
         return self._double.references[[known.index(z) for z in plan.shape.elements]]
 
-    def _stress(self, virial: Tensor, graph: AtomicGraph) -> Tensor:
-        of_atoms = self._double.config.scale * virial.view(-1, 3, 3)
-        of_systems = of_atoms.new_zeros(graph.num_systems, 3, 3).index_add(0, graph.batch, of_atoms)
-        return stress_of((0.5 * (of_systems + of_systems.mT)).to(graph.dtype), graph)
-
-    def _plan(self, weights: Weights, graph: NeighborGraph) -> ChunkedPlan:
+    def _plan(self, graph: NeighborGraph) -> tuple[Weights, ChunkedPlan]:
         """One with room for the graph: the last one, if it fits."""
-        try:
-            made_for, plan = self._idle.pop()
-        except IndexError:
-            return self.new_plan(weights, Sizes.of(graph).times(ROOM))
-        if made_for is weights and plan.fits(graph):
-            return plan
-        needed = Sizes.of(graph)
-        if plan.sizes.wasted_on(needed):
-            return self.new_plan(weights, needed.times(ROOM))
-        return self.new_plan(weights, plan.sizes.larger(needed, MORE_ROOM))
+        last = None
+        with suppress(IndexError):  # other threads take it, too
+            last = self._idle.pop()
+        if last is not None and last[1].knows(graph):
+            return last
+        weights, needed = self.weights(tuple(np.unique(graph.numbers.numpy()).tolist())), Sizes.of(graph)
+        if last is None or last[1].sizes.wasted_on(needed):
+            return weights, self.new_plan(weights, needed.times(ROOM))
+        if last[0] is weights and last[1].sizes.hold(needed):
+            return last
+        return weights, self.new_plan(weights, last[1].sizes.larger(needed, MORE_ROOM))
 
 
 def _threads(graph: AtomicGraph) -> int:
     return max(1, min(torch.get_num_threads(), graph.num_atoms // WORTH_A_THREAD))
+
+
+@compiled
+def collect(
+    slot: Ints,
+    species: Ints,
+    batch: Ints,
+    network: Floats,
+    corrections: Floats,
+    zeros: Floats,
+    references: Floats,
+    position_gradient: Floats,
+    virial: Floats,
+    of_atoms: Floats,
+    of_systems: Floats,
+    atoms: int,
+    systems: int,
+    scale: float,
+    shift: float,
+) -> None:
+    """Of atoms their energies, then their forces; of systems energy and gradient by the (symmetric) strain.
+
+    What was computed is by slot, and species are those of atoms; gradients that were not computed give any numbers.
+    """
+    for n in range(10 * systems):
+        of_systems[n] = 0.0
+    for n in range(atoms):
+        t, k, s = slot[n], species[n], 10 * batch[n]
+        energy = scale * (network[t] - zeros[k] + corrections[t]) + shift + references[k]
+        of_atoms[n] = energy
+        of_systems[s] += energy
+        for i in range(3):
+            of_atoms[atoms + 3 * n + i] = -scale * position_gradient[3 * t + i]
+            for j in range(3):
+                of_systems[s + 1 + 3 * i + j] += 0.5 * scale * (virial[9 * t + 3 * i + j] + virial[9 * t + 3 * j + i])

@@ -60,18 +60,18 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class NeighborListState:
-    """Which neighbour list was loaded: its tensors, and how often each had been changed in place, if torch knows."""
+class Topology:
+    """All of a graph but its geometry: its tensors, and how often each had been changed in place, if torch knows."""
 
     tensors: tuple[Tensor, ...]
     versions: tuple[int | None, ...]
 
     @staticmethod
-    def of(graph: NeighborGraph) -> NeighborListState:
-        tensors = (graph.edge_index, graph.cell_offsets, graph.batch)
-        return NeighborListState(tensors, tuple(None if x.is_inference() else x._version for x in tensors))
+    def of(graph: NeighborGraph) -> Topology:
+        tensors = (graph.edge_index, graph.cell_offsets, graph.batch, graph.numbers)
+        return Topology(tensors, tuple(None if x.is_inference() else x._version for x in tensors))
 
-    def is_same(self, other: NeighborListState) -> bool:
+    def is_same(self, other: Topology) -> bool:
         known = None not in self.versions and self.versions == other.versions
         return known and all(map(operator.is_, self.tensors, other.tensors))
 

@@ -81,8 +81,7 @@ class MACEWeights:
         species = [self._species[z] for z in elements]
         if self._ready.issuperset(product(species, species)):
             return
-        # slopes of radial functions are found by autograd
-        with self._growing, torch.inference_mode(False), torch.no_grad():
+        with self._growing, torch.inference_mode(False):  # slopes of radial functions are found by autograd
             for s in species:
                 if (s, s) not in self._ready:
                     for i, layer in enumerate(self.layers):
