@@ -6,7 +6,7 @@ import torch
 from e3nn import o3
 from scipy.special import sph_harm_y
 
-from atomsml.o3 import spherical_harmonics
+from atomsml.o3 import solid_harmonics, spherical_harmonics
 
 LMAX = 8
 
@@ -21,6 +21,12 @@ def test_equal_to_e3nn(directions: torch.Tensor, dtype: torch.dtype, tolerance: 
     values = spherical_harmonics(LMAX, directions.to(dtype))
     assert values.dtype == dtype
     torch.testing.assert_close(values.double(), _e3nn(LMAX, directions), rtol=0, atol=tolerance)
+
+
+def test_solid_harmonics_are_those_of_e3nn(directions: torch.Tensor) -> None:
+    vectors = directions * torch.linspace(0.5, 2.0, len(directions), dtype=torch.float64)[:, None]
+    expected = o3.spherical_harmonics(list(range(5)), vectors, False, normalization="component")
+    torch.testing.assert_close(solid_harmonics(4, vectors), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_equal_to_scipy(directions: torch.Tensor) -> None:

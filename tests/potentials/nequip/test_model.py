@@ -57,6 +57,20 @@ class TestLinearNequIP(PotentialTests):
         )
 
 
+class TestNequIPOfSeveralLevels(PotentialTests):
+    """Constants added to scalars, as in SevenNet-MF-0; harmonics that grow, as in SevenNet-0 of May 2024."""
+
+    @pytest.fixture
+    def potential(self):
+        potential = make(dataclasses.replace(TINY, channels=(3, 3), harmonics="solid", scalar_biases=True, shift=0.0))
+        biases = [weight for name, weight in potential.named_parameters() if name.endswith(".bias")]
+        assert len(biases) == 2 * TINY.num_layers + 1
+        with torch.no_grad():
+            for k, bias in enumerate(biases):
+                bias.copy_(torch.linspace(-0.4, 0.5, len(bias)) + 0.1 * k)
+        return potential
+
+
 def water() -> ase.Atoms:
     atoms = ase.build.molecule("CH3CH2OH")
     atoms = atoms[[atom.index for atom in atoms if atom.symbol != "C"]]
