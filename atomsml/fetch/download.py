@@ -115,7 +115,7 @@ def words_on_rest(part: Path) -> str:
     """What becomes of a transfer that has ended early."""
     if part.exists():
         return f"{part} holds what came, and the same command goes on from there"
-    return "nothing is kept; try again later"
+    return "nothing is kept, and the same command starts anew"
 
 
 def _validator(part: Path) -> Path:
