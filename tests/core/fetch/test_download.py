@@ -159,7 +159,7 @@ def test_redirects_do_not_leave_encrypted_connections() -> None:
         (WebFile(CONTENT, length=10**15), "has 1000000000000000 bytes, but the published"),
         (WebFile(status=404), "the server answers 404 Not Found; .*--from FILE"),
         (WebFile(status=403), "the server answers 403 Forbidden; .*--from FILE"),
-        (WebFile(status=503), "the server answers 503 Service Unavailable; nothing is kept, and the same command starts anew"),
+        (WebFile(status=503), "the server answers 503 Service Unavailable; nothing is kept, "),
         (WebFile(status=302, location="file:///etc/passwd"), "not allowed"),
     ],
 )
