@@ -72,8 +72,14 @@ def kept(translate: Callable[[], Translation], function: Callable[..., Any], *ar
 
     Args:
         function: that decides, with the arguments alone, what `translate` gives.
+
+    Raises:
+        ValueError: ATOMSML_KERNEL_CACHE is neither on nor off.
     """
-    name = None if os.environ.get("ATOMSML_KERNEL_CACHE") == "off" else key(function, *arguments)
+    wanted = os.environ.get("ATOMSML_KERNEL_CACHE", "on")
+    if wanted not in ("on", "off"):
+        raise ValueError(f"ATOMSML_KERNEL_CACHE, whether compiled kernels are kept, is on or off, not {wanted!r}")
+    name = key(function, *arguments) if wanted == "on" else None
     content = None if name is None else read(name)
     if content is not None:
         return Translation.from_bytes(content)

@@ -228,6 +228,12 @@ def test_off(folder, compilations, monkeypatch):
     assert not folder.exists()
 
 
+def test_neither_on_nor_off(monkeypatch):
+    monkeypatch.setenv("ATOMSML_KERNEL_CACHE", "0")
+    with pytest.raises(ValueError, match=r"ATOMSML_KERNEL_CACHE, .* is on or off, not '0'"):
+        anew(add_kernel)(F32)
+
+
 def test_without_a_place_to_write_kernels_are_compiled(tmp_path, monkeypatch, compilations):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ATOMSML_CACHE", str(tmp_path / "file" / "below"))
