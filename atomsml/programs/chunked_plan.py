@@ -31,7 +31,7 @@ from torch import Tensor
 from atomsml.graph import NeighborGraph
 from atomsml.programs import edges as edges_cpu
 from atomsml.programs.edges import AtomArrays, EdgeArrays
-from atomsml.programs.plan import FIRST, LAST, NUMBER, Array, Part, Plan, Rows
+from atomsml.programs.plan import FIRST, LAST, NUMBER, Array, Part, Plan, Rows, carry_out
 from atomsml.programs.rows import add_kernel, zero_kernel
 from atomsml.programs.slots import CHUNK, Sizes, Slots, Topology, parts_of
 from atomsml.radial.table import SplineGrid
@@ -98,6 +98,15 @@ class ChunkedPlan(ABC):
             self.slots.load(graph.numbers)
             self.atoms.load_list(graph.edge_index, graph.cell_offsets, graph.batch)
             self._topology = Topology.of(graph)
+
+    def isolated(self) -> Tensor:
+        """(elements,) float64: what the network says of isolated atoms of all elements; there must be room for them."""
+        elements = torch.tensor(self.shape.elements)
+        self.num_atoms, self._topology = len(elements), Topology((), ())
+        self.slots.load(elements)
+        self.atoms.row_start.zero_()
+        carry_out(self.steps(gradients=False, threads=1), self.scratch(1))
+        return self.energies[self.slots.slot[: len(elements)]].double()
 
     def scratch(self, threads: int) -> list[Tensor]:
         """Memory for each of the threads."""

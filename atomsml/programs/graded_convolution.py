@@ -60,6 +60,18 @@ class GradedConvolution:
             found.append(RadialRows.from_coefficients(padded, table_of_kind, paths, self.dtype))
         return found
 
+    def split_rows(self, weights: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Rows of matrices that map all sums, (channels of l3, columns) for each l3: those of each slice."""
+        remaining, found = list(weights), []
+        for piece, width in zip(self.table.slices, self.widths, strict=True):
+            mine = []
+            for l3, paths in piece.table.by_degree.items():
+                rows, remaining[l3] = remaining[l3].tensor_split([len(paths) * piece.width])
+                filled = pad(rows.unflatten(0, (len(paths), -1)), (0, 0, 0, width - piece.width))
+                mine.append(filled.flatten(0, 1))
+            found.append(mine)
+        return found
+
     def forward(
         self,
         plan: Plan,

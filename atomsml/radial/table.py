@@ -230,7 +230,8 @@ def _deviations(table: RadialTable, function: Callable[[Tensor], Tensor]) -> tup
     errors, largest = torch.zeros(2, len(table.grid.pieces), dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     for segment, pieces in enumerate(table.grid.pieces):
         r = table.grid.distances(segment, torch.arange(pieces * SAMPLES, dtype=torch.float64) / SAMPLES)
-        for part in r[r >= SHORTEST].split(256):  # what autograd keeps of all points might be too much
+        r = r[r >= SHORTEST]
+        for part in r.split(256) if len(r) else ():  # what autograd keeps of all points might be too much
             exact = _value_and_slope(function, part)
             ours = table(part.repeat(len(kinds)), kinds.repeat_interleave(len(part)))
             for i, (a, b) in enumerate(zip(exact, ours, strict=True)):

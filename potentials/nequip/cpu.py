@@ -14,7 +14,6 @@ from torch import Tensor
 from atomsml.potentials.nequip.cpu_plan import NequIPPlan
 from atomsml.potentials.nequip.cpu_weights import NequIPWeights
 from atomsml.potentials.nequip.model import NequIP
-from atomsml.programs.plan import carry_out
 from atomsml.programs.predictor import PlannedPredictor
 from atomsml.programs.slots import Sizes
 
@@ -40,7 +39,5 @@ class NequIPOnCPU(PlannedPredictor[NequIPWeights]):
             return none - weights.readout_constant
         if self._isolated is None:  # by the same program: what is equal cancels to the last bit
             plan = NequIPPlan(self._model.config, weights, none, Sizes(len(none), 1, 1, 1), self._dtype)
-            plan.load_isolated()
-            carry_out(plan.steps(gradients=False, threads=1), plan.scratch(1))
-            self._isolated = plan.energies[plan.slots.slot].double()
+            self._isolated = plan.isolated()
         return self._isolated

@@ -58,12 +58,6 @@ class NequIPPlan(ChunkedPlan):
         self._before_gate = [[new(*x) for x in layer.gate_shapes()] for layer in layers]
         self.gathered = [[new(*x) for x in layer.convolution.feature_shapes()] for layer in layers[1:]]
 
-    def load_isolated(self) -> None:
-        """One isolated atom of each element."""
-        self.num_atoms = len(self.shape.elements)
-        self.slots.load(torch.tensor(self.shape.elements))
-        self.atoms.row_start.zero_()
-
     def forward(self, plan: Plan, i: int) -> None:
         layer, before_gate, sums = self.weights.layers[i], self._of_chunk(self._before_gate[i]), self._sums_of_paths[i]
         gathered = self.gathered[i - 1] if i > 0 else [self._convolution]  # in the first layer nothing is read of it

@@ -148,13 +148,9 @@ class _Packing:
     def _out(self, layer: NequIPLayer, convolution: GradedConvolution) -> list[Linear]:
         """Sums of slices one after the other; the rows of a matrix are in the same order."""
         found: list[Linear] = []
-        remaining = [w[0] / layer.avg_num_neighbors for w in _scaled(layer.linear_out)]
-        for piece in layer.table.slices:
-            mine = []
-            for l3, paths in piece.table.by_degree.items():
-                rows, remaining[l3] = remaining[l3].tensor_split([len(paths) * piece.width])
-                filled = _whole_rows(rows.unflatten(0, (len(paths), -1)), self._dtype).flatten(0, 1)
-                mine.append(self._to_gate(filled, layer, l3))
+        weights = [w[0].to(self._dtype) / layer.avg_num_neighbors for w in _scaled(layer.linear_out)]
+        filled = convolution.split_rows([self._to_gate(w, layer, l3) for l3, w in enumerate(weights)])
+        for piece, mine in zip(layer.table.slices, filled, strict=True):
             joined = None if convolution.with_features else piece.table.dim_harmonics
             accumulate = convolution.with_features or bool(found)  # to the self-connection, and to slices before
             found.append(Linear.of(mine, joined, None, (accumulate, False)))

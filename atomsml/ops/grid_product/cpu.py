@@ -8,6 +8,8 @@ operations for each vector of channels, three to six times fewer than a grid tak
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -30,7 +32,6 @@ def product_of_two(x: Tensor, y: Tensor, components: Components) -> Tensor:
 def _kernel(components: Components, channels: int, dtype: torch.dtype) -> Kernel:
     code = Code("product_of_two", ["x", "y", "out"], ["rows"], dtype)
     size = len(components)
-    gaunt = gaunt_coefficients(components).tolist()
 
     def row(n: Value) -> None:
         x, y, out = (code[name].row(n, size * channels) for name in ("x", "y", "out"))
@@ -38,19 +39,25 @@ def _kernel(components: Components, channels: int, dtype: torch.dtype) -> Kernel
         def vector(c: Value) -> None:
             x_c, y_c, out_c = (start + c for start in (x, y, out))
             a, b = ([code.load(start, i * channels) for i in range(size)] for start in (x_c, y_c))
-            totals: list[Value | None] = [None] * size
-            for i in range(size):
-                for j in range(i + 1):
-                    found = {k: g for k, g in enumerate(gaunt[i][j]) if g}
-                    if not found:
-                        continue
-                    both = a[i] * b[j] if i == j else fma(a[i], b[j], a[j] * b[i])
-                    for k, g in found.items():
-                        totals[k] = fma(code.constant(g), both, totals[k])
-            for k, total in enumerate(totals):
+            for k, total in enumerate(product(code, a, b, components)):
                 code.store(total, out_c, k * channels)
 
         code.loop(0, channels, vector, step=code.lanes)
 
     code.loop(0, code.counts["rows"], row)
     return code.finish()
+
+
+def product(code: Code, a: Sequence[Value], b: Sequence[Value], components: Components) -> list[Value | None]:
+    """For each component k the sum over i and j of G_ijk a_i b_j; None where no coefficient is other than zero."""
+    gaunt = gaunt_coefficients(components).tolist()
+    totals: list[Value | None] = [None] * len(components)
+    for i in range(len(components)):
+        for j in range(i + 1):
+            found = {k: g for k, g in enumerate(gaunt[i][j]) if g}
+            if not found:
+                continue
+            both = a[i] * b[j] if i == j else fma(a[i], b[j], a[j] * b[i])
+            for k, g in found.items():
+                totals[k] = fma(code.constant(g), both, totals[k])
+    return totals

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ from atomsml.o3.s2_grid import all_components
 from atomsml.ops.convolution import Edges
 from atomsml.ops.graded_convolution import graded_convolve, graded_table
 from atomsml.pair_geometry import PairGeometry
-from atomsml.potential import Potential
+from atomsml.potential import Potential, Predictor
 from atomsml.radial.spline import spline_basis
 
 
@@ -111,6 +111,18 @@ class Facet(Potential):
         for layer in self.layers:
             blocks = layer(blocks, harmonics, basis, pairs.edges)
         return self.atom_energies(self.readout(blocks[0][:, 0]).squeeze(1), nodes, graph)
+
+    def program(self) -> Predictor | None:
+        """On a CPU, for products of two signals; its radial functions are tables."""
+        from atomsml.potentials.facet.cpu import FacetOnCPU
+
+        on_cpu = self.embedding.device.type == "cpu" and self.dtype in (torch.float32, torch.float64)
+        return FacetOnCPU(self) if on_cpu and self.config.order == 2 else None
+
+    @property
+    def all_layers(self) -> list[FacetLayer]:
+        """`layers` with their type."""
+        return cast("list[FacetLayer]", list(self.layers))
 
     def last_layer(self) -> list[nn.Parameter]:
         """The last matrix of the readout."""

@@ -18,7 +18,7 @@ from atomsml.graph import AtomicGraph
 from atomsml.o3 import spherical_harmonics
 from atomsml.ops.convolution import Edges
 from atomsml.potential import evaluate
-from atomsml.potentials.facet import Facet, FacetConfig
+from atomsml.potentials.facet.model import Facet, FacetConfig
 from atomsml.radial.bases import polynomial_envelope
 from atomsml.radial.spline import BOND, spline_basis
 from atomsml.testing import PotentialTests, assert_ase_contract, seeded
