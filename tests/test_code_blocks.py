@@ -39,7 +39,11 @@ NEEDS = {
     "docs/models.md": ["a network", "sevennet-0, fetched", "a network", "files that were brought here"],
     "docs/published.md": ["make peers, and a network"],
     "docs/sevennet.md": ["MatterSim's file, and an hour"],
-    "docs/speed.md": ["an hour of an idle machine", "minutes of an idle core"],
+    "docs/speed.md": [
+        "an hour of an idle machine",
+        "minutes of an idle core",
+        "the published sets, which are not in this repository",
+    ],
     "docs/tensor-products.md": ["minutes of an idle core"],
     "docs/universal.md": ["a network", *["DATA, make chgnet, both SevenNets fetched, and an hour of a core"] * 2],
 }
