@@ -73,9 +73,12 @@ def train(
     """
     from dataclasses import replace
 
+    from atomsml.cli.job import importing
     from atomsml.cli.output import print_json
-    from atomsml.dataset import LabelKeys
     from atomsml.yaml_file import read_mapping
+
+    with importing():
+        from atomsml.dataset import LabelKeys
 
     if init:
         name = model or DEFAULT_MODEL
