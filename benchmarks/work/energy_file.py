@@ -104,9 +104,8 @@ def results(structures: Path, program: str) -> Path:
 def read_taken(folder: Path) -> Taken:
     """What has been measured; the forces of programs must be the same."""
     taken: Taken = {}
-    for structures in sorted(folder.glob("*.extxyz"), key=lambda path: len(path.stem)):
-        if not structures.stem.isdigit():
-            continue
+    files = [path for path in folder.glob("*.extxyz") if path.stem.isdigit()]
+    for structures in sorted(files, key=lambda path: int(path.stem)):
         done = {name: path for name in PROGRAMS if (path := results(structures, name).with_suffix(".json")).exists()}
         if done:
             check_alike([path.with_suffix(".extxyz") for path in done.values()])
