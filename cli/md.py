@@ -61,10 +61,12 @@ def md(
     import numpy as np
 
     from atomsml.cli.files import end_interrupted, open_outputs
-    from atomsml.cli.job import prepare, warn_of_direct_forces
+    from atomsml.cli.job import importing, prepare, warn_of_direct_forces
     from atomsml.cli.output import check_trajectory, print_json, write_summary
     from atomsml.io import Refused
-    from atomsml.simulate.md import MDSettings
+
+    with importing():
+        from atomsml.simulate.md import MDSettings
 
     with naming_config(config):
         settings = MDSettings(ensemble, temperature, timestep, steps, thermostat_time, thermostat)

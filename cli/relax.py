@@ -56,9 +56,11 @@ def relax(
     keeps the structures that are done and exits with status 130.
     """
     from atomsml.cli.files import end_interrupted, open_outputs
-    from atomsml.cli.job import prepare, warn_of_direct_forces
+    from atomsml.cli.job import importing, prepare, warn_of_direct_forces
     from atomsml.cli.output import check_output, check_trajectory, print_json, write_structures, write_summary
-    from atomsml.simulate.relax import RelaxSettings
+
+    with importing():
+        from atomsml.simulate.relax import RelaxSettings
 
     settings = RelaxSettings(fmax, steps, cell, optimizer)
     check_output(output, images=1)
