@@ -62,9 +62,11 @@ DESCRIPTIONS = {
         "spin": None,
         "theory": "PBE(+U)",
         "note": "a small student of SevenNet for 89 elements: a first look, larger models are more accurate",
-        "licence": "MIT, as atomsml; the labels are a mean of SevenNet-l3i5 and SevenNet-0 (MIT), no DFT, computed for "
-        "this project; structures of the Materials Project, WBM and others (CC BY 4.0)",
-        "data": "crystals of 89 elements and strained, rattled, hot, sliced and otherwise changed variants of them",
+        "licence": "MIT, as atomsml; most labels are a mean of SevenNet-l3i5 and SevenNet-0 (MIT), computed for this "
+        "project for structures of the Materials Project, WBM and others (CC BY 4.0); DFT frames of MatterSim's "
+        "repository (MIT)",
+        "data": "crystals of 89 elements and strained, rattled, hot, sliced and otherwise changed variants of them, "
+        "labelled by two SevenNet models; last 1,678 hot or compressed DFT frames",
     },
 }
 

@@ -86,7 +86,7 @@ def test_from_structures_to_simulations(run: Run, data: Path, name: str) -> None
     (energy,) = json.loads(succeed("energy", "O", "-m", model, "--json"))
     assert energy["energy"] == pytest.approx(AtomsMLCalculator(model).get_property("energy", water))
     succeed("relax", "O", "-m", model, "--fmax", 1e6, "-o", "relaxed.extxyz")
-    succeed("md", "O", "-m", model, "--steps", 3, "-o", "md.extxyz")
+    succeed("md", "O", "-m", model, "--timestep", 0.1, "--steps", 3, "-o", "md.extxyz")  # two steps make a stiff model
 
     succeed("uncertainty", "run")
     (uncertain,) = json.loads(succeed("energy", "O", "-m", "run/model.uncertainty.safetensors", "--json"))
