@@ -17,6 +17,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "elements": (1, 118),
     "cutoff": (0.1, 100),
     "inner_cutoff": (0, 100),
+    "core": (0, 1),
     "xplor_onset": (0, 100),
     "coordinate_range": (1e-4, 1e4),
     "avg_num_neighbors": (1e-4, 1e5),

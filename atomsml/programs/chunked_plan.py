@@ -47,6 +47,7 @@ class NetworkShape:
     grid: SplineGrid  # of all radial tables
     zeros: Tensor  # (elements,) float64: what the network says of an atom whose energy is zero
     dtype: torch.dtype
+    cores: Tensor | None = None  # (elements,) float64, A, of a network whose close pairs fade (`edges.find`)
 
 
 class ChunkedPlan(ABC):
@@ -171,7 +172,7 @@ class ChunkedPlan(ABC):
     def _forward(self, plan: Plan, i: int) -> None:
         if i == 0:
             shape, species = self.shape, len(self.shape.elements)
-            edges_cpu.find(plan, self.atoms, self.edges, shape.grid, species, shape.lmax, FIRST, LAST)
+            edges_cpu.find(plan, self.atoms, self.edges, shape.grid, species, shape.lmax, FIRST, LAST, shape.cores)
         self.forward(plan, i)
 
     def _add_up(self, plan: Plan, parts: list[list[Tensor]]) -> None:

@@ -27,6 +27,7 @@ from atomsml.codegen.kernels import Code, Kernel, built_once
 from atomsml.codegen.values import DOUBLE, Value, total
 from atomsml.o3.spherical_harmonics import gradient_matrix
 from atomsml.programs.plan import Count, Plan
+from atomsml.radial.bases import CORE_BEGINS
 from atomsml.radial.table import SplineGrid
 
 DEGREE = 5  # of the splines
@@ -101,8 +102,13 @@ def find(
     lmax: int,
     first: int | Count,
     last: int | Count,
+    cores: Tensor | None = None,
 ) -> None:
-    """Fill `edges` for the slots from first to last - 1, their gradients with zeros; `grid` is that of the splines."""
+    """Fill `edges` for the slots from first to last - 1, their gradients with zeros; `grid` is that of the splines.
+
+    With `cores` (elements,), float64, A, all radial functions of a pair are multiplied by `radial.bases.fade_in`, which
+    ends at the sum of the two cores and begins at CORE_BEGINS of it.
+    """
     given = [atoms.order, atoms.slot, atoms.species, atoms.row_start, atoms.sender, atoms.offset, atoms.batch]
     found = [edges.begin, edges.end, edges.sender, edges.kind, edges.piece]
     arrays = [
@@ -114,7 +120,8 @@ def find(
         edges.harmonics,
         edges.gradient,
     ]
-    kernel = _find_kernel(lmax, len(grid.pieces), grid.power, edges.harmonics.dtype)
+    arrays += [] if cores is None else [cores]
+    kernel = _find_kernel(lmax, len(grid.pieces), grid.power, edges.harmonics.dtype, cores is not None)
     plan.add(kernel, [*given, *found, *arrays], num_species, first, last)
 
 
@@ -140,11 +147,11 @@ def add_to_senders(
 
 
 @built_once
-def _find_kernel(lmax: int, segments: int, power: int, dtype: torch.dtype) -> Kernel:
+def _find_kernel(lmax: int, segments: int, power: int, dtype: torch.dtype, with_cores: bool) -> Kernel:
     given = ["order", "slot", "species", "row_start", "list_sender", "offset", "batch"]
     found = ["begin", "end", "sender", "kind", "piece"]
     arrays = ["positions_double", "cell_double", "grid_double", "direction_double", "weights", "harmonics", "gradient"]
-    names = [f"{name}_index" for name in given + found] + arrays
+    names = [f"{name}_index" for name in given + found] + arrays + ["cores_double"] * with_cores
     code = Code("find_edges", names, ["num_species", "first", "last"], dtype)
     components = (lmax + 1) ** 2
     grid = _Grid(code["grid_double"].doubles(1 + 4 * segments), power)
@@ -171,6 +178,9 @@ def _find_kernel(lmax: int, segments: int, power: int, dtype: torch.dtype) -> Ke
                 code["harmonics"].row(out, components).fill(_harmonics(code, lmax, u))
                 code["gradient"].row(out, components).fill([code.double(0.0)] * components)
                 piece, weights = _spline(code, r, grid)
+                if with_cores:
+                    core, other = (code["cores_double"][code["species_index"][x]] for x in (n, sender))
+                    weights = _faded(r, core + other, weights)
                 code["weights"].row(out, 2 * WEIGHTS).fill(weights)
                 code["piece_index"][out] = piece
                 code["sender_index"][out] = code["slot_index"][sender]
@@ -251,6 +261,17 @@ def _spline(code: Code, r: Value, grid: _Grid) -> tuple[Value, list[Value]]:
     return piece + first_row.truncated(), values + [
         envelope_slope * x + envelope * y for x, y in zip(splines, slopes, strict=True)
     ]
+
+
+def _faded(r: Value, end: Value, weights: list[Value]) -> list[Value]:
+    """Weights of values and slopes: f w, and f' w + f w' with f = fade_in and f' = 630 t^4 (1 - t)^4 dt/dr."""
+    by_distance = 1.0 / (end * (1 - CORE_BEGINS))
+    t = ((r - end * CORE_BEGINS) * by_distance).greatest(0.0).least(1.0)
+    square, rest = t * t, 1.0 - t
+    fade = square * square * t * (126.0 + t * (-420.0 + t * (540.0 + t * (t * 70.0 - 315.0))))
+    slope = square * square * rest * rest * rest * rest * 630.0 * by_distance
+    values, slopes = weights[:WEIGHTS], weights[WEIGHTS:]
+    return [fade * x for x in values] + [slope * x + fade * y for x, y in zip(values, slopes, strict=True)]
 
 
 @built_once

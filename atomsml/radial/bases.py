@@ -53,12 +53,15 @@ def cosine_envelope(r: torch.Tensor, cutoff: float) -> torch.Tensor:
     return torch.where(r < cutoff, 0.5 * (1 + torch.cos(r * (pi / cutoff))), 0.0)
 
 
-def fade_in(r: torch.Tensor, end: float) -> torch.Tensor:
-    """A polynomial that is zero at r = 0 and 1 from end (Å) on, with four continuous derivatives.
+CORE_BEGINS = 0.7  # of the distance at which the core of a pair of atoms ends: closer, all its functions are zero
 
-    t^5 (126 - 420 t + 540 t^2 - 315 t^3 + 70 t^4) with t = r / end. Shapes (E,) -> (E,).
+
+def fade_in(r: torch.Tensor, end: float | torch.Tensor, begin: float | torch.Tensor = 0.0) -> torch.Tensor:
+    """A polynomial that is zero up to begin (Å) and 1 from end (Å) on, with four continuous derivatives.
+
+    t^5 (126 - 420 t + 540 t^2 - 315 t^3 + 70 t^4) with t = (r - begin) / (end - begin). Shapes (E,) -> (E,).
     """
-    t = (r / end).clamp(0, 1)
+    t = ((r - begin) / (end - begin)).clamp(0, 1)
     return t**5 * (126 + t * (-420 + t * (540 + t * (70 * t - 315))))
 
 

@@ -82,7 +82,9 @@ class MACEPlan(ChunkedPlan):
         self.weights, self._zbl = weights, zbl
         self._scratch = _Scratch(weights, sizes.neighbors, dtype)
         zeros = torch.zeros(len(config.elements), dtype=torch.float64)
-        shape = NetworkShape(config.elements, len(weights.layers), config.lmax, weights.grid, zeros, dtype)
+        shape = NetworkShape(
+            config.elements, len(weights.layers), config.lmax, weights.grid, zeros, dtype, weights.cores
+        )
         super().__init__(shape, sizes, self._scratch.block)
         atoms, c, components = sizes.atoms, weights.channels, (config.lmax + 1) ** 2
 

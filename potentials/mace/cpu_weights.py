@@ -59,6 +59,7 @@ class MACEWeights:
         packing = _Packing(model, dtype)
         self.tables = MACETables(model, dtype, len(elements) ** 2)
         self.grid, self.channels = self.tables.grid, packing.channels
+        self.cores = model.cores if model.config.core > 0 else None
         with torch.no_grad():
             self.layers = tuple(
                 packing.layer(i, radial.rows, None if density is None else density.rows)

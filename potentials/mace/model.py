@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
 import torch
+from ase.data import covalent_radii
 from torch import Tensor, nn
 
 from atomsml.config import check_hyperparameters
@@ -35,7 +36,7 @@ from atomsml.potential import Potential, Predictor
 from atomsml.potentials.corrections.zbl import EXPONENT, PREFACTOR, zbl_energy
 from atomsml.potentials.mace.gated import GatedLayer
 from atomsml.potentials.mace.product import PRODUCTS
-from atomsml.radial.bases import agnesi_transform, bessel_basis, fade_in, polynomial_envelope
+from atomsml.radial.bases import CORE_BEGINS, agnesi_transform, bessel_basis, fade_in, polynomial_envelope
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class MACEConfig:
     distance_transform: Literal["none", "agnesi"] = "none"
     zbl: bool = False  # add Ziegler-Biersack-Littmark repulsion at short range
     inner_cutoff: float = 0.0  # A; closer pairs fade out of the network and leave each other to zbl; 0: none do
+    core: float = 0.0  # of the sum of two covalent radii; closer pairs fade out of the messages; 0: none do
     scale_zbl: bool = True  # multiply the repulsion by scale, as published files do; the sizes of new models do not
     scale: float = 1.0  # eV; interaction energies are scale * network + shift
     shift: float = 0.0  # eV per atom
@@ -92,6 +94,8 @@ class MACEConfig:
             raise ValueError(f"interaction must be 'linear' or 'gated', got {self.interaction!r}")
         if self.interaction == "linear" and self.edge_channels > 0:
             raise ValueError("edge_channels are of gated interactions; linear ones convolve all channels")
+        if self.core > 0 and (not self.zbl or self.density_normalization or self.interaction == "gated"):
+            raise ValueError("core leaves close pairs to zbl, and needs messages that no density divides")
         if self.interaction == "gated" and (self.density_normalization or not self.residual_first):
             raise ValueError("gated interactions have residuals and a density of their own, and no others")
         if self.interaction == "gated" and not self.radial_mlp:
@@ -137,6 +141,8 @@ class MACE(Potential):
         species = self.species(graph.numbers)
         pairs = PairGeometry.from_graph(graph, self.dtype)
         harmonics = spherical_harmonics(self.config.lmax, pairs.vectors)
+        if self.config.core > 0:  # messages are linear in the harmonics
+            harmonics = harmonics * pairs.of_edges(self._outside_cores(pairs, species))[:, None]
         basis, envelope = self.radial_basis.parts(pairs.lengths, *pairs.ends(graph.numbers))
         features = self.embedding[species][:, None, :]
         energies = features.new_zeros(len(species))
@@ -147,6 +153,16 @@ class MACE(Potential):
         if self.config.zbl:
             found = found + self.zbl(pairs.of_edges(pairs.lengths), graph.numbers, pairs.edges).to(found.dtype)
         return found
+
+    @property
+    def cores(self) -> Tensor:
+        """(elements,) float64, A: pairs fade that are closer than the sum of theirs."""
+        return self.config.core * torch.from_numpy(covalent_radii)[list(self.config.elements)]
+
+    def _outside_cores(self, pairs: PairGeometry, species: Tensor) -> Tensor:
+        """(pairs,) 1 for atoms as far apart as they are in matter, 0 where only their repulsion is known."""
+        ends = self.cores.to(pairs.lengths)[pairs.ends(species)].sum(0)
+        return fade_in(pairs.lengths, ends, CORE_BEGINS * ends)
 
     @property
     def all_layers(self) -> list[MACELayer]:
@@ -206,8 +222,6 @@ class AgnesiTransform(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        from ase.data import covalent_radii
-
         self.register_buffer("parameters_qpa", torch.tensor([0.9183, 4.5791, 1.0805], dtype=torch.float64))
         self.register_buffer("covalent_radii", torch.tensor(covalent_radii), persistent=False)
 

@@ -30,6 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "MACE-OFF23": {"residual_first": False},
     "MPA-0": {"residual_first": False, "density_normalization": True, "distance_transform": "agnesi", "zbl": True},
     "short-range core": {"zbl": True, "scale_zbl": False, "inner_cutoff": 1.2},
+    "cores of pairs": {"zbl": True, "scale_zbl": False, "core": 0.9},
     "0b": {"density_normalization": True, "distance_transform": "agnesi"},
 }
 

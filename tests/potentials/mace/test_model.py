@@ -144,6 +144,40 @@ def test_atoms_on_top_of_each_other_feel_the_repulsion_alone():
     torch.testing.assert_close(evaluate(potential, pair).energy - alone, repulsion, rtol=1e-9, atol=0)
 
 
+def test_atoms_whose_cores_overlap_feel_the_repulsion_alone():
+    """Up to 0.7 of where a core ends; from there on the network is what it is without cores."""
+    config = dataclasses.replace(TINY, zbl=True, scale_zbl=False, core=0.65)
+    potential, without = make(config), make(dataclasses.replace(config, core=0.0))
+    z, w = config.elements[0], config.elements[-1]
+    bond = covalent_radii[z] + covalent_radii[w]
+    alone = sum(evaluate(potential, atom_graph([x])).energy for x in (z, w))
+    for r, repelled in ((0.45 * bond, True), (0.66 * bond, False)):
+        pair = AtomicGraph.from_ase(ase.Atoms([z, w], [(0, 0, 0), (0, 0, r)]))
+        lengths, charges = torch.tensor([r], dtype=torch.float64), torch.tensor([[z], [w]])
+        repulsion = alone + 2 * zbl_energy(lengths, charges[0], charges[1], config.envelope_power)
+        expected = repulsion if repelled else evaluate(without, pair).energy
+        torch.testing.assert_close(evaluate(potential, pair).energy, expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("wrong", [{"core": 0.5}, {"core": 0.5, "zbl": True, "density_normalization": True}])
+def test_a_core_needs_repulsion_and_messages_as_they_are(wrong):
+    with pytest.raises(ValueError, match="core"):
+        dataclasses.replace(TINY, **wrong)
+
+
+class TestMACEWithCores(PotentialTests):
+    """Of which those of neighbours in the tests' crystals overlap in part."""
+
+    @pytest.fixture
+    def potential(self):
+        return make(dataclasses.replace(TINY, residual_first=True, zbl=True, scale_zbl=False, core=0.95))
+
+    def test_isolated_atom_is_its_reference(self, potential):
+        alone = [evaluate(potential, atom_graph([z])).energy for z in potential.elements]
+        apart = evaluate(potential, atom_graph(list(potential.elements))).atom_energies
+        torch.testing.assert_close(apart, torch.cat(alone), rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["organic-xtb", "refractory-pbe"])
 def test_embedded_models_do_not_let_atoms_fall_into_each_other(name):
     """Two atoms of any two elements have more energy at any closer distance than at 0.55 of their bond length."""
