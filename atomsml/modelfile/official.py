@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from atomsml.fetch.kept import sha256
 
 
 def choose_head(heads: Sequence[str], head: str | None) -> str:
@@ -24,7 +25,5 @@ def choose_head(heads: Sequence[str], head: str | None) -> str:
 
 def converted(path: Path, head: str, **about: Any) -> dict[str, Any]:
     """Metadata for modelfile.save of a potential that was read in an official file; `about` goes into its source."""
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    source = {"file": path.name, "sha256": sha256, **about}
+    source = {"file": path.name, "sha256": sha256(path), **about}
     return {"kind": "converted", "references_kind": "given", "head": head, "source": source}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+import threading
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from torch import Tensor
 
 from atomsml.codegen.machine import lanes
+from atomsml.ops.graded_convolution import GradedTable
 from atomsml.programs.tabulated_convolution import RadialRows
 
 MOST_BYTES = 2**28  # of the tables of a layer, unless a single structure needs more
@@ -57,3 +59,43 @@ class Shelf:
 
     def assign(self, kind: int, key: Hashable) -> None:
         self._start[kind] = self._places[key] * self.rows_each
+
+
+class SenderTables:
+    """Of a graded first layer, whose features depend on the element of the sender alone: a table for each that occurs.
+
+    Args:
+        elements: atomic numbers of the model; their places are the species.
+        table: of the first layer.
+        rows_each: of a table.
+        most: elements for which there is room in any case.
+        make: species -> (rows, paths * channels).
+    """
+
+    def __init__(
+        self,
+        elements: Sequence[int],
+        table: GradedTable,
+        rows_each: int,
+        most: int,
+        dtype: torch.dtype,
+        make: Callable[[int], Tensor],
+    ) -> None:
+        (piece,), number = table.slices, len(elements)
+        self._shelf = Shelf(number**2, len(piece.table.paths), piece.width, rows_each, number, most, dtype)
+        self._species = {z: i for i, z in enumerate(elements)}
+        self._make = make
+        self._growing = threading.Lock()
+
+    @property
+    def rows(self) -> RadialRows:
+        return self._shelf.rows
+
+    def prepare(self, elements: tuple[int, ...]) -> None:
+        """Make ready what atoms of these elements need; raises NoRoom."""
+        with self._growing, torch.inference_mode(False), torch.no_grad():
+            for s in (self._species[z] for z in elements):
+                if not self._shelf.has(s):
+                    self._shelf.add(s, self._make(s))
+                    for receiver in range(len(self._species)):
+                        self._shelf.assign(receiver * len(self._species) + s, s)

@@ -25,7 +25,11 @@ def models(as_json: JsonOption = False) -> None:
     from atomsml.fetch.published import PUBLISHED
     from atomsml.modelfile import embedded_models
 
-    fetched = fetched_models()
+    try:
+        fetched = fetched_models()
+    except OSError as error:  # the others can be told all the same
+        typer.echo(f"warning: {error}; which models were fetched is not known", err=True)
+        fetched = {}
     records = [_here(name, path, "embedded") for name, path in embedded_models().items()]
     records += [_here(name, path, "fetched") for name, path in fetched.items()]
     for model in PUBLISHED.values():

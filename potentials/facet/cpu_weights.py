@@ -7,7 +7,6 @@ last layer makes are not features but the hidden channels of the readout, into w
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +16,7 @@ from torch.nn.functional import pad
 from atomsml.codegen.machine import whole, whole_vectors
 from atomsml.potentials.facet.model import Facet, FacetLayer
 from atomsml.programs.graded_convolution import GradedConvolution
-from atomsml.programs.growing_tables import Shelf
+from atomsml.programs.growing_tables import SenderTables
 from atomsml.programs.irrep_linear import Linear
 from atomsml.programs.tabulated_convolution import RadialRows
 from atomsml.radial.spline import spline_basis
@@ -67,9 +66,8 @@ class FacetWeights:
         )
         self.grid = self._table.grid
         self.deviations = self._table.value_deviation, self._table.slope_deviation
-        (piece,), species = model.all_layers[0].table.slices, len(model.elements)
-        rows = self._table.coefficients.shape[1]
-        self._first = Shelf(species**2, len(piece.table.paths), piece.width, rows, species, len(elements), dtype)
+        table, rows = model.all_layers[0].table, self._table.coefficients.shape[1]
+        self._first = SenderTables(model.elements, table, rows, len(elements), dtype, self._with_features)
         with torch.no_grad():
             packing = _Packing(model, dtype)
             self.layers = tuple(
@@ -77,8 +75,6 @@ class FacetWeights:
                 for i in range(len(model.layers))
             )
             self.readout = packing.readout()  # (hidden channels,)
-        self._species = {z: i for i, z in enumerate(model.elements)}
-        self._growing = threading.Lock()
 
     def _coefficients(self, i: int) -> Tensor:
         """(rows, num_weights) of layer i."""
@@ -90,15 +86,12 @@ class FacetWeights:
 
     def prepare(self, elements: tuple[int, ...]) -> None:
         """Make ready what atoms of these elements need; see GrowingWeights."""
-        missing = [self._species[z] for z in elements if not self._first.has(self._species[z])]
-        with self._growing, torch.inference_mode(False), torch.no_grad():
-            for s in missing:
-                if self._first.has(s):  # another thread was faster
-                    continue
-                features = self._model.embedding[s]
-                self._first.add(s, (self._coefficients(0).unflatten(1, (-1, len(features))) * features).flatten(1))
-                for r in range(len(self._species)):
-                    self._first.assign(r * len(self._species) + s, s)
+        self._first.prepare(elements)
+
+    def _with_features(self, species: int) -> Tensor:
+        """(rows, num_weights) of the first layer, for neighbours of one element."""
+        features = self._model.embedding[species]
+        return (self._coefficients(0).unflatten(1, (-1, len(features))) * features).flatten(1)
 
 
 class _Packing:

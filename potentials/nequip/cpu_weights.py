@@ -8,7 +8,6 @@ elsewhere, and of each kind of gates.
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,7 +19,7 @@ from atomsml.codegen.machine import whole, whole_vectors
 from atomsml.potentials.nequip.cpu_tables import NequIPTables
 from atomsml.potentials.nequip.model import GradedLinear, NequIP, NequIPLayer
 from atomsml.programs.graded_convolution import GradedConvolution
-from atomsml.programs.growing_tables import Shelf
+from atomsml.programs.growing_tables import SenderTables
 from atomsml.programs.irrep_linear import Linear
 from atomsml.programs.tabulated_convolution import RadialRows
 
@@ -62,10 +61,8 @@ class NequIPWeights:
         packing = _Packing(model, self.tables, dtype)
         with torch.no_grad():
             self._first = packing.first_tables(len(elements))
-            self.layers = tuple(packing.layer(i, self._first) for i in range(len(model.layers)))
+            self.layers = tuple(packing.layer(i, self._first.rows) for i in range(len(model.layers)))
             self.readout, self.readout_constant = packing.readout()  # (channels,), and what comes on top
-        self._species = {z: i for i, z in enumerate(model.elements)}
-        self._growing = threading.Lock()
 
     @property
     def deviations(self) -> tuple[float, float]:
@@ -74,13 +71,7 @@ class NequIPWeights:
 
     def prepare(self, elements: tuple[int, ...]) -> None:
         """Make ready what atoms of these elements need; see GrowingWeights."""
-        missing = [self._species[z] for z in elements if not self._first.has(self._species[z])]
-        with self._growing, torch.inference_mode(False), torch.no_grad():
-            for s in missing:
-                if not self._first.has(s):  # another thread may have been faster
-                    self._first.add(s, self.tables.with_features(s))
-                    for r in range(len(self._species)):
-                        self._first.assign(r * len(self._species) + s, s)
+        self._first.prepare(elements)
 
 
 class _Packing:
@@ -89,13 +80,11 @@ class _Packing:
     def __init__(self, model: NequIP, tables: NequIPTables, dtype: torch.dtype) -> None:
         self._model, self._tables, self._dtype = model, tables, dtype
 
-    def first_tables(self, most: int) -> Shelf:
-        """Of the first layer: one for each element that sends."""
-        (piece,), species = self._model.all_layers[0].table.slices, len(self._model.elements)
-        rows = self._tables.hidden.coefficients.shape[1]
-        return Shelf(species**2, len(piece.table.paths), piece.width, rows, species, most, self._dtype)
+    def first_tables(self, most: int) -> SenderTables:
+        rows, table = self._tables.hidden.coefficients.shape[1], self._model.all_layers[0].table
+        return SenderTables(self._model.elements, table, rows, most, self._dtype, self._tables.with_features)
 
-    def layer(self, i: int, first: Shelf) -> LayerWeights:
+    def layer(self, i: int, first: RadialRows) -> LayerWeights:
         layer, model = self._model.all_layers[i], self._model
         convolution = GradedConvolution(layer.table, self._dtype, with_features=i > 0)
         kept, constants = self._kept(layer), self._constants(layer)
@@ -105,7 +94,7 @@ class _Packing:
         of_one_table = torch.zeros(len(model.elements) ** 2, dtype=torch.int64)
         return LayerWeights(
             convolution=convolution,
-            radial=[first.rows] if i == 0 else convolution.rows(self._tables.coefficients(i)[None], of_one_table),
+            radial=[first] if i == 0 else convolution.rows(self._tables.coefficients(i)[None], of_one_table),
             up=self._up(layer) if i > 0 else [],
             up_constants=self._up_constants(layer) if i > 0 else [],
             out=self._out(layer, convolution),

@@ -35,6 +35,17 @@ def test_models_table_has_a_line_per_model(run: Run, cache: Path) -> None:
     assert names[: len(embedded_models())] == list(embedded_models())
 
 
+def test_a_cache_that_cannot_be_made_does_not_hide_the_other_models(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ATOMSML_CACHE", str(tmp_path / "file" / "cache"))
+    result = run("models", "--json")
+    assert [record["name"] for record in json.loads(result.out)][: len(embedded_models())] == list(embedded_models())
+    assert result.status == 0
+    assert "set ATOMSML_CACHE to a folder of your own; which models were fetched is not known" in result.err
+
+
 def test_info_prints_the_metadata_and_the_hash(run: Run, model: str) -> None:
     about = json.loads(run("info", model, "--json").out)
     assert about["sha256"] == model_hash(model)
