@@ -9,6 +9,7 @@
 #   make sevenn   .venv-sevenn with sevenn, for the tests that compare SevenNet files with it live
 #   make chgnet   .venv-chgnet with CHGNet, beside which universal potentials are measured
 #   make nequip   .venv-nequip with nequip, for a benchmark
+#   make fairchem .venv-fairchem with fairchem-core 1.10, whose eSCN and EquiformerV2 ours are compared with; Python below 3.13
 #   make cluster  torch-cluster built from its sources, some ten minutes and a C++ compiler; and the tests that use it
 #   make clean    remove the environments and everything generated
 #
@@ -20,7 +21,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --no-compile -c constraints.txt
 
 .NOTPARALLEL:
-.PHONY: demo test fuzz lint docs peers sevenn chgnet nequip cluster clean
+.PHONY: demo test fuzz lint docs peers sevenn chgnet nequip fairchem cluster clean
 
 demo: .venv/.package
 	@mkdir -p demo-output
@@ -58,12 +59,14 @@ chgnet: .venv-chgnet/.installed
 
 nequip: .venv-nequip/.installed
 
+fairchem: .venv-fairchem/.installed
+
 cluster: .venv/.cluster
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/core/neighbors/test_lists.py
 
 clean:
-	rm -rf .venv .venv-peers .venv-sevenn .venv-chgnet .venv-nequip demo-output build dist atomsml.egg-info .pytest_cache \
-	  .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers .venv-sevenn .venv-chgnet .venv-nequip .venv-fairchem demo-output build dist \
+	  atomsml.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Stamps: an environment is installed again only when what it was made from has changed.
 
@@ -96,4 +99,12 @@ clean:
 .venv-peers/.installed .venv-sevenn/.installed .venv-chgnet/.installed .venv-nequip/.installed: %/.installed:
 	$(PYTHON) -m venv $*
 	$*/bin/pip install torch==2.13.0 $(PEERS)
+	touch $@
+
+# it pins an older torch and numpy, hence --no-deps; and torch_scatter, which has no wheel, is one function of torch-geometric
+.venv-fairchem/.installed:
+	$(PYTHON) -m venv .venv-fairchem
+	.venv-fairchem/bin/pip install torch==2.13.0 e3nn==0.5.9 torch-geometric ase huggingface-hub lmdb numba orjson pydantic pymatgen
+	.venv-fairchem/bin/pip install --no-deps fairchem-core==1.10.0
+	cd .venv-fairchem/lib/python3*/site-packages && echo 'from torch_geometric.utils import scatter as scatter' > torch_scatter.py
 	touch $@
