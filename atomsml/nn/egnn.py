@@ -1,13 +1,14 @@
-"""E(n)-equivariant graph network: invariant messages that also move the atoms (Satorras et al., arXiv:2102.09844).
+"""E(n)-equivariant graph network: invariant messages that also move the atoms, after Satorras et al., arXiv:2102.09844.
 
-    m_ij = phi_e(h_i, h_j, |x_i - x_j|^2, a_ij)                                   eq. 3
-    x_i <- x_i + C sum_j e_ij (x_i - x_j) / (|x_i - x_j| + 1) phi_x(m_ij)         eq. 4
-    h_i <- h_i + phi_h(h_i, C sum_j e_ij m_ij)                                    eqs. 5, 6
+    m_ij = phi_e(h_i, h_j, |x_i - x_j|^2, a_ij)
+    x_i <- x_i + C sum_j e_ij (x_i - x_j) / (|x_i - x_j| + 1) phi_x(m_ij)
+    h_i <- h_i + phi_h(h_i, C sum_j e_ij m_ij)
 
-The gates e_ij = sigmoid(phi_inf(m_ij)) are those of eq. 8. The normalised difference and the bounded phi_x = range *
-tanh(...) are those of equivariant diffusion (Hoogeboom et al., arXiv:2203.17003): they keep deep networks stable. Atoms
-move relative to where they were, by displacements: of the positions a layer needs the vectors of the edges only, so
-that periodic systems are no special case.
+The layers of the paper itself are those of `egnn_paper`. Its optional gates of messages e_ij = sigmoid(phi_inf(m_ij))
+are always there here, and in the step of the atoms as well, where the paper has none. The normalised difference and
+the bounded phi_x = range * tanh(...) are those of equivariant diffusion (Hoogeboom et al., arXiv:2203.17003): they keep
+deep networks stable. Atoms move relative to where they were, by displacements: of the positions a layer needs the
+vectors of the edges only, so that periodic systems are no special case.
 
 | symbol | name | shape |
 |---|---|---|
@@ -70,7 +71,7 @@ class EGNNLayers(nn.Module):
 
 
 class EGNNLayer(nn.Module):
-    """Equations 3 to 6 of the module docstring; without a `coordinate_range` the atoms stay where they are.
+    """The equations of the module docstring; without a `coordinate_range` the atoms stay where they are.
 
     The first linear map of phi_e acts on a concatenation: it is a sum of maps, two of which act on atoms, not edges.
     """

@@ -27,6 +27,22 @@ class MLP(nn.Module):
         return x
 
 
+class UnitLinear(nn.Linear):
+    """torch.nn.Linear in the units of this package: weights and biases start as U(-1, 1), and forward scales them.
+
+    What it computes starts as that of torch.nn.Linear does, U(-1, 1) / sqrt(fan in). Learning rates mean for it what
+    they mean for the other modules here.
+    """
+
+    def reset_parameters(self) -> None:
+        nn.init.uniform_(self.weight, -1, 1)
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / math.sqrt(self.in_features)
+
+
 class IrrepLinear(nn.Module):
     """A linear map of the channels of each degree l on its own: the equivariant linear layer.
 

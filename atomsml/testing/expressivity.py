@@ -153,7 +153,7 @@ def random_potential(
 ) -> Potential:
     """A small network in float64 with random weights, whose features have degrees up to `degree` if they have any.
 
-    It is made by the config fields that architectures share; `changes` are fields of this one.
+    It is made by the config fields that architectures share; `changes` are fields of this one, None for the default.
     """
     hints = get_type_hints(architecture.Config)
     shared = {
@@ -168,7 +168,13 @@ def random_potential(
         "radial_mlp": (8,),
         "readout_channels": 4,
     }
-    config = architecture.Config(**{k: v for k, v in shared.items() if k in hints} | dict(changes))
+    options = {k: v for k, v in shared.items() if k in hints} | dict(changes)
+    config = architecture.Config(**{k: v for k, v in options.items() if v is not None})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return architecture(config).cast(torch.float64)
+        potential = architecture(config).cast(torch.float64)
+    for weight in potential.parameters():  # what starts small on purpose would drown in rounding
+        largest = float(weight.detach().abs().max())
+        if 0 < largest < 0.05:
+            weight.data /= largest
+    return potential

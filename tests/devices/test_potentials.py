@@ -30,6 +30,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "nequip as SevenNet": ("nequip", {**NEQUIP, "self_connection": "linear", "num_splines": 4, "parity": False}),
     "facet": ("facet", {"channels": (6, 4, 2), "grid_channels": 4, "num_splines": 4}),
     "egnn": ("egnn", {"channels": 8, "num_layers": 2}),
+    "egnn as published": ("egnn", {"channels": 8, "num_layers": 2, "paper": True, "readout_channels": 64}),
     "painn": ("painn", {"channels": 8, "num_layers": 2}),
     "equiformer_v2": ("equiformer_v2", {**EQUIFORMER, "attention_channels": 6, "ffn_channels": 5}),
 }
@@ -44,7 +45,7 @@ def make(name: str) -> Potential:
     model = POTENTIALS[architecture]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = model(model.Config(elements=(1, 6, 8), cutoff=4.0, readout_channels=4, **options))
+        made = model(model.Config(**{"elements": (1, 6, 8), "cutoff": 4.0, "readout_channels": 4, **options}))
     return made.cast(torch.float64)
 
 

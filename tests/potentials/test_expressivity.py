@@ -22,6 +22,7 @@ EXPECTED: dict[str, tuple[tuple[int | None, ...], ...]] = {
     "facet, order 3": ((2, 2, 3), (2, 3, 4), (1, 1, 2, NEVER)),
     "painn": ((2, 2, 3), (NEVER, NEVER, NEVER), (1, 2, 2, NEVER)),
     "egnn": ((2, 3, 3), (NEVER, NEVER, NEVER), (2, 2, 2, NEVER)),
+    "egnn, paper": ((2, 3, 3), (NEVER, NEVER, NEVER), (2, 2, 2, NEVER)),
     "escn": ((1, 1, 2), (2, 3, 4), (1, 1, 1, NEVER)),
     "escn, mmax 1": ((1, 1, 2), (NEVER, NEVER, NEVER), (1, 1, 1, NEVER)),
     "equiformer_v2": ((1, 1, 2), (2, 3, 4), (1, 1, 1, NEVER)),
@@ -32,6 +33,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "mace, gaunt, correlation 4": {"product": "gaunt", "correlation": 4},
     "facet, order 3": {"order": 3},
     "egnn": {"coordinate_range": 30.0},  # random weights move atoms little; what they carry must not drown in rounding
+    "egnn, paper": {"paper": True, "num_bessel": None, "readout_channels": None},
     "escn, mmax 1": {"mmax": 1},
     "equiformer_v2, mmax 1": {"mmax": 1},
 }

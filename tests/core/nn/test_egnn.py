@@ -1,4 +1,4 @@
-"""The EGNN layers against the equations of their papers, atom by atom, and what these promise."""
+"""The EGNN layers against their equations, atom by atom, and what these promise."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def perceptron(mlp: MLP, x: np.ndarray) -> np.ndarray:
 
 
 def equations(layer: EGNNLayer, h: np.ndarray, x: np.ndarray, a: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Eqs. 3 to 6 of arXiv:2102.09844 with the gate of eq. 8; a[i, j] and w[i, j] belong to the edge from j to i."""
+    """Those of the module's docstring; a[i, j] and w[i, j] belong to the edge from j to i."""
     new_h, new_x = [], []
     for i in range(len(x)):
         x_i, m_i = x[i].copy(), np.zeros(h.shape[1])
@@ -58,7 +58,7 @@ def equations(layer: EGNNLayer, h: np.ndarray, x: np.ndarray, a: np.ndarray, w: 
     return np.array(new_h), np.array(new_x)
 
 
-def test_layers_are_the_equations_of_the_papers(layers: EGNNLayers) -> None:
+def test_layers_are_their_equations(layers: EGNNLayers) -> None:
     h, x = normal(ATOMS, CHANNELS), normal(ATOMS, 3)
     attributes, weights = normal(ATOMS, ATOMS, ATTRIBUTES), normal(ATOMS, ATOMS).square()
     of_edge = (RECEIVER, SENDER)

@@ -45,7 +45,7 @@ def test_equivariance_error(potential: EGNN, peroxide: AtomicGraph, dtype: torch
 
 
 def test_the_moves_matter(potential: EGNN, peroxide: AtomicGraph) -> None:
-    """Without the coordinate updates of eq. 4 the energy is another."""
+    """Without its moves of atoms the energy is another."""
     still = copy.deepcopy(potential)
     for layer in still.layers.layers:
         layer.move = None

@@ -3,6 +3,7 @@
 The layers are those of `atomsml.nn.egnn`. Here an edge is known by its length in Bessel functions, next to the distance
 of its displaced ends, and the envelope of the length multiplies all that it sends, so that energies are smooth at the
 cutoff. Lengths enter in units of the cutoff. The energy of an atom is read from its features after the last layer.
+With `paper` the network is that of `paper.py`, as published: its energies jump at the cutoff.
 
 | symbol | name | shape |
 |---|---|---|
@@ -13,6 +14,7 @@ cutoff. Lengths enter in units of the cutoff. The energy of an atom is read from
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,6 +27,7 @@ from atomsml.nn.egnn import EGNNLayers
 from atomsml.nn.linear import MLP
 from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Potential
+from atomsml.potentials.egnn.paper import PaperNetwork
 from atomsml.radial.bases import bessel_basis, polynomial_envelope
 
 
@@ -40,9 +43,12 @@ class EGNNConfig:
     num_bessel: int = 8
     envelope_power: int = 5  # p of the polynomial envelope
     readout_channels: int = 64  # hidden width of the readout
-    avg_num_neighbors: float = 1.0  # messages are divided by it; take the mean of the training set
+    avg_num_neighbors: float = 1.0  # messages are divided by it, but not with paper; the mean of the training set
     scale: float = 1.0  # eV; interaction energies are scale * network + shift
     shift: float = 0.0  # eV per atom
+    paper: bool = False  # the network as published, whose energies jump at the cutoff; false: ours, which is smooth
+    attention: bool = False  # paper: gates of messages
+    moves: bool = True  # paper: whether layers move atoms; false in the experiments of the paper on QM9
 
     def __post_init__(self) -> None:
         check_hyperparameters(
@@ -53,6 +59,15 @@ class EGNNConfig:
             ),
             at_most={"num_layers": 16},
         )
+        of_paper, of_ours = (
+            ("attention", "moves"),
+            ("coordinate_range", "num_bessel", "envelope_power", "readout_channels"),
+        )
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in of_ours if self.paper else of_paper:
+            if getattr(self, name) != defaults[name]:
+                which = "is not read with paper true" if self.paper else "is read with paper true alone"
+                raise ValueError(f"{name} {which}; leave it out")
 
 
 class EGNN(Potential):
@@ -64,10 +79,15 @@ class EGNN(Potential):
         "small": {"channels": 64, "num_layers": 3},
         "medium": {},
         "large": {"channels": 256, "num_layers": 6},
+        # for QM9, whose molecules are fully connected
+        "paper": {"paper": True, "channels": 128, "num_layers": 7, "attention": True, "moves": False, "cutoff": 20.0},
     }
 
     def __init__(self, config: EGNNConfig) -> None:
         super().__init__(config)
+        self.paper = PaperNetwork(config) if config.paper else None
+        if config.paper:
+            return
         self.embedding = nn.Parameter(torch.randn(len(config.elements), config.channels))
         self.layers = EGNNLayers(
             config.channels,
@@ -81,14 +101,20 @@ class EGNN(Potential):
 
     def forward(self, graph: NeighborGraph) -> Tensor:
         nodes = self.nodes(graph)
+        network = self._network(nodes, graph) if self.paper is None else self.paper(nodes, graph)
+        return self.atom_energies(network, nodes, graph)
+
+    def _network(self, nodes: Tensor, graph: NeighborGraph) -> Tensor:
         pairs = PairGeometry.from_graph(graph, self.dtype, len(nodes))
         basis = bessel_basis(pairs.lengths, self.cutoff, self.config.num_bessel)
         envelope = polynomial_envelope(pairs.lengths, self.cutoff, self.config.envelope_power)
         attributes, weights = pairs.of_edges(basis), pairs.of_edges(envelope)
         vectors = pairs.vectors / self.cutoff
         features, _ = self.layers(self.embedding[nodes], vectors, attributes, weights, pairs.edges)
-        return self.atom_energies(self.readout(features).squeeze(1), nodes, graph)
+        energies: Tensor = self.readout(features).squeeze(1)
+        return energies
 
     def last_layer(self) -> list[nn.Parameter]:
         """The last matrix of the readout."""
-        return [list(self.readout.parameters())[-1]]
+        readout = self.readout if self.paper is None else self.paper.readout
+        return [next(reversed([p for p in readout.parameters() if p.ndim > 1]))]
