@@ -59,7 +59,10 @@ def _fraction_done(progress: float, start: float) -> float:
 
 
 class Plateau:
-    """Lowers the learning rate when the validation loss has not improved for more than `patience` evaluations."""
+    """Lowers the learning rate when the validation loss has not improved for more than `patience` evaluations.
+
+    Other schedules know themselves when to fall: theirs is left alone.
+    """
 
     def __init__(self, config: ScheduleConfig) -> None:
         self.config = config
@@ -69,6 +72,8 @@ class Plateau:
 
     def update(self, valid_loss: float) -> float:
         """Take the loss of one more evaluation (NaN is no improvement) and return the learning rate over its peak."""
+        if self.config.name != "plateau":
+            return self.factor
         if valid_loss < self.best:
             self.best, self.waited = valid_loss, 0
         else:

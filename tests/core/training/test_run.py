@@ -44,6 +44,17 @@ def test_a_run_limited_in_minutes_ends_with_an_evaluation(tmp_path: Path, water:
     assert last.metrics["step"] == run.state.step
 
 
+def test_the_rate_waits_for_the_validation_loss_in_the_plateau_schedule_alone(
+    tmp_path: Path, water: Path, small: dict[str, Any]
+) -> None:
+    for name, rates in (("constant", 1), ("plateau", 2)):  # steps of 1e-30 improve nothing
+        settings = {"schedule": {"name": name, "warmup": 0.0, "patience": 1}, "optimizer": {"learning_rate": 1e-30}}
+        list(Run(config(small, water, max_steps=60, ema_decay=0.0, **settings), tmp_path / name).steps())
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        assert len(lines) > 4
+        assert len({line["learning_rate"] for line in lines[:4]}) == rates
+
+
 def test_stresses_are_trained_on_where_they_are(tmp_path: Path, crystals: Path, small: dict[str, Any]) -> None:
     run = Run(config(small, crystals, data={"valid": 3}), tmp_path / "run")
     (*_, last) = run.steps()
