@@ -1,8 +1,9 @@
-"""The point-wise network on the sphere: the nonlinearity of features of all degrees that stays equivariant exactly.
+"""Functions of features of all degrees, point by point on the sphere.
 
 Features are signals v(r) = sum_i v_i Y_i(r) on the sphere, and what acts on v(r) point by point commutes with
-rotations. Facet, eSCN (arXiv:2302.03655) and EquiformerV2 (arXiv:2306.12059) apply SiLU at points of a grid, which
-is equivariant up to the error of that grid. Here what happens at the points is polynomial, and exact on its grid:
+rotations. Facet, eSCN (arXiv:2302.03655) and EquiformerV2 (arXiv:2306.12059) apply SiLU at points of a grid
+(`on_grid`), which is equivariant up to the error of that grid. In `GridMLP` what happens at the points is polynomial,
+and exact on its grid:
 
     v'(r) = W_out g (f_1 + f_1 f_2 + ... + f_1 f_2 ... f_order)(r) + u,    f_k(r) = W_k v(r)
 
@@ -20,17 +21,18 @@ g = 2 sigmoid(network(v_0)), one for each hidden channel, and new scalars u = ne
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from atomsml.nn.linear import MLP
-from atomsml.o3.s2_grid import Components
-from atomsml.ops.grid_product import grid_product
+from atomsml.o3.s2_grid import Components, S2Grid, grid_matrices
+from atomsml.ops.grid_product import for_each, grid_product
 
 
 class GridMLP(nn.Module):
-    """The network of the module docstring; zero features give zero.
+    """The network of the module docstring, equivariant exactly; zero features give zero.
 
     It keeps natural parity. All its matrices mix channels alone: maps that differ from degree to degree stand outside.
 
@@ -67,3 +69,23 @@ class GridMLP(nn.Module):
         mapped = product @ (self.out / math.sqrt(self.order * self.hidden))
         both = math.sqrt(0.5) * (mapped[:, :1] + scalars[:, None])  # of unit variance, as its two terms
         return torch.cat([both, mapped[:, 1:]], dim=1)
+
+
+def on_grid(features: Tensor, grid: S2Grid, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a function to the values of features at the points of a grid, and project what comes back.
+
+        v' = from_grid function(to_grid v)
+
+    The projection leaves out what degrees the result has above those of the grid's components. Below them is an error
+    that falls with the number of points, unless the function is a polynomial and the grid made for it
+    (`product_grid`). Hence the result is equivariant up to that error; with the components |m| <= mmax < lmax it is so
+    only under rotations about the polar axis.
+
+    Args:
+        function: (n, points, channels) -> (n, points, channels'): the same map at each point, such as a perceptron
+            over the channels.
+
+    Shapes (n, components, channels) -> (n, components, channels').
+    """
+    to_grid, from_grid = grid_matrices(grid, features.dtype, features.device)
+    return for_each(from_grid, function(for_each(to_grid, features)))

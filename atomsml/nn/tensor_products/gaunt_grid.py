@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from atomsml.nn.tensor_products.tensor_product import TensorProduct, all_paths, gaunt_weights
-from atomsml.o3.s2_grid import all_components, grid_matrices
+from atomsml.o3.s2_grid import all_components, grid_matrices, product_grid
 
 
 class GridGauntProduct(TensorProduct):
@@ -18,5 +18,5 @@ class GridGauntProduct(TensorProduct):
         super().__init__(lmax, paths, gaunt_weights(paths))
 
     def _multiply(self, x: Tensor, y: Tensor) -> Tensor:
-        to_grid, from_grid = grid_matrices(all_components(self.lmax), 2, x.dtype, x.device)
+        to_grid, from_grid = grid_matrices(product_grid(all_components(self.lmax), 2), x.dtype, x.device)
         return from_grid @ ((to_grid @ x) * (to_grid @ y))

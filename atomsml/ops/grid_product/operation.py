@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atomsml.o3.s2_grid import Components, grid_matrices
+from atomsml.o3.s2_grid import Components, grid_matrices, product_grid
 from atomsml.ops.dispatch import kernels
 
 _kernels = partial(kernels, "grid_product")
@@ -71,15 +71,15 @@ class _Product(torch.autograd.Function):
 
 
 def _on_grid(factors: Sequence[Tensor], components: Components) -> Tensor:
-    to_grid, from_grid = grid_matrices(components, len(factors), factors[0].dtype, factors[0].device)
+    to_grid, from_grid = grid_matrices(product_grid(components, len(factors)), factors[0].dtype, factors[0].device)
     scale = sqrt(len(components))
-    values = [_for_each(to_grid / scale, factor) for factor in factors]  # (n, points, channels)
+    values = [for_each(to_grid / scale, factor) for factor in factors]  # (n, points, channels)
     product = values[-1]
     for value in reversed(values[:-1]):
         product = value + value * product
-    return _for_each(from_grid * scale, product)
+    return for_each(from_grid * scale, product)
 
 
-def _for_each(matrix: Tensor, x: Tensor) -> Tensor:
+def for_each(matrix: Tensor, x: Tensor) -> Tensor:
     """matrix @ x[n] for each n. Where gradients are asked for, `matmul` would copy x into another order first."""
     return torch.bmm(matrix.expand(len(x), -1, -1), x)

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from scipy.integrate import lebedev_rule
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from atomsml.nn.edge_frame import edge_components
-from atomsml.nn.sphere import GridMLP
+from atomsml.nn.sphere import GridMLP, on_grid
 from atomsml.o3 import spherical_harmonics, wigner_d
-from atomsml.o3.s2_grid import Components, all_components
+from atomsml.o3.s2_grid import Components, S2Grid, all_components
 
 IN, HIDDEN, OUT = 5, 6, 4
 
@@ -84,3 +85,33 @@ def test_refuses_what_cannot_be():
         GridMLP(all_components(2)[1:], IN, HIDDEN, OUT)
     with pytest.raises(ValueError, match="order is 0"):
         GridMLP(all_components(2), IN, HIDDEN, OUT, 0)
+
+
+@pytest.mark.parametrize("rule", ["gauss-legendre", "equiangular"])
+@pytest.mark.parametrize("components", [all_components(2), edge_components(3, 1)], ids=len)
+def test_on_a_grid_projects_the_values_of_any_function(rule, components):
+    """The projection of silu(f) W against a Lebedev rule, which knows neither latitudes nor longitudes."""
+    mapping = torch.randn(IN, OUT, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    points, weights = lebedev_rule(131)
+    harmonics = spherical_harmonics(3, torch.from_numpy(points.T.copy()))[:, [l * l + l + m for l, m in components]]
+    x = 0.3 * features(components)
+    values = torch.nn.functional.silu(harmonics @ x) @ mapping
+    expected = (harmonics * torch.from_numpy(weights / weights.sum())[:, None]).T @ values
+    grid = S2Grid(components, latitudes=80, longitudes=81, rule=rule)
+    found = on_grid(x, grid, lambda values: torch.nn.functional.silu(values) @ mapping)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("rule", ["gauss-legendre", "equiangular"])
+def test_on_a_grid_is_the_more_equivariant_the_more_points(rule):
+    components = all_components(2)
+    rotation = torch.from_numpy(Rotation.random(random_state=3).as_matrix())
+    matrix, x = torch.block_diag(*[wigner_d(l, rotation) for l in range(3)]), features(components)
+    errors = []
+    for n in (6, 12, 24, 48):
+        grid = S2Grid(components, latitudes=n, longitudes=n + 1, rule=rule)
+        there, back = (on_grid(v, grid, torch.nn.functional.silu) for v in (matrix @ x, x))
+        errors.append((there - matrix @ back).abs().max().item())
+    assert errors == sorted(errors, reverse=True), errors
+    assert errors[0] > 1e-2
+    assert errors[-1] < 1e-3 * errors[0]
