@@ -1,6 +1,6 @@
 """Radial functions: bases that expand a distance, envelopes that end it smoothly at the cutoff, and splines."""
 
-from math import pi, sqrt
+from math import expm1, pi, sqrt
 
 import torch
 from torch import nn
@@ -51,6 +51,19 @@ def cosine_envelope(r: torch.Tensor, cutoff: float) -> torch.Tensor:
     The cutoff function f_c of J. Behler, J. Chem. Phys. 134, 074106 (2011). Lengths in Å, shapes (E,) -> (E,).
     """
     return torch.where(r < cutoff, 0.5 * (1 + torch.cos(r * (pi / cutoff))), 0.0)
+
+
+def exponential_envelope(r: torch.Tensor, cutoff: float, begin: float, steepness: float) -> torch.Tensor:
+    """1 up to begin * cutoff, zero from the cutoff on, and between them half a rise mirrored, of Facet.
+
+    1 - g(2 t) / 2 in the nearer half, g(2 - 2 t) / 2 in the farther, with t = (r - begin rc) / (rc - begin rc) and
+    g(x) = x^2 sin(pi x / 2) (exp(c x) - 1) / (exp(c) - 1): N. Miklaucic et al., "Facet" (2025). Three derivatives are
+    continuous at both ends; at t = 1/2 the second one jumps. Shapes (E,) -> (E,).
+    """
+    t = ((r / cutoff - begin) / (1 - begin)).clamp(0, 1)
+    x = torch.where(t < 0.5, 2 * t, 2 - 2 * t)
+    rise = 0.5 * x * x * torch.sin(0.5 * pi * x) * torch.expm1(steepness * x) / expm1(steepness)
+    return torch.where(t < 0.5, 1 - rise, rise)
 
 
 CORE_BEGINS = 0.7  # of the distance at which the core of a pair of atoms ends: closer, all its functions are zero

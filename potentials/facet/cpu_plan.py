@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from atomsml.codegen.machine import whole
+from atomsml.potentials.facet.config import FacetConfig
 from atomsml.potentials.facet.cpu_weights import FacetWeights
-from atomsml.potentials.facet.model import FacetConfig
 from atomsml.programs import gate, gated_product
 from atomsml.programs.chunked_plan import ChunkedPlan, NetworkShape, carve, numbers_in
 from atomsml.programs.plan import FIRST, LAST, NUMBER, Array, Plan, Rows

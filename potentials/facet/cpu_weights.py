@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from atomsml.codegen.machine import whole, whole_vectors
-from atomsml.potentials.facet.model import Facet, FacetLayer
+from atomsml.potentials.facet.model import Facet
+from atomsml.potentials.facet.product import ProductLayer
 from atomsml.programs.graded_convolution import GradedConvolution
 from atomsml.programs.growing_tables import SenderTables
 from atomsml.programs.irrep_linear import Linear
@@ -66,7 +67,7 @@ class FacetWeights:
         )
         self.grid = self._table.grid
         self.deviations = self._table.value_deviation, self._table.slope_deviation
-        table, rows = model.all_layers[0].table, self._table.coefficients.shape[1]
+        table, rows = model.product_layers[0].table, self._table.coefficients.shape[1]
         self._first = SenderTables(model.elements, table, rows, len(elements), dtype, self._with_features)
         with torch.no_grad():
             packing = _Packing(model, dtype)
@@ -78,7 +79,7 @@ class FacetWeights:
 
     def _coefficients(self, i: int) -> Tensor:
         """(rows, num_weights) of layer i."""
-        layer = self._model.all_layers[i]
+        layer = self._model.product_layers[i]
         return self._table.coefficients[0] @ (layer.splines * layer.scale)
 
     def _rows(self, convolution: GradedConvolution, i: int) -> list[RadialRows]:
@@ -102,10 +103,10 @@ class _Packing:
         self._components = (model.config.lmax + 1) ** 2
 
     def convolution(self, i: int) -> GradedConvolution:
-        return GradedConvolution(self._model.all_layers[i].table, self._dtype, with_features=i > 0)
+        return GradedConvolution(self._model.product_layers[i].table, self._dtype, with_features=i > 0)
 
     def layer(self, i: int, radial: list[RadialRows]) -> LayerWeights:
-        layer, convolution = self._model.all_layers[i], self.convolution(i)
+        layer, convolution = self._model.product_layers[i], self.convolution(i)
         degrees, d, hidden = range(self._model.config.lmax + 1), self._components, layer.grid.hidden
         one, other = (self._both_whole(_scaled(w)) for w in layer.grid.signals.split(hidden, dim=1))
         first, second = (_scaled(w) for w in layer.grid.scalars.weights)
@@ -143,12 +144,12 @@ class _Packing:
         """
         if self._is_last(i):
             return [(columns @ self._first_readout(), 0)]
-        pieces = self._model.all_layers[i + 1].table.slices
+        pieces = self._model.product_layers[i + 1].table.slices
         return [(columns[:, piece.start : piece.stop], piece.table.lmax_in) for piece in pieces]
 
     def _to_made(self, i: int) -> tuple[list[Linear], list[Linear]]:
         """From the product on the sphere, and from the new scalars, which share the scalars of what is made."""
-        grid, half = self._model.all_layers[i].grid, math.sqrt(0.5)
+        grid, half = self._model.product_layers[i].grid, math.sqrt(0.5)
         scalars = _scaled(list(grid.scalars.weights)[1])[:, : -grid.hidden] * half
         from_product = []
         for matrix, lmax in self._made(i, grid.out / math.sqrt(grid.order * grid.hidden)):
@@ -160,7 +161,7 @@ class _Packing:
         ]
         return from_product, from_scalars
 
-    def _to_readout(self, layer: FacetLayer) -> list[Linear]:
+    def _to_readout(self, layer: ProductLayer) -> list[Linear]:
         """From each slice of the features of the last layer."""
         matrix = self._first_readout()
         return [
@@ -172,7 +173,7 @@ class _Packing:
         """(channels, hidden channels)."""
         return _scaled(next(iter(self._model.readout.weights)))
 
-    def _sums(self, layer: FacetLayer, convolution: GradedConvolution) -> list[Linear]:
+    def _sums(self, layer: ProductLayer, convolution: GradedConvolution) -> list[Linear]:
         """Of the matrices behind the convolution the rows of its sums, for each slice."""
         sizes = layer.table.channels_out
         rows = [self._whole_columns(_scaled(w)[:n]) for w, n in zip(layer.linear.weights, sizes, strict=True)]
@@ -182,7 +183,7 @@ class _Packing:
             found.append(Linear.of(mine, joined, self._components, (bool(found), False)))
         return found
 
-    def _features(self, layer: FacetLayer) -> list[Linear]:
+    def _features(self, layer: ProductLayer) -> list[Linear]:
         """The rows of the features, for each slice."""
         found = []
         for piece in layer.table.slices:
@@ -201,6 +202,6 @@ def _scaled(w: Tensor) -> Tensor:
     return w.detach() / math.sqrt(len(w))
 
 
-def _own(layer: FacetLayer) -> list[Tensor]:
+def _own(layer: ProductLayer) -> list[Tensor]:
     """For each degree the rows of the features, behind those of the sums."""
     return [_scaled(w)[n:] for w, n in zip(layer.linear.weights, layer.table.channels_out, strict=True)]

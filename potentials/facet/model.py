@@ -1,7 +1,7 @@
-"""Facet: few parameters by spline radial functions, falling multiplicities and point-wise products on the sphere.
+"""Facet: few parameters by radial functions without networks, falling multiplicities, and functions on the sphere.
 
-After N. Miklaucic et al., "Facet: highly efficient E(3)-equivariant networks for interatomic potentials" (2025). One
-layer takes features h to
+After N. Miklaucic et al., "Facet: highly efficient E(3)-equivariant networks for interatomic potentials" (2025). There
+are two networks: `pointwise: product` is ours, `pointwise: mlp` the published one. A layer of ours takes features h to
 
     A_i  =  sum over neighbours j of  R(r_ij) Y(r_ij) h_j  /  avg_num_neighbors^0.7        convolution
     h'_i =  h_i + GridMLP(W [A_i, h_i])                                                    self-connection
@@ -10,6 +10,16 @@ where R are splines of the distance with learned coefficients, and GridMLP a net
 the sphere (`nn/sphere.py`): its products make many-body functions of A at the cost of a few matrices, where MACE has a
 symmetric contraction with weights per element. A network of the last layer's scalars gives the energy of an atom.
 
+A layer of the published network has the same A, but for R, which are linear maps of Bessel functions, and
+
+    x_i  =  W_A A_i + W_h h_i                                                              interaction
+    f(r) =  sum over l, m of  (W_up x_i)_lm Y_lm(r)                                        at points r of a grid
+    u_i  =  W [x_i0, projection of SiLU(W_2 SiLU(W_1 f(r)))]                               self-connection
+    h'_i =  h_i + s LayerNorm(u_i)                                                         s starts at 0
+
+(`perceptron.py`). Its last layer has scalars alone, of which three matrices with SiLU take the place of the grid, and a
+linear map of what this makes is the energy.
+
 | symbol | name | shape |
 |---|---|---|
 | h | blocks | for each l: (atoms, 2l + 1, channels[l]); scalars only before the first layer and after the last |
@@ -17,63 +27,30 @@ symmetric contraction with weights per element. A network of the last layer's sc
 | Y | harmonics | (edges, (lmax + 1)^2) |
 | A | message | for each l: (atoms, 2l + 1, channels of the paths to l) |
 
-The power 0.7 of the paper lies between the sums of unlike terms, which grow as N^(1/2), and of like ones. Other than
-there, neighbours are all atoms within a fixed cutoff, where all vanishes smoothly (not the nearest 32 or 48, who change
-in jumps); features have natural parity; the energy is a sum, not a mean; products are exact on their grid; and no layer
-normalises its output, which gave worse forces, if better energies, in short trainings on ethanol.
+The power 0.7 lies between the sums of unlike terms, which grow as N^(1/2), and of like ones. In both networks
+neighbours are all atoms within a fixed cutoff, where all vanishes smoothly (not the nearest 32 or 48, who change in
+jumps), and the energy is a sum, not a mean. Ours has natural parity and exact products on its grid; the published one
+has neither. docs/faithful.md tells all differences.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from atomsml.config import check_hyperparameters
 from atomsml.graph import NeighborGraph
-from atomsml.nn.linear import MLP, IrrepLinear, irrep_blocks
-from atomsml.nn.sphere import GridMLP
+from atomsml.nn.linear import MLP
 from atomsml.o3 import spherical_harmonics
-from atomsml.o3.s2_grid import all_components
-from atomsml.ops.convolution import Edges
-from atomsml.ops.graded_convolution import graded_convolve, graded_table
 from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Potential, Predictor
-from atomsml.radial.spline import spline_basis
+from atomsml.potentials.facet.config import FacetConfig
+from atomsml.potentials.facet.perceptron import BesselBasis, PerceptronLayer
+from atomsml.potentials.facet.product import ProductLayer, SplineBasis
 
-
-@dataclass(frozen=True)
-class FacetConfig:
-    """Hyperparameters of Facet."""
-
-    elements: tuple[int, ...]  # atomic numbers, ascending
-    cutoff: float = 5.0  # A
-    channels: tuple[int, ...] = (128, 64, 32)  # multiplicity of l = 0, 1, ... between layers; must not rise
-    lmax: int = 2  # highest degree of the spherical harmonics and of the signals on the sphere
-    grid_channels: int = 64  # multiplicity of all degrees on the sphere
-    order: int = 2  # number of signals multiplied with each other on the sphere
-    num_layers: int = 2
-    num_splines: int = 16  # basis functions of a radial function
-    envelope_power: int = 5  # p of the polynomial envelope
-    readout_channels: int = 16  # hidden width of the readout
-    avg_num_neighbors: float = 1.0  # messages are divided by its power 0.7; take the mean of the training set
-    scale: float = 1.0  # eV; interaction energies are scale * network + shift
-    shift: float = 0.0  # eV per atom
-
-    def __post_init__(self) -> None:
-        check_hyperparameters(
-            self,
-            positive=("cutoff", "grid_channels", "order", "num_layers", "readout_channels", "avg_num_neighbors"),
-            at_most={"lmax": 6, "order": 6, "num_layers": 16},
-        )
-        if self.num_splines < 4:
-            raise ValueError(f"num_splines must be at least 4, got {self.num_splines}")
-        if len(self.channels) > self.lmax + 1:
-            raise ValueError(f"channels must be given for degrees up to lmax = {self.lmax}, got {self.channels}")
-        graded_table(self.channels, self.lmax, self.lmax)  # refuses channels that rise
+_LAYERS: dict[str, type[ProductLayer | PerceptronLayer]] = {"product": ProductLayer, "mlp": PerceptronLayer}
 
 
 class Facet(Potential):
@@ -84,29 +61,32 @@ class Facet(Potential):
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {"channels": (64, 32, 16)},
         "medium": {},
+        "paper": {
+            "pointwise": "mlp",
+            "cutoff": 6.0,
+            "num_layers": 3,
+            "readout_channels": 64,
+            "grid": (18, 17),
+        },
         "large": {"channels": (128, 64, 32, 16), "lmax": 3, "grid_channels": 128, "order": 3},
     }
 
     def __init__(self, config: FacetConfig) -> None:
         super().__init__(config)
-        scalars = config.channels[:1]
-        self.embedding = nn.Parameter(torch.randn(len(config.elements), *scalars))
-        last = config.num_layers - 1
-        self.layers = nn.ModuleList(
-            FacetLayer(
-                config,
-                channels_in=config.channels if i > 0 else scalars,
-                channels_out=config.channels if i < last else scalars,
-            )
-            for i in range(config.num_layers)
-        )
-        self.readout = MLP((*scalars, config.readout_channels, 1))
+        published = config.pointwise == "mlp"
+        embedding, last = (config.embedding_channels, config.readout_channels) if published else 2 * config.channels[:1]
+        size = embedding**-0.5 if published else 1.0
+        self.embedding = nn.Parameter(size * torch.randn(len(config.elements), embedding))
+        self.radial_basis = BesselBasis(config) if published else SplineBasis(config)
+        channels = [(embedding,), *[config.channels] * (config.num_layers - 1), (last,)]
+        layer = _LAYERS[config.pointwise]
+        self.layers = nn.ModuleList(layer(config, a, b) for a, b in itertools.pairwise(channels))
+        self.readout = MLP((last, 1) if published else (last, config.readout_channels, 1))
 
     def forward(self, graph: NeighborGraph) -> Tensor:
         nodes = self.nodes(graph)
         pairs = PairGeometry.from_graph(graph, self.dtype, len(nodes))
-        harmonics = spherical_harmonics(self.config.lmax, pairs.vectors)
-        basis = spline_basis(pairs.lengths, self.cutoff, self.config.num_splines, self.config.envelope_power)
+        harmonics, basis = spherical_harmonics(self.config.lmax, pairs.vectors), self.radial_basis(pairs.lengths)
         blocks = [self.embedding[nodes][:, None, :]]
         for layer in self.layers:
             blocks = layer(blocks, harmonics, basis, pairs.edges)
@@ -117,37 +97,14 @@ class Facet(Potential):
         from atomsml.potentials.facet.cpu import FacetOnCPU
 
         on_cpu = self.embedding.device.type == "cpu" and self.dtype in (torch.float32, torch.float64)
-        return FacetOnCPU(self) if on_cpu and self.config.order == 2 else None
+        two_signals = self.config.pointwise == "product" and self.config.order == 2
+        return FacetOnCPU(self) if on_cpu and two_signals else None
 
     @property
-    def all_layers(self) -> list[FacetLayer]:
-        """`layers` with their type."""
-        return cast("list[FacetLayer]", list(self.layers))
+    def product_layers(self) -> list[ProductLayer]:
+        """`layers` of our network, with their type."""
+        return cast("list[ProductLayer]", list(self.layers))
 
     def last_layer(self) -> list[nn.Parameter]:
         """The last matrix of the readout."""
         return [list(self.readout.parameters())[-1]]
-
-
-class FacetLayer(nn.Module):
-    """One convolution, and the self-connection with its residual."""
-
-    def __init__(self, config: FacetConfig, channels_in: tuple[int, ...], channels_out: tuple[int, ...]) -> None:
-        super().__init__()
-        self.scale = config.avg_num_neighbors**-0.7
-        self.lmax, self.channels_out = config.lmax, channels_out
-        self.table = graded_table(channels_in, config.lmax, config.lmax)
-        self.splines = nn.Parameter(torch.randn(config.num_splines, self.table.num_weights))
-        own = [*channels_in, *[0] * (config.lmax + 1 - len(channels_in))]
-        both = [a + b for a, b in zip(self.table.channels_out, own, strict=True)]
-        self.linear = IrrepLinear(both, config.grid_channels)
-        components = all_components(config.lmax)
-        self.grid = GridMLP(components, config.grid_channels, config.grid_channels, channels_out[0], config.order)
-
-    def forward(self, blocks: Sequence[Tensor], harmonics: Tensor, basis: Tensor, edges: Edges) -> list[Tensor]:
-        message = graded_convolve(blocks, harmonics, basis @ self.splines * self.scale, edges, self.table)
-        own = [[h] for h in blocks] + [[] for _ in message[len(blocks) :]]
-        both = [torch.cat([a, *h], dim=2) for a, h in zip(message, own, strict=True)]
-        mapped = irrep_blocks(self.grid(self.linear(both)), self.lmax)
-        update = [x[:, :, :c] for x, c in zip(mapped, self.channels_out, strict=False)]  # lower multiplicity: some fall
-        return [x + h[:, :, : x.shape[2]] for x, h in zip(update, blocks, strict=False)] + update[len(blocks) :]

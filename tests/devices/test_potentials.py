@@ -29,6 +29,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "nequip": ("nequip", NEQUIP),
     "nequip as SevenNet": ("nequip", {**NEQUIP, "self_connection": "linear", "num_splines": 4, "parity": False}),
     "facet": ("facet", {"channels": (6, 4, 2), "grid_channels": 4, "num_splines": 4}),
+    "facet as published": (
+        "facet",
+        {"channels": (6, 4, 2), "pointwise": "mlp", "embedding_channels": 4, "grid": (8, 7), "pointwise_channels": 4},
+    ),
     "egnn": ("egnn", {"channels": 8, "num_layers": 2}),
     "egnn as published": ("egnn", {"channels": 8, "num_layers": 2, "paper": True, "readout_channels": 64}),
     "painn": ("painn", {"channels": 8, "num_layers": 2}),

@@ -18,7 +18,7 @@ from atomsml.graph import AtomicGraph
 from atomsml.o3 import spherical_harmonics
 from atomsml.ops.convolution import Edges
 from atomsml.potential import evaluate
-from atomsml.potentials.facet.model import Facet, FacetConfig
+from atomsml.potentials.facet import Facet, FacetConfig
 from atomsml.radial.bases import polynomial_envelope
 from atomsml.radial.spline import BOND, spline_basis
 from atomsml.testing import PotentialTests, assert_ase_contract, seeded
@@ -126,3 +126,18 @@ def test_a_hostile_file_is_refused_at_once(absurd, tmp_path):
     save_file(load_file(path), path, metadata={"atomsml": json.dumps(description)})
     with pytest.raises(ValueError, match=r"hostile\.safetensors.*(must|far larger than its file)"):
         modelfile.load(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"grid": (18, 17)}, "grid has no meaning with pointwise: product; leave it out"),
+        ({"pointwise": "mlp", "order": 3}, "order has no meaning with pointwise: mlp; leave it out"),
+        ({"pointwise": "mlp", "channels": (8, 5, 2)}, r"channels\[1\] must be a multiple of num_heads 2"),
+        ({"pointwise": "mlp", "channels": (8,)}, "channels must be given for l = 0 and 1 at least"),
+        ({"pointwise": "mlp", "grid": (4, 9)}, r"grid must have 2 l \+ 1 points each way for l < 3, got \(4, 9\)"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        FacetConfig(elements=(1, 8), **options)
