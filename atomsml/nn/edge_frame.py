@@ -51,9 +51,15 @@ class EdgeFrames:
     @classmethod
     def from_vectors(cls, vectors: Tensor, lmax: int, mmax: int) -> Self:
         """vectors (edges, 3), of any length but zero. Raises ValueError unless 0 <= mmax <= lmax."""
-        if not 0 <= mmax <= lmax:
-            raise ValueError(f"mmax must lie in 0..lmax = {lmax}, got {mmax}")
+        _check_orders(lmax, mmax)
         return cls(lmax, mmax, _WignerRows.apply(vectors, lmax, mmax))
+
+    @classmethod
+    def from_rotations(cls, rotations: Tensor, lmax: int, mmax: int) -> Self:
+        """rotations (edges, 3, 3) that lead into the frames: for what sees the roll, whose change the derivatives of
+        the matrices then follow. Raises ValueError unless 0 <= mmax <= lmax."""
+        _check_orders(lmax, mmax)
+        return cls(lmax, mmax, tuple(_wigner_rows(rotations, lmax, mmax)))
 
     @cached_property
     def components(self) -> Components:
@@ -72,6 +78,11 @@ class EdgeFrames:
         (edges, len(components), channels), (edges,) -> (num_atoms, (lmax + 1)^2, channels).
         """
         return turn_out(self.wigner, messages, index[None], _places(self.lmax, self.mmax), num_atoms)
+
+
+def _check_orders(lmax: int, mmax: int) -> None:
+    if not 0 <= mmax <= lmax:
+        raise ValueError(f"mmax must lie in 0..lmax = {lmax}, got {mmax}")
 
 
 @lru_cache

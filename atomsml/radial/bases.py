@@ -17,17 +17,17 @@ def bessel_basis(r: torch.Tensor, cutoff: float, num: int) -> torch.Tensor:
     return sqrt(2 / cutoff) * torch.sin(wavenumbers * r) / r
 
 
-def gaussian_basis(r: torch.Tensor, cutoff: float, num: int) -> torch.Tensor:
-    """Gaussians at num evenly spaced centres from 0 to the cutoff, as wide (standard deviation) as their spacing.
+def gaussian_basis(r: torch.Tensor, cutoff: float, num: int, width: float = 1.0) -> torch.Tensor:
+    """Gaussians at num evenly spaced centres from 0 to the cutoff, whose standard deviation is `width` spacings.
 
-    exp(-(r - mu_k)^2 / (2 d^2)) with d = rc / (num - 1): K. T. Schütt et al., "SchNet", NeurIPS 2017
+    exp(-(r - mu_k)^2 / (2 (width d)^2)) with d = rc / (num - 1): K. T. Schütt et al., "SchNet", NeurIPS 2017
     (filter-generating networks). Lengths in Å, shapes (E,) -> (E, num). Raises ValueError for fewer than two Gaussians.
     """
     if num < 2:
         raise ValueError(f"a Gaussian basis has a spacing only from two functions on: give num >= 2, not {num}")
     spacing = cutoff / (num - 1)
     centres = torch.arange(num, dtype=r.dtype, device=r.device) * spacing
-    return torch.exp(-0.5 * ((r.unsqueeze(-1) - centres) / spacing).square())
+    return torch.exp(-0.5 * ((r.unsqueeze(-1) - centres) / (width * spacing)).square())
 
 
 def polynomial_envelope(r: torch.Tensor, cutoff: float | torch.Tensor, power: int) -> torch.Tensor:

@@ -26,6 +26,13 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "mace with scalars between layers": ("mace", {**MACE, "hidden_lmax": 0}),
     "escn": ("escn", ESCN),
     "escn with direct forces": ("escn", {**ESCN, "direct_forces": True, "parity": False}),
+    "escn as published": (
+        "escn",
+        {
+            **{"channels": 4, "hidden_channels": 4, "lmax": 2, "mmax": 1, "radial_mlp": (8,), "readout_channels": 16},
+            **{"paper": True, "direct_forces": True, "num_gaussians": 20, "num_sphere_points": 32},
+        },
+    ),
     "nequip": ("nequip", NEQUIP),
     "nequip as SevenNet": ("nequip", {**NEQUIP, "self_connection": "linear", "num_splines": 4, "parity": False}),
     "facet": ("facet", {"channels": (6, 4, 2), "grid_channels": 4, "num_splines": 4}),

@@ -36,8 +36,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from atomsml.config import check_hyperparameters
-from atomsml.graph import AtomicGraph, NeighborGraph
+from atomsml.graph import NeighborGraph
 from atomsml.nn.edge_frame import EdgeFrames, edge_components
 from atomsml.nn.linear import MLP, IrrepLinear
 from atomsml.nn.so2 import SO2Linear
@@ -48,44 +47,9 @@ from atomsml.ops.convolution import Edges, convolution_table, convolve
 from atomsml.ops.edge_gate import gate
 from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Potential
+from atomsml.potentials.escn.config import ESCNConfig
+from atomsml.potentials.escn.paper import PaperNetwork
 from atomsml.radial.bases import bessel_basis, polynomial_envelope
-
-
-@dataclass(frozen=True)
-class ESCNConfig:
-    """Hyperparameters of eSCN."""
-
-    elements: tuple[int, ...]  # atomic numbers, ascending
-    cutoff: float = 5.0  # A
-    channels: int = 64  # multiplicity of every degree of the features of atoms
-    hidden_channels: int = 64  # the same of messages, and of the products of an update
-    lmax: int = 3  # highest degree of features and messages
-    mmax: int = 2  # highest order |m| about its edge that a message keeps
-    num_layers: int = 2
-    num_bessel: int = 8
-    envelope_power: int = 5  # p of the polynomial envelope
-    radial_mlp: tuple[int, ...] = (64,)  # hidden widths of the radial networks
-    unit_basis: bool = False  # Bessel functions of unit mean square for radial networks; False: files of version 0.1
-    readout_channels: int = 16  # hidden width of the readout
-    avg_num_neighbors: float = 1.0  # messages are divided by it; take the mean of the training set
-    parity: bool = True  # False: matrices that mix +m and -m as in the paper, blind to mirror symmetry
-    direct_forces: bool = False  # forces of a head of their own, which are not the gradient of the energy: MD drifts
-    scale: float = 1.0  # eV; interaction energies are scale * network + shift
-    shift: float = 0.0  # eV per atom
-
-    def __post_init__(self) -> None:
-        check_hyperparameters(
-            self,
-            positive=(
-                "cutoff", "channels", "hidden_channels", "num_layers", "num_bessel", "readout_channels",
-                "avg_num_neighbors",
-            ),
-            at_most={"lmax": 8, "num_layers": 32},
-        )  # fmt: skip
-        if not 0 <= self.mmax <= self.lmax:
-            raise ValueError(f"mmax must lie in 0..lmax = {self.lmax}, got {self.mmax}")
-        if self.direct_forces and self.lmax < 1:
-            raise ValueError("direct_forces are read from features of degree 1: give lmax >= 1")
 
 
 class ESCN(Potential):
@@ -97,11 +61,18 @@ class ESCN(Potential):
         "small": {"channels": 32, "hidden_channels": 32, "lmax": 2, "radial_mlp": (32,), "unit_basis": True},
         "medium": {"unit_basis": True},
         "large": {"channels": 128, "hidden_channels": 64, "lmax": 4, "num_layers": 4, "unit_basis": True},
+        "paper": {  # L6, M2, 12 layers for OC20, where of the neighbours only the nearest 20 are taken
+            **{"paper": True, "direct_forces": True, "cutoff": 12.0, "num_gaussians": 600, "gaussian_width": 2.0},
+            **{"channels": 128, "hidden_channels": 256, "radial_mlp": (128,), "lmax": 6, "num_layers": 12},
+        },
     }
 
     def __init__(self, config: ESCNConfig) -> None:
         super().__init__(config)
         self.direct_forces = config.direct_forces
+        self.paper = PaperNetwork(config) if config.paper else None
+        if config.paper:
+            return
         self.start = NeighborhoodEmbedding(config)
         self.layers = nn.ModuleList(ESCNLayer(config) for _ in range(config.num_layers))
         self.readout = MLP((config.channels, config.readout_channels, 1))
@@ -110,18 +81,29 @@ class ESCN(Potential):
 
     def forward(self, graph: NeighborGraph) -> Tensor:
         nodes = self.nodes(graph)
-        return self._energies(self.features(nodes, self.surroundings(nodes, graph)), nodes, graph)
+        if self.paper is not None:
+            network = self.paper.energies(self.paper(nodes, graph))
+        else:
+            network = self._network(self.features(nodes, self.surroundings(nodes, graph)))
+        return self.atom_energies(network, nodes, graph)
 
     def forward_with_forces(self, graph: NeighborGraph) -> tuple[Tensor, Tensor]:
         nodes = self.nodes(graph)
-        surroundings = self.surroundings(nodes, graph)
-        features = self.features(nodes, surroundings)
-        forces = self.config.scale * self.force_head(features, surroundings)[: graph.num_atoms]
-        return self._energies(features, nodes, graph), forces.to(graph.dtype)
+        if self.paper is not None:
+            features = self.paper(nodes, graph)
+            network, forces = self.paper.energies(features), self.paper.forces(features)
+            forces = forces - forces[graph.num_atoms :][nodes]  # an isolated atom has none
+        else:
+            surroundings = self.surroundings(nodes, graph)
+            features = self.features(nodes, surroundings)
+            network, forces = self._network(features), self.force_head(features, surroundings)
+        forces = self.config.scale * forces[: graph.num_atoms]
+        return self.atom_energies(network, nodes, graph), forces.to(graph.dtype)
 
     def last_layer(self) -> list[nn.Parameter]:
         """The last matrix of the readout."""
-        return [list(self.readout.parameters())[-1]]
+        readout = self.readout if self.paper is None else self.paper.energy
+        return [list(readout.parameters())[-1]]
 
     def surroundings(self, nodes: Tensor, graph: NeighborGraph) -> Surroundings:
         """What layers need of a graph; `nodes` are those of `Potential.nodes`."""
@@ -148,8 +130,9 @@ class ESCN(Potential):
             features = layer(features, surroundings)
         return features
 
-    def _energies(self, features: Tensor, nodes: Tensor, graph: AtomicGraph) -> Tensor:
-        return self.atom_energies(self.readout(features[:, 0]).squeeze(1), nodes, graph)
+    def _network(self, features: Tensor) -> Tensor:
+        energies: Tensor = self.readout(features[:, 0]).squeeze(1)
+        return energies
 
 
 @dataclass(frozen=True)
