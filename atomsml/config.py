@@ -40,6 +40,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "num_sphere_points": (1, 4096),
     "grid_resolution": (0, 256),
     "channels": (1, 8192),
+    "embedding_channels": (1, 8192),
     "edge_channels": (0, 8192),
     "grid": (1, 256),
     "grid_channels": (1, 8192),

@@ -145,6 +145,11 @@ class Potential(nn.Module, ABC):
         self.electronic_state = ElectronicState()  # for which its energies hold, as its file states it
         self.register_buffer("references", torch.zeros(len(config.elements), dtype=torch.float64))
 
+    @classmethod
+    def todays_config(cls, stored: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a config from a model file; of an older file, whose words meant something else, in today's."""
+        return stored
+
     @abstractmethod
     def forward(self, graph: NeighborGraph) -> Tensor:
         """(atoms,) energies in eV, of the dtype of `graph.positions`."""

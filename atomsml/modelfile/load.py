@@ -70,5 +70,7 @@ def _architecture(path: Path, description: dict[str, Any]) -> tuple[type[Potenti
     """The class and the checked config that a file names."""
     from atomsml.potentials import POTENTIALS
 
-    name = known_architecture(path, description, POTENTIALS)
-    return POTENTIALS[name], checked_config(path, description, POTENTIALS[name].Config)
+    model_class = POTENTIALS[known_architecture(path, description, POTENTIALS)]
+    if isinstance(description["config"], dict):
+        description = {**description, "config": model_class.todays_config(description["config"])}
+    return model_class, checked_config(path, description, model_class.Config)

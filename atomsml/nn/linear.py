@@ -65,8 +65,9 @@ class GradedLinear(nn.Module):
     """A linear map of the channels of each degree l on its own, from channels_in[l] to channels_out[l].
 
     With `num_elements` > 1 every element has its own matrices; it is then the fully connected product of features with
-    one-hot elements, hence the scale 1 / sqrt(channels * elements). Degrees that only one side has are left out. With
-    `bias` a learned constant is added to each scalar.
+    one-hot elements, hence the scale 1 / sqrt(channels * elements). Given numbers `mixing` (elements, num_elements) in
+    the place of one-hot elements, the matrices of an element are the sums that they weight. Degrees that only one side
+    has are left out. With `bias` a learned constant is added to each scalar.
     """
 
     def __init__(
@@ -77,23 +78,29 @@ class GradedLinear(nn.Module):
         self.weights = nn.ParameterList(nn.Parameter(torch.randn(num_elements, a, b)) for a, b in sizes)
         self.bias = nn.Parameter(torch.zeros(channels_out[0])) if bias else None
 
-    def forward(self, blocks: Sequence[Tensor], species: Tensor | None = None) -> list[Tensor]:
+    def forward(
+        self, blocks: Sequence[Tensor], species: Tensor | None = None, mixing: Tensor | None = None
+    ) -> list[Tensor]:
         """[(atoms, 2l + 1, channels_in[l])] -> [(atoms, 2l + 1, channels_out[l])]."""
-        scalars, *others = self._mapped(blocks, species)
+        scalars, *others = self._mapped(blocks, species, self.matrices(mixing))
         return [scalars if self.bias is None else scalars + self.bias, *others]
 
-    def _mapped(self, blocks: Sequence[Tensor], species: Tensor | None) -> list[Tensor]:
+    def matrices(self, mixing: Tensor | None = None) -> list[Tensor]:
+        """(elements or 1, channels in, channels out) of each degree, scaled."""
         scaled = [w / math.sqrt(w.shape[0] * w.shape[1]) for w in self.weights]
-        if len(self.weights[0]) == 1:
-            return [x @ w[0] for x, w in zip(blocks, scaled, strict=False)]
+        return scaled if mixing is None else [torch.tensordot(mixing, w, dims=1) for w in scaled]
+
+    def _mapped(self, blocks: Sequence[Tensor], species: Tensor | None, matrices: Sequence[Tensor]) -> list[Tensor]:
+        if len(matrices[0]) == 1:
+            return [x @ w[0] for x, w in zip(blocks, matrices, strict=False)]
         assert species is not None  # who has matrices per element gives the elements
         if capturing(species.device):  # how many atoms an element has cannot be asked: each atom takes its own matrices
-            return [x @ w[species] for x, w in zip(blocks, scaled, strict=False)]
-        order, counts = species.argsort(stable=True), species.bincount(minlength=len(self.weights[0])).tolist()
+            return [x @ w[species] for x, w in zip(blocks, matrices, strict=False)]
+        order, counts = species.argsort(stable=True), species.bincount(minlength=len(matrices[0])).tolist()
         back = order.argsort()
         return [
             torch.cat([mine @ matrix for mine, matrix in zip(x[order].split(counts), w, strict=True)])[back]
-            for x, w in zip(blocks, scaled, strict=False)
+            for x, w in zip(blocks, matrices, strict=False)
         ]
 
 

@@ -27,7 +27,7 @@ BESIDE: dict[str, dict[str, Any]] = {
 }
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "mace": [{"correlation": 1}, {"correlation": 2}, {"product": "gaunt"}, {"product": "gaunt", "correlation": 4}],
-    "nequip": [{"parity": False}],
+    "nequip": [{"parity": True}, {"inversion": False}],
     "facet": [{"order": 3}, {"order": 4}],
     "egnn": [{"paper": True}],
     "escn": [{"mmax": 1}],

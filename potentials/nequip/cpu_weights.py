@@ -7,7 +7,6 @@ elsewhere, and of each kind of gates.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import cast
 
@@ -31,7 +30,7 @@ class LayerWeights:
     up: list[Linear]  # of features, for the convolution: to each slice; in the first layer part of the radial functions
     up_constants: list[Tensor]  # (elements, scalars) of each slice; empty if none are added
     out: list[Linear]  # sums of each slice to what the gate takes
-    constants: list[Tensor]  # (elements, scalars) for the gate; of the first layer that of the self-connection is one
+    constants: list[Tensor]  # (elements, scalars) for the gate; of the first layer its self-connection, if any, is one
     kept: Linear | None  # the self-connection; in the first layer a constant
     channels: tuple[int, ...]  # of each degree after the gate
 
@@ -57,7 +56,7 @@ class NequIPWeights:
 
     def __init__(self, model: NequIP, elements: tuple[int, ...], dtype: torch.dtype) -> None:
         self.tables = NequIPTables(model, dtype)
-        self.grid, self.by_element = self.tables.grid, model.config.self_connection == "element"
+        self.grid, self.by_element = self.tables.grid, model.config.self_connection != "linear"
         packing = _Packing(model, self.tables, dtype)
         with torch.no_grad():
             self._first = packing.first_tables(len(elements))
@@ -88,7 +87,7 @@ class _Packing:
         layer, model = self._model.all_layers[i], self._model
         convolution = GradedConvolution(layer.table, self._dtype, with_features=i > 0)
         kept, constants = self._kept(layer), self._constants(layer)
-        if i == 0:
+        if i == 0 and kept:
             features = whole_vectors(model.embedding.to(self._dtype))[:, None]
             constants.append((features @ kept[0])[:, 0].contiguous())
         of_one_table = torch.zeros(len(model.elements) ** 2, dtype=torch.int64)
@@ -104,20 +103,26 @@ class _Packing:
         )
 
     def readout(self) -> tuple[Tensor, float]:
-        first, last = (cast(GradedLinear, linear) for linear in self._model.readout)
-        (one,), (other,) = _scaled(first)[0], _scaled(last)[0]
-        constant = 0.0 if first.bias is None else (first.bias @ other).item()
-        return whole_vectors((one @ other).flatten().to(self._dtype)), constant
+        first, *last = (cast(GradedLinear, linear) for linear in self._model.readout)
+        vector = first.matrices()[0][0]
+        constant = vector.new_zeros(vector.shape[1]) if first.bias is None else first.bias
+        for linear in last:
+            (following,) = linear.matrices()[0]
+            vector, constant = vector @ following, constant @ following
+        return whole_vectors(vector.flatten().to(self._dtype)), constant.item()
 
     def _kept(self, layer: NequIPLayer) -> list[Tensor]:
-        by_element = self._model.config.self_connection == "element"
-        weights = [w if by_element else w[0] for w in _scaled(layer.self_connection)]
+        """Of each degree; empty where a layer has no self-connection."""
+        if layer.self_connection is None:
+            return []
+        matrices = layer.self_connection.matrices(self._model.embedding if layer.mixed else None)
+        weights = [w if self._model.config.self_connection != "linear" else w[0] for w in matrices]
         return [self._to_gate(_whole_rows(w, self._dtype), layer, l) for l, w in enumerate(weights)]
 
     def _up(self, layer: NequIPLayer) -> list[Linear]:
         found: list[Linear] = []
         for piece in layer.table.slices:
-            weights = [w[0, :, piece.start : piece.stop] for w in _scaled(layer.linear_in)]
+            weights = [w[0, :, piece.start : piece.stop] for w in layer.linear_in.matrices()]
             mine = [whole_vectors(_whole_rows(w, self._dtype)) for w in weights[: piece.table.lmax_in + 1]]
             found.append(Linear.of(mine, None, piece.table.dim_in, (False, bool(found))))
         return found
@@ -137,7 +142,7 @@ class _Packing:
     def _out(self, layer: NequIPLayer, convolution: GradedConvolution) -> list[Linear]:
         """Sums of slices one after the other; the rows of a matrix are in the same order."""
         found: list[Linear] = []
-        weights = [w[0].to(self._dtype) / layer.avg_num_neighbors for w in _scaled(layer.linear_out)]
+        weights = [w[0].to(self._dtype) / layer.divisor for w in layer.linear_out.matrices()]
         filled = convolution.split_rows([self._to_gate(w, layer, l3) for l3, w in enumerate(weights)])
         for piece, mine in zip(layer.table.slices, filled, strict=True):
             joined = None if convolution.with_features else piece.table.dim_harmonics
@@ -149,11 +154,6 @@ class _Packing:
         """Columns as the gate takes them: scalars and the gates of each degree, or a degree."""
         sizes = layer.channels_out if l == 0 else layer.channels_out[l : l + 1]
         return torch.cat([whole_vectors(part) for part in w.split(list(sizes), dim=-1)], dim=-1)
-
-
-def _scaled(linear: GradedLinear) -> list[Tensor]:
-    """For each degree (elements or 1, channels in, channels out)."""
-    return [w.detach() / math.sqrt(w.shape[0] * w.shape[1]) for w in linear.weights]
 
 
 def _whole_rows(w: Tensor, dtype: torch.dtype) -> Tensor:

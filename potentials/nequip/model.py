@@ -15,12 +15,14 @@ linear readout of the last layer's scalars.
 | Y | harmonics | (edges, (lmax + 1)^2) |
 | A | message | for each l: (atoms, 2l + 1, channels of the paths to l) |
 
-SevenNet (Y. Park et al., arXiv:2402.03789) is made of the same parts; fields of the config cover what differs: a
-self-connection that ignores elements, irreps without parity, and energies whose zero is not that of isolated atoms.
+With `parity` there are as many channels of each degree again, of the other parity: the blocks of pseudotensors follow,
+pseudoscalars last (ops/graded_convolution/parity.py). Networks of the program nequip are written by fields of the
+config, as are SevenNet's (Y. Park et al., arXiv:2402.03789); NEQUIP says which.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -31,18 +33,25 @@ import torch
 from torch import Tensor, nn
 
 from atomsml.config import check_hyperparameters
-from atomsml.graph import NeighborGraph
+from atomsml.graph import AtomicGraph, NeighborGraph
 from atomsml.nn.linear import MLP, GradedLinear
 from atomsml.o3 import solid_harmonics, spherical_harmonics
-from atomsml.ops.activation import silu
+from atomsml.ops.activation import TANH_GAIN, silu
 from atomsml.ops.convolution import Edges
-from atomsml.ops.graded_convolution import graded_convolve, graded_table
+from atomsml.ops.graded_convolution import graded_convolve, graded_table, parity_convolve, parity_table
 from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Potential, Predictor
 from atomsml.radial.bases import polynomial_envelope
 from atomsml.radial.spline import cubic_b_spline
 
 HARMONICS = {"spherical": spherical_harmonics, "solid": solid_harmonics}
+# What makes a network that of the program nequip: fields of the config, beside sizes and `parity`.
+NEQUIP: dict[str, Any] = {
+    "self_connection": "embedding",
+    "first_self_connection": False,
+    "divide_by": "root",
+    "readout_channels": None,
+}
 
 
 @dataclass(frozen=True)
@@ -60,10 +69,16 @@ class NequIPConfig:
     envelope_power: int = 6  # p of the polynomial envelope
     xplor_onset: float | None = None  # A; where given, the envelope is 1 up to there and XPLOR's from there on
     radial_mlp: tuple[int, ...] = (64, 64)  # hidden widths of the radial network; () for a linear map of the basis
-    readout_channels: int = 64  # width between the two linear maps of the readout
+    readout_channels: int | None = 64  # width between the two linear maps of the readout; None: a single map
     avg_num_neighbors: float = 1.0  # messages are divided by it; take the mean of the training set
-    self_connection: Literal["element", "linear"] = "element"  # one matrix per element, or one for all
-    parity: bool = True  # natural parity; False: odd paths too, equivariant to rotations but not to inversion
+    divide_by: Literal["number", "root"] = "number"  # avg_num_neighbors, or its square root
+    embedding_channels: int | None = None  # width of the embedding of elements; None: channels[0]
+    self_connection: Literal["element", "linear", "embedding"] = "element"
+    # ^ a matrix for each element, or one for all, or sums of as many as the embedding is wide, weighted by it
+    first_self_connection: bool = True  # of the first layer; False: an isolated atom has no energy of its own
+    parity: bool = False  # both parities of each degree; False: the natural one, (-1)^l
+    inversion: bool = True  # equivariant to it; False: features without parity, equivariant to rotations alone
+    element_scales: bool = False  # a learned factor for the energies of each element
     scalar_biases: bool = False  # constants added to scalars: what a model of several levels of theory does for one
     relative_to_isolated: bool = True  # an isolated atom has exactly its reference energy; False: whatever comes out
     scale: float = 1.0  # eV; interaction energies are scale * network + shift
@@ -72,18 +87,28 @@ class NequIPConfig:
     def __post_init__(self) -> None:
         check_hyperparameters(
             self,
-            positive=("cutoff", "num_layers", "num_bessel", "envelope_power", "readout_channels", "avg_num_neighbors"),
+            positive=("cutoff", "num_layers", "num_bessel", "envelope_power", "avg_num_neighbors"),
             at_most={"lmax": 6, "num_layers": 16},
         )
         if self.num_splines != 0 and self.num_splines < 4:
             raise ValueError(f"num_splines must be 0 or at least 4, got {self.num_splines}")
-        graded_table(self.channels, self.lmax, len(self.channels) - 1, not self.parity)  # refuses what cannot be
+        graded_table(self.channels, self.lmax, len(self.channels) - 1)  # refuses what cannot be
+        if self.parity and not self.inversion:
+            raise ValueError("parity must be False without inversion: features of both parities are equivariant to it")
         if self.xplor_onset is not None and not 0 <= self.xplor_onset < self.cutoff:
             raise ValueError(f"xplor_onset must lie between 0 and the cutoff {self.cutoff}, got {self.xplor_onset}")
-        if self.self_connection not in ("element", "linear"):
-            raise ValueError(f"self_connection must be 'element' or 'linear', got {self.self_connection!r}")
+        if self.self_connection not in ("element", "linear", "embedding"):
+            raise ValueError(
+                f"self_connection must be 'element', 'linear' or 'embedding', got {self.self_connection!r}"
+            )
+        if self.divide_by not in ("number", "root"):
+            raise ValueError(f"divide_by must be 'number' or 'root', got {self.divide_by!r}")
         if self.harmonics not in HARMONICS:
             raise ValueError(f"harmonics must be one of {', '.join(HARMONICS)}, got {self.harmonics!r}")
+
+    @property
+    def embedding_width(self) -> int:
+        return self.channels[0] if self.embedding_channels is None else self.embedding_channels
 
 
 class NequIP(Potential):
@@ -101,22 +126,29 @@ class NequIP(Potential):
         super().__init__(config)
         self.radial_basis = RadialBasis(config)
         scalars = config.channels[:1]
-        self.embedding = nn.Parameter(torch.randn(len(config.elements), *scalars))
-        last = config.num_layers - 1
-        self.layers = nn.ModuleList(
-            NequIPLayer(
-                config,
-                channels_in=config.channels if i > 0 else scalars,
-                channels_out=config.channels if i < last else scalars,
-            )
-            for i in range(config.num_layers)
-        )
+        self.embedding = nn.Parameter(torch.randn(len(config.elements), config.embedding_width))
+        layers: list[NequIPLayer] = []
+        natural: tuple[int, ...] = (config.embedding_width,)
+        pseudo: tuple[int, ...] = ()
+        for i in range(config.num_layers):
+            channels_out = config.channels if i < config.num_layers - 1 else scalars
+            layers.append(NequIPLayer(config, natural, pseudo, channels_out, i > 0 or config.first_self_connection))
+            natural, pseudo = channels_out, layers[-1].pseudo_out
+        self.layers = nn.ModuleList(layers)
+        widths = (scalars[0], 1) if config.readout_channels is None else (scalars[0], config.readout_channels, 1)
         self.readout = nn.ModuleList(
-            (
-                GradedLinear(scalars, (config.readout_channels,), bias=config.scalar_biases),
-                GradedLinear((config.readout_channels,), (1,)),
-            )
+            GradedLinear((a,), (b,), bias=config.scalar_biases and i == 0)
+            for i, (a, b) in enumerate(itertools.pairwise(widths))
         )
+        if config.element_scales:
+            self.element_scales = nn.Parameter(torch.ones(len(config.elements)))
+
+    @classmethod
+    def todays_config(cls, stored: dict[str, Any]) -> dict[str, Any]:
+        """Before there was a field `inversion`, `parity` was its name, and features had one parity or none."""
+        if "inversion" in stored or "parity" not in stored:
+            return stored
+        return {**stored, "inversion": stored["parity"], "parity": False}
 
     def forward(self, graph: NeighborGraph) -> Tensor:
         species = self.species(graph.numbers)
@@ -125,8 +157,8 @@ class NequIP(Potential):
         harmonics = HARMONICS[self.config.harmonics](self.config.lmax, pairs.vectors)
         basis = self.radial_basis(pairs.lengths)
         blocks = [self.embedding[nodes][:, None, :]]
-        for layer in self.layers:
-            blocks = layer(blocks, nodes, harmonics, basis, pairs.edges)
+        for layer in self.all_layers:
+            blocks = layer(blocks, nodes, self.embedding, harmonics, basis, pairs.edges)
         for linear in self.readout:
             blocks = linear(blocks)
         network = blocks[0].flatten()
@@ -134,16 +166,22 @@ class NequIP(Potential):
             return self.atom_energies(network, nodes, graph)
         return self.scaled(network, species, graph)
 
+    def scaled(self, network: Tensor, species: Tensor, graph: AtomicGraph) -> Tensor:
+        if self.config.element_scales:
+            network = network.to(graph.dtype) * self.element_scales.to(graph.dtype)[species]
+        return super().scaled(network, species, graph)
+
     @property
     def all_layers(self) -> list[NequIPLayer]:
         """`layers` with their type."""
         return cast("list[NequIPLayer]", list(self.layers))
 
     def program(self) -> Predictor | None:
-        """On a CPU; its radial functions are tables."""
+        """On a CPU; its radial functions are tables. Pseudotensors and factors of elements have none."""
         from atomsml.potentials.nequip.cpu import NequIPOnCPU
 
         on_cpu = self.embedding.device.type == "cpu" and self.dtype in (torch.float32, torch.float64)
+        on_cpu = on_cpu and not self.config.parity and not self.config.element_scales
         return NequIPOnCPU(self) if on_cpu else None
 
     def last_layer(self) -> list[nn.Parameter]:
@@ -191,36 +229,73 @@ def xplor_envelope(r: Tensor, onset: float, cutoff: float) -> Tensor:
 
 
 class NequIPLayer(nn.Module):
-    """One interaction block: the convolution, the self-connection and the gate."""
+    """One interaction block: the convolution, the self-connection and the gate.
 
-    def __init__(self, config: NequIPConfig, channels_in: tuple[int, ...], channels_out: tuple[int, ...]) -> None:
+    Args:
+        channels_in: number of channels that come in of each degree, of natural parity.
+        pseudo_in: of pseudotensors of degree 1, 2, ..., and of pseudoscalars last; what has not come up yet is missing.
+        channels_out: of each degree, of each parity that the paths reach.
+    """
+
+    def __init__(
+        self,
+        config: NequIPConfig,
+        channels_in: tuple[int, ...],
+        pseudo_in: tuple[int, ...],
+        channels_out: tuple[int, ...],
+        self_connection: bool,
+    ) -> None:
         super().__init__()
-        self.avg_num_neighbors = config.avg_num_neighbors
-        self.channels_out = channels_out
-        self.table = graded_table(channels_in, config.lmax, len(channels_out) - 1, not config.parity)
-        before_gate = (sum(channels_out), *channels_out[1:])  # a scalar more for every channel that is gated
-        self.linear_in = GradedLinear(channels_in, channels_in, bias=config.scalar_biases)
+        self.divisor = config.avg_num_neighbors if config.divide_by == "number" else sqrt(config.avg_num_neighbors)
+        self.channels_out, lmax_out = channels_out, len(channels_out) - 1
+        self.table = graded_table(channels_in, config.lmax, lmax_out, not config.inversion)
+        self.parity_table = parity_table(channels_in, pseudo_in, config.lmax, lmax_out) if config.parity else None
+        paths = self.table if self.parity_table is None else self.parity_table
+        reached = len(paths.channels_out) - len(channels_out)
+        self.pseudo_out = (*channels_out[1:], channels_out[0])[:reached]
+        gated = (*channels_out[1:], *self.pseudo_out[:lmax_out])  # each needs a scalar more
+        before_gate = (sum((channels_out[0], *gated)), *channels_out[1:], *self.pseudo_out)
+        self.linear_in = GradedLinear((*channels_in, *pseudo_in), paths.channels, bias=config.scalar_biases)
         own_basis = config.num_splines > 0
         self.basis = MLP((config.num_splines, config.num_bessel)) if own_basis else nn.Identity()
-        self.radial = MLP((config.num_bessel, *config.radial_mlp, self.table.num_weights))
-        self.linear_out = GradedLinear(self.table.channels_out, before_gate, bias=config.scalar_biases)
-        num_elements = len(config.elements) if config.self_connection == "element" else 1
-        self.self_connection = GradedLinear(channels_in, before_gate, num_elements)
+        self.radial = MLP((config.num_bessel, *config.radial_mlp, paths.num_weights))
+        self.linear_out = GradedLinear(paths.channels_out, before_gate, bias=config.scalar_biases)
+        matrices = {"element": len(config.elements), "embedding": config.embedding_width, "linear": 1}
+        self.mixed = config.self_connection == "embedding"
+        self.self_connection = (
+            GradedLinear((*channels_in, *pseudo_in), before_gate, matrices[config.self_connection])
+            if self_connection
+            else None
+        )
 
     def forward(
-        self, blocks: Sequence[Tensor], nodes: Tensor, harmonics: Tensor, basis: Tensor, edges: Edges
+        self,
+        blocks: Sequence[Tensor],
+        nodes: Tensor,
+        embedding: Tensor,
+        harmonics: Tensor,
+        basis: Tensor,
+        edges: Edges,
     ) -> list[Tensor]:
-        weights = self.radial(self.basis(basis))
-        message = graded_convolve(self.linear_in(blocks), harmonics, weights, edges, self.table)
-        message = self.linear_out([x / self.avg_num_neighbors for x in message])
-        kept = self.self_connection(blocks, nodes)
-        return gate([m if k is None else m + k for m, k in zip_longest(message, kept)], self.channels_out)
+        weights, features = self.radial(self.basis(basis)), self.linear_in(blocks)
+        if self.parity_table is None:
+            message = graded_convolve(features, harmonics, weights, edges, self.table)
+        else:
+            message = parity_convolve(features, harmonics, weights, edges, self.parity_table)
+        out = self.linear_out([x / self.divisor for x in message])
+        if self.self_connection is not None:
+            kept = self.self_connection(blocks, nodes, embedding if self.mixed else None)
+            out = [m if k is None else m + k for m, k in zip_longest(out, kept)]
+        return gate(out, (*self.channels_out, *self.pseudo_out))
 
 
 def gate(blocks: Sequence[Tensor], channels: Sequence[int]) -> list[Tensor]:
     """SiLU of the first channels[0] scalars; each other channel times the SiLU of a further scalar of its own.
 
-    The gated non-linearity of M. Weiler et al., arXiv:1807.02547, with SevenNet's activations.
+    Pseudoscalars, a last block of one component, pass through tanh, which is odd as they are. The gated non-linearity
+    of M. Weiler et al., arXiv:1807.02547, with nequip's activations, which keep unit variance.
     """
-    scalars, *gates = silu(blocks[0]).split(list(channels), dim=2)
-    return [scalars, *(x * g for x, g in zip(blocks[1:], gates, strict=True))]
+    gated = [c for x, c in zip(blocks[1:], channels[1:], strict=True) if x.shape[1] > 1]
+    scalars, *gates = silu(blocks[0]).split([channels[0], *gated], dim=2)
+    tensors = [x * g for x, g in zip(blocks[1:], gates, strict=False)]
+    return [scalars, *tensors, *(TANH_GAIN * torch.tanh(x) for x in blocks[1 + len(gated) :])]

@@ -168,7 +168,7 @@ def _config(settings: dict[str, Any], weights: dict[str, Tensor]) -> NequIPConfi
         readout_channels=channels[0] // 2,
         avg_num_neighbors=_common("denominator", [weights[f"{i}_convolution.denominator"] for i in range(num_layers)]),
         self_connection=SELF_CONNECTIONS[_same("self_connection_type", settings["self_connection_type"])],
-        parity=False,
+        inversion=False,
         harmonics="spherical" if settings["_normalize_sph"] else "solid",
         scalar_biases=settings["use_modality"],
         relative_to_isolated=False,

@@ -81,6 +81,7 @@ def _layer(
     intro, outro = (weights[f"self_interaction_{k}.linear.weight"] for k in (1, 2))
     found = _linear("linear_in", layer.linear_in, intro, modality.inputs["self_inter_intro"], modality)
     found |= _linear("linear_out", layer.linear_out, outro, modality.inputs["self_inter_outro"], modality)
+    assert layer.self_connection is not None  # every layer of SevenNet has one
     if "self_connection_intro.linear.weight" in weights:
         shapes = [tuple(w.shape) for w in layer.self_connection.weights]
         found |= _matrices("self_connection", weights["self_connection_intro.linear.weight"], shapes)

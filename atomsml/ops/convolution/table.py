@@ -50,16 +50,16 @@ class ConvolutionTable:
 
 
 @lru_cache
-def convolution_table(lmax_in: int, lmax: int, lmax_out: int, odd: bool = False) -> ConvolutionTable:
+def convolution_table(lmax_in: int, lmax: int, lmax_out: int, odd: bool = False, lmin_in: int = 0) -> ConvolutionTable:
     """All natural-parity paths (l1 + l2 + l3 even), ordered by l3, then l1, then l2 (the order of e3nn and MACE).
 
     With `odd` also the paths of odd l1 + l2 + l3: products like the cross product, which an inversion turns around, so
-    that the convolution is equivariant to rotations alone.
+    that the convolution is equivariant to rotations alone. With `lmin_in` no path begins below that degree.
     """
     paths = [
         (l1, l2, l3)
         for l3 in range(lmax_out + 1)
-        for l1 in range(lmax_in + 1)
+        for l1 in range(lmin_in, lmax_in + 1)
         for l2 in range(lmax + 1)
         if abs(l1 - l2) <= l3 <= l1 + l2 and (odd or (l1 + l2 + l3) % 2 == 0)
     ]

@@ -90,10 +90,13 @@ class GradedTable:
 
 
 @lru_cache
-def graded_table(channels: tuple[int, ...], lmax: int, lmax_out: int, odd_paths: bool = False) -> GradedTable:
+def graded_table(
+    channels: tuple[int, ...], lmax: int, lmax_out: int, odd_paths: bool = False, lmin_in: int = 0
+) -> GradedTable:
     """The natural-parity paths from features with `channels[l]` channels to l3 <= lmax_out <= lmax.
 
     With `odd_paths` also those of odd l1 + l2 + l3: SevenNet's mode without parity, equivariant to rotations alone.
+    No path begins below degree `lmin_in`.
 
     Raises:
         ValueError: numbers of channels that rise with l, or an l3 that no path reaches from scalars.
@@ -105,7 +108,8 @@ def graded_table(channels: tuple[int, ...], lmax: int, lmax_out: int, odd_paths:
     slices, start = [], 0
     for lmax_in in reversed(range(len(channels))):
         if channels[lmax_in] > start:
-            slices.append(ChannelSlice(start, channels[lmax_in], convolution_table(lmax_in, lmax, lmax_out, odd_paths)))
+            table = convolution_table(lmax_in, lmax, lmax_out, odd_paths, lmin_in)
+            slices.append(ChannelSlice(start, channels[lmax_in], table))
         start = channels[lmax_in]
     return GradedTable(channels, tuple(slices))
 

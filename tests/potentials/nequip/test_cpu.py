@@ -12,7 +12,7 @@ from atomsml import AtomsMLCalculator
 from atomsml.graph import AtomicGraph
 from atomsml.nn.linear import GradedLinear
 from atomsml.potential import evaluate
-from atomsml.potentials.nequip import NequIP, NequIPConfig
+from atomsml.potentials.nequip import NEQUIP, NequIP, NequIPConfig
 from atomsml.testing import assert_ase_contract, seeded
 from tests.potentials.program_tests import ProgramTests, assert_equal, systems
 
@@ -28,17 +28,21 @@ SMALL: dict[str, Any] = {
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "natural parity": {"shift": -0.3},
-    "SevenNet-0": {"self_connection": "linear", "parity": False, "relative_to_isolated": False, "xplor_onset": 3.2},
-    "SevenNet-l3i5": {"self_connection": "linear", "parity": False, "lmax": 3, "channels": (16, 8, 4, 4)},
+    "SevenNet-0": {"self_connection": "linear", "inversion": False, "relative_to_isolated": False, "xplor_onset": 3.2},
+    "SevenNet-l3i5": {"self_connection": "linear", "inversion": False, "lmax": 3, "channels": (16, 8, 4, 4)},
     "equal channels": {"channels": (16, 16, 16)},
     "SevenNet-MF-0": {"self_connection": "linear", "scalar_biases": True, "relative_to_isolated": False},
     "biases cancel": {"scalar_biases": True},
-    "harmonics that grow": {"harmonics": "solid", "parity": False, "xplor_onset": 3.2},
+    "harmonics that grow": {"harmonics": "solid", "inversion": False, "xplor_onset": 3.2},
     "scalars only": {"channels": (12,), "lmax": 0},
+    "nequip": {**NEQUIP, "embedding_channels": 7},
+    "nequip, equal channels": {**NEQUIP, "channels": (8, 8), "lmax": 2},
+    "embedding and SevenNet": {"self_connection": "embedding", "embedding_channels": 24, "inversion": False},
+    "one readout with biases": {"readout_channels": None, "scalar_biases": True, "relative_to_isolated": False},
     "one layer": {"num_layers": 1},
     "two layers": {"num_layers": 2},
     "trimmed": {"radial_mlp": (), "num_splines": 8, "self_connection": "linear"},
-    "trimmed SevenNet": {"radial_mlp": (), "num_splines": 9, "parity": False, "xplor_onset": 3.0},
+    "trimmed SevenNet": {"radial_mlp": (), "num_splines": 9, "inversion": False, "xplor_onset": 3.0},
 }
 
 

@@ -4,6 +4,8 @@ import copy
 import dataclasses
 import functools
 import json
+import re
+from pathlib import Path
 
 import ase
 import ase.build
@@ -18,7 +20,7 @@ from atomsml import AtomsMLCalculator, modelfile
 from atomsml.graph import AtomicGraph
 from atomsml.ops.activation import SILU_GAIN
 from atomsml.potential import evaluate
-from atomsml.potentials.nequip.model import NequIP, NequIPConfig, gate, xplor_envelope
+from atomsml.potentials.nequip.model import NEQUIP, NequIP, NequIPConfig, gate, xplor_envelope
 from atomsml.testing import PotentialTests, assert_ase_contract, seeded
 
 TINY = NequIPConfig(
@@ -57,6 +59,25 @@ class TestLinearNequIP(PotentialTests):
         )
 
 
+class TestNequIPOfNequip(PotentialTests):
+    """As the program nequip builds it, with both parities, up to pseudoscalars of the third layer."""
+
+    @pytest.fixture
+    def potential(self):
+        return make(
+            dataclasses.replace(
+                TINY,
+                **NEQUIP,
+                parity=True,
+                embedding_channels=3,
+                element_scales=True,
+                num_layers=4,
+                relative_to_isolated=False,
+                shift=0.0,
+            )
+        )
+
+
 class TestNequIPOfSeveralLevels(PotentialTests):
     """Constants added to scalars, as in SevenNet-MF-0; harmonics that grow, as in SevenNet-0 of May 2024."""
 
@@ -84,7 +105,7 @@ def test_ase_contract():
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_equivariance(dtype, tolerance):
-    potential = copy.deepcopy(make(dataclasses.replace(TINY, parity=False))).cast(dtype)
+    potential = copy.deepcopy(make(dataclasses.replace(TINY, inversion=False))).cast(dtype)
     graph = AtomicGraph.from_ase(water()).to(dtype=dtype)
     rotation = o3.angles_to_matrix(*torch.tensor([0.3, 1.1, -2.0], dtype=torch.float64)).to(dtype)
     before = evaluate(potential, graph)
@@ -94,13 +115,13 @@ def test_equivariance(dtype, tolerance):
 
 
 def test_odd_paths_see_inversion():
-    """Without parity a chiral structure and its mirror image differ; with natural parity they cannot."""
+    """Without parity a chiral structure and its mirror image differ; with one or both parities they cannot."""
     graph = AtomicGraph.from_ase(water())
     mirrored = graph.replace(positions=-graph.positions)
-    for parity in (True, False):
-        potential = make(dataclasses.replace(TINY, parity=parity, num_layers=3))
+    for options in ({}, {"inversion": False}, {"parity": True, "num_layers": 4}):
+        potential = make(dataclasses.replace(TINY, **{"num_layers": 3, **options}))
         difference = (evaluate(potential, graph).energy - evaluate(potential, mirrored).energy).abs().item()
-        assert (difference < 1e-10) is parity
+        assert (difference < 1e-10) is potential.config.inversion
 
 
 def test_energies_may_be_relative_to_nothing():
@@ -155,6 +176,9 @@ def test_xplor_envelope():
         {"radial_mlp": [10**6, 10**6]},
         {"xplor_onset": 7.0},
         {"self_connection": "none"},
+        {"divide_by": "nothing"},
+        {"embedding_channels": 0},
+        {"parity": True, "inversion": False},
     ],
     ids=str,
 )
@@ -166,3 +190,20 @@ def test_a_hostile_file_is_refused_at_once(absurd, tmp_path):
     save_file(load_file(path), path, metadata={"atomsml": json.dumps(description)})
     with pytest.raises(ValueError, match=r"hostile\.safetensors.*(must|unknown value|far larger than its file)"):
         modelfile.load(path)
+
+
+@pytest.mark.parametrize("parity", [True, False])
+def test_files_of_version_0_1_0_keep_their_meaning(parity, tmp_path):
+    """`parity` was the name of what is `inversion` now; the files were written then, with an energy in a comment."""
+    data = Path(__file__).parents[2] / "data" / "nequip"
+    old, new = data / f"parity-{str(parity).lower()}-0.1.0.safetensors", tmp_path / "new.safetensors"
+    assert modelfile.read_metadata(old)["config"]["parity"] is parity
+    modelfile.save(modelfile.load(old), new, {})
+    with np.load(data / "golden.npz") as golden:
+        crystal = ase.Atoms(**{key: golden[f"triclinic/{key}"] for key in ("numbers", "positions", "cell", "pbc")})
+    (expected,) = re.findall(r"-?\d+\.\d+(?= eV)", modelfile.read_metadata(old)["comment"])
+    for path in (old, new):
+        potential = modelfile.load(path)
+        assert (potential.config.inversion, potential.config.parity) == (parity, False)
+        energy = evaluate(potential, AtomicGraph.from_ase(crystal)).energy.item()
+        assert abs(energy - float(expected)) < 1e-9 * abs(energy)
