@@ -45,7 +45,6 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "grid": (1, 256),
     "grid_channels": (1, 8192),
     "pointwise_channels": (1, 8192),
-    "embedding_channels": (1, 8192),
     "hidden_channels": (1, 8192),
     "attention_channels": (1, 8192),
     "ffn_channels": (1, 8192),

@@ -119,6 +119,8 @@ class NequIP(Potential):
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {"channels": (32, 16), "num_layers": 3, "radial_mlp": (32, 32), "readout_channels": 16},
         "medium": {"channels": (64, 32, 16), "num_layers": 4, "readout_channels": 32},
+        # what nequip's NequIPGNNModel builds if nothing is said but the cutoff
+        "paper": {**NEQUIP, "parity": True, "lmax": 1, "channels": (32, 32), "num_layers": 4, "radial_mlp": (128,)},
         "large": {},  # that of SevenNet-0
     }
 
