@@ -173,8 +173,8 @@ def random_potential(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         potential = architecture(config).cast(torch.float64)
-    for weight in potential.parameters():  # what starts small on purpose would drown in rounding
+    for weight in potential.parameters():  # what starts small or at zero on purpose would drown in rounding
         largest = float(weight.detach().abs().max())
-        if 0 < largest < 0.05:
-            weight.data /= largest
+        if largest < 0.05:
+            weight.data = weight.data / largest if largest else torch.ones_like(weight)
     return potential

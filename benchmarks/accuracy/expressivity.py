@@ -23,12 +23,15 @@ from benchmarks.shared.reporting import DOCS, replace_section, table
 BESIDE: dict[str, dict[str, Any]] = {
     # a network with random weights moves atoms little: through a chain it would not rise above rounding errors
     "`egnn`": {"coordinate_range": 30.0},
+    **{f"`facet`{variant}": {"num_bessel": None} for variant in ("", ", order 3", ", order 4")},
+    # a grid whose error is as small as rounding
+    "`facet`, pointwise mlp": {"grid": (48, 47)},
     "`egnn`, paper True": {"num_bessel": None, "readout_channels": None},
 }
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "mace": [{"correlation": 1}, {"correlation": 2}, {"product": "gaunt"}, {"product": "gaunt", "correlation": 4}],
     "nequip": [{"parity": True}, {"inversion": False}],
-    "facet": [{"order": 3}, {"order": 4}],
+    "facet": [{"order": 3}, {"order": 4}, {"pointwise": "mlp"}],
     "egnn": [{"paper": True}],
     "escn": [{"mmax": 1}],
     "equiformer_v2": [{"mmax": 1}],

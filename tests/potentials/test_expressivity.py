@@ -20,6 +20,7 @@ EXPECTED: dict[str, tuple[tuple[int | None, ...], ...]] = {
     "nequip": ((3, 4, 5), (2, 3, 4), (2, 2, 2, NEVER)),
     "facet": ((2, 2, 3), (2, 3, 4), (1, 2, 2, NEVER)),
     "facet, order 3": ((2, 2, 3), (2, 3, 4), (1, 1, 2, NEVER)),
+    "facet, mlp": ((3, 3, 4), (2, 3, 4), (2, 2, 2, 3)),
     "painn": ((2, 2, 3), (NEVER, NEVER, NEVER), (1, 2, 2, NEVER)),
     "egnn": ((2, 3, 3), (NEVER, NEVER, NEVER), (2, 2, 2, NEVER)),
     "egnn, paper": ((2, 3, 3), (NEVER, NEVER, NEVER), (2, 2, 2, NEVER)),
@@ -31,7 +32,9 @@ EXPECTED: dict[str, tuple[tuple[int | None, ...], ...]] = {
 CHANGES: dict[str, dict[str, Any]] = {
     "mace, correlation 2": {"correlation": 2},
     "mace, gaunt, correlation 4": {"product": "gaunt", "correlation": 4},
-    "facet, order 3": {"order": 3},
+    "facet": {"num_bessel": None},
+    "facet, order 3": {"order": 3, "num_bessel": None},
+    "facet, mlp": {"pointwise": "mlp", "grid": (48, 47)},  # whose error is as small as rounding
     "egnn": {"coordinate_range": 30.0},  # random weights move atoms little; what they carry must not drown in rounding
     "egnn, paper": {"paper": True, "num_bessel": None, "readout_channels": None},
     "escn, mmax 1": {"mmax": 1},

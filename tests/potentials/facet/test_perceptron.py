@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from atomsml.graph import AtomicGraph
@@ -19,6 +20,7 @@ from atomsml.pair_geometry import PairGeometry
 from atomsml.potentials.facet import Facet, FacetConfig
 from atomsml.potentials.facet.perceptron import PerceptronLayer, SphereConnection, glorot
 from atomsml.testing import PotentialTests, seeded
+from atomsml.testing.expressivity import CUTOFF, environments
 
 GOLDEN = Path(__file__).parents[2] / "data" / "facet" / "golden.npz"  # written by make_facet_golden.py
 CONFIG = FacetConfig(
@@ -183,3 +185,22 @@ def heard(module: nn.Module) -> Iterator[list[tuple[Any, Any]]]:
     handle = module.register_forward_hook(lambda _, inputs, output: calls.append((inputs, output)))
     yield calls
     handle.remove()
+
+
+@pytest.mark.parametrize("bodies", ["2 bodies", "3 bodies", "4 bodies"])
+def test_features_of_one_layer_see_many_bodies(bodies: str) -> None:
+    """Environments that products of one, two or three messages cannot tell apart."""
+    facet = loud(FacetConfig((6,), CUTOFF, channels=(8, 4, 2), pointwise="mlp", grid=(48, 47)))
+    rotation = torch.from_numpy(Rotation.from_euler("zyz", (0.3, 1.1, -2.0)).as_matrix())
+    one, other = (features_of_centre(facet, graph) for graph in environments()[bodies])
+    turned = environments()[bodies][0]
+    turned = turned.replace(positions=turned.positions @ rotation)
+    assert (one - other).abs().max() > 1e4 * (one - features_of_centre(facet, turned)).abs().max()
+
+
+def features_of_centre(facet: Facet, graph: AtomicGraph) -> Tensor:
+    """Scalars of the first atom after the first layer."""
+    pairs = PairGeometry.from_graph(graph, torch.float64)
+    harmonics, basis = spherical_harmonics(2, pairs.vectors), facet.radial_basis(pairs.lengths)
+    scalars, *_ = facet.layers[0]([facet.embedding[graph.numbers * 0][:, None]], harmonics, basis, pairs.edges)
+    return scalars[0, 0]
