@@ -47,6 +47,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "pointwise_channels": (1, 8192),
     "hidden_channels": (1, 8192),
     "attention_channels": (1, 8192),
+    "alpha_channels": (1, 8192),
+    "value_channels": (1, 8192),
     "ffn_channels": (1, 8192),
     "readout_channels": (1, 8192),
     "radial_mlp": (1, 8192),
@@ -57,6 +59,10 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "num_sets": (0, 10**6),
     "num_timesteps": (1, 10**5),
     "condition_dropout": (0, 1),
+    "attention_dropout": (0, 0.99),
+    "drop_path": (0, 0.99),
+    "projection_dropout": (0, 0.99),
+    "avg_num_atoms": (1e-3, 1e6),
 }
 ANY_NUMBER = (-1e12, 1e12)  # of a field with another name, in an architecture of another package
 MOST_ENTRIES = 118  # of a list

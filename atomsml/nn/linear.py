@@ -49,15 +49,19 @@ class IrrepLinear(nn.Module):
     Args:
         channels_in: number of input channels of each degree l = 0, 1, ...
         channels_out: the same for all degrees.
+        bias: add a learned constant to each scalar.
     """
 
-    def __init__(self, channels_in: Sequence[int], channels_out: int) -> None:
+    def __init__(self, channels_in: Sequence[int], channels_out: int, bias: bool = False) -> None:
         super().__init__()
         self.weights = nn.ParameterList(nn.Parameter(torch.randn(c, channels_out)) for c in channels_in)
+        self.bias = nn.Parameter(torch.zeros(channels_out)) if bias else None
 
     def forward(self, blocks: Sequence[Tensor], scale: float = 1.0) -> Tensor:
         """[(atoms, 2l + 1, channels_in[l]) for each l] -> (atoms, (lmax + 1)^2, channels_out), times `scale`."""
         mapped = [x @ (w * (scale / math.sqrt(len(w)))) for x, w in zip(blocks, self.weights, strict=True)]
+        if self.bias is not None:
+            mapped[0] = mapped[0] + self.bias
         return torch.cat(mapped, dim=1)
 
 

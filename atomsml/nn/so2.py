@@ -28,16 +28,31 @@ class SO2Linear(nn.Module):
 
     Args:
         parity: keep the natural parity of features, by B = 0; else the layer is equivariant to rotations alone.
+        scalars: how many numbers of order 0 come out besides, see `with_scalars`.
+        bias: add a learned constant to all that has order 0.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, lmax: int, mmax: int, parity: bool = True) -> None:
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        lmax: int,
+        mmax: int,
+        parity: bool = True,
+        scalars: int = 0,
+        bias: bool = False,
+    ) -> None:
         super().__init__()
-        self.lmax, self.mmax = lmax, mmax
+        self.lmax, self.mmax, self.scalars = lmax, mmax, scalars
         degrees = [lmax + 1 - m for m in range(mmax + 1)]
         self.num_scales = sum(degrees)  # pairs (l, m >= 0)
         pairs = [(l, m) for m in range(mmax + 1) for l in range(m, lmax + 1)]
         self._scale_of_component = tuple(pairs.index((l, abs(m))) for l, m in edge_components(lmax, mmax))
-        self.real = nn.ParameterList(nn.Parameter(torch.randn(n * channels_in, n * channels_out)) for n in degrees)
+        widths = [n * channels_out + (scalars if m == 0 else 0) for m, n in enumerate(degrees)]
+        self.real = nn.ParameterList(
+            nn.Parameter(torch.randn(n * channels_in, width)) for n, width in zip(degrees, widths, strict=True)
+        )
+        self.bias = nn.Parameter(torch.zeros(widths[0])) if bias else None
         self.imaginary = nn.ParameterList(
             nn.Parameter(torch.randn(n * channels_in, n * channels_out)) for n in degrees[1:] if not parity
         )
@@ -48,10 +63,17 @@ class SO2Linear(nn.Module):
         `scales` (edges, num_scales, channels_in) multiply x before: one for each pair (l, m >= 0), in the order of m,
         then l. That is how radial functions enter. With `row` (edges,) those of edge e are scales[row[e]].
         """
+        return self.with_scalars(x, scales, row)[0]
+
+    def with_scalars(self, x: Tensor, scales: Tensor | None = None, row: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What `forward` returns, and (edges, scalars): they have features of all degrees to come from."""
         if scales is not None:
             own = torch.arange(len(x), device=x.device) if row is None else row
             x = scale(x, scales, own, self._scale_of_component)
-        return multiply_blocks(x.flatten(1), *self._blocks()).unflatten(1, (x.shape[1], -1))
+        mapped = multiply_blocks(x.flatten(1), *self._blocks())
+        if self.bias is not None:
+            mapped = mapped + nn.functional.pad(self.bias, (0, mapped.shape[1] - len(self.bias)))
+        return mapped[:, self.scalars :].unflatten(1, (x.shape[1], -1)), mapped[:, : self.scalars]
 
     def _blocks(self) -> tuple[list[Tensor], list[float]]:
         """Matrices of the rows of order 0, 1, -1, 2, -2 ..., or of 0, 1 and -1, 2 and -2 ..., and what scales them."""

@@ -19,23 +19,22 @@ On the edge from neighbour j to centre i, with D the rotation that takes the edg
 | u | envelope | (edges,) |
 | R | radial scales | (edges, scales, attention_channels): equal in both directions of a pair of atoms |
 
-What the paper has otherwise, for the energy to be smooth and exactly invariant: its softmax is without u and without
-the 1 in the sum, so that neighbours jump in and out at the cutoff, and its activations apply SiLU at points of a grid,
-which is equivariant up to the error of the grid. For speed: it joins the channels of x_j and x_i, which doubles what is
-to be rotated and mapped; its radial functions know the elements of both atoms, and its logits come from invariants of
-their own. Here the features bring the elements, and f_00 serves both.
+With `paper` the network is that of `paper.py`, as published. Here it has changed, for the energy to be smooth and
+exactly invariant: there the softmax is without u and without the 1 in the sum, so that neighbours jump in and out at
+the cutoff, and activations apply SiLU at points of a grid, which is equivariant up to the error of the grid. For speed:
+there the channels of x_j and x_i are joined, which doubles what is to be rotated and mapped, radial functions know the
+elements of both atoms, and logits come from invariants of their own. Here the features bring the elements, and f_00
+serves both.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from atomsml.config import check_hyperparameters
 from atomsml.graph import NeighborGraph
 from atomsml.nn.edge_frame import EdgeFrames
 from atomsml.nn.linear import MLP, IrrepLinear, irrep_blocks
@@ -49,47 +48,17 @@ from atomsml.ops.convolution import Edges, convolution_table, convolve
 from atomsml.ops.grid_product import grid_product
 from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Potential
+from atomsml.potentials.equiformer_v2.config import EquiformerV2Config
+from atomsml.potentials.equiformer_v2.paper import PaperNetwork
 from atomsml.radial.bases import bessel_basis, polynomial_envelope
 
+# what the published models for OC20, of 31 and 153 million weights, have in common
+PAPER: dict[str, Any] = {
+    **{"paper": True, "cutoff": 12.0, "channels": 128, "num_heads": 8, "attention_channels": 64, "ffn_channels": 128},
+    **{"alpha_channels": 64, "value_channels": 16, "edge_channels": 128, "grid_resolution": 18},
+    **{"attention_dropout": 0.1, "drop_path": 0.1},
+}
 EPSILON = 0.01  # of norms: features below its root, 0.1, are small; see SeparableLayerNorm
-
-
-@dataclass(frozen=True)
-class EquiformerV2Config:
-    """Hyperparameters of EquiformerV2."""
-
-    elements: tuple[int, ...]  # atomic numbers, ascending
-    cutoff: float = 5.0  # A
-    channels: int = 64  # of the features of atoms, the same for all degrees
-    lmax: int = 3  # highest degree of features
-    mmax: int = 2  # highest order in the frames of edges
-    num_layers: int = 4
-    num_heads: int = 4
-    attention_channels: int = 64  # of messages; the heads share them out
-    ffn_channels: int = 128  # hidden width of the feed-forward networks
-    num_bessel: int = 8
-    envelope_power: int = 5  # p of the polynomial envelope
-    radial_mlp: tuple[int, ...] = (64, 64)  # hidden widths of the radial networks
-    readout_channels: int = 64  # hidden width of the readout
-    avg_num_neighbors: float = 1.0  # the embedding of neighbours is divided by it; take the mean of the training set
-    scale: float = 1.0  # eV; interaction energies are scale * network + shift
-    shift: float = 0.0  # eV per atom
-
-    def __post_init__(self) -> None:
-        check_hyperparameters(
-            self,
-            positive=(
-                "cutoff", "channels", "num_layers", "num_heads", "attention_channels", "ffn_channels", "num_bessel",
-                "readout_channels", "avg_num_neighbors",
-            ),
-            at_most={"lmax": 8, "num_layers": 32},
-        )  # fmt: skip
-        if not 0 <= self.mmax <= self.lmax:
-            raise ValueError(f"mmax must lie in 0..lmax = {self.lmax}, got {self.mmax}")
-        if self.attention_channels % self.num_heads:
-            raise ValueError(
-                f"attention_channels must be a multiple of num_heads = {self.num_heads}, got {self.attention_channels}"
-            )
 
 
 class EquiformerV2(Potential):
@@ -103,10 +72,16 @@ class EquiformerV2(Potential):
         "medium": {},
         "large": {"channels": 128, "lmax": 4, "num_layers": 6, "num_heads": 8, "attention_channels": 128,
                   "ffn_channels": 256},
+        "paper": {**PAPER, "lmax": 4, "mmax": 2, "num_layers": 8},
+        "paper_large": {**PAPER, "lmax": 6, "mmax": 3, "num_layers": 20},
     }  # fmt: skip
 
     def __init__(self, config: EquiformerV2Config) -> None:
         super().__init__(config)
+        self.direct_forces = config.direct_forces
+        self.paper = PaperNetwork(config) if config.paper else None
+        if config.paper:
+            return
         self.embedding = nn.Parameter(torch.randn(len(config.elements), config.channels))
         self.neighbor_embedding = NeighborEmbedding(config)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
@@ -114,7 +89,25 @@ class EquiformerV2(Potential):
         self.readout = MLP((config.channels, config.readout_channels, 1))
 
     def forward(self, graph: NeighborGraph) -> Tensor:
-        config, nodes = self.config, self.nodes(graph)
+        nodes = self.nodes(graph)
+        if self.paper is None:
+            network = self._network(nodes, graph)
+        else:
+            network = self.paper.energies(self.paper(nodes, self.paper.surroundings(nodes, graph)))
+        return self.atom_energies(network, nodes, graph)
+
+    def forward_with_forces(self, graph: NeighborGraph) -> tuple[Tensor, Tensor]:
+        if self.paper is None:
+            return super().forward_with_forces(graph)
+        nodes = self.nodes(graph)
+        surroundings = self.paper.surroundings(nodes, graph)
+        features = self.paper(nodes, surroundings)
+        forces = self.config.scale * self.paper.forces(features, surroundings)[: graph.num_atoms]
+        return self.atom_energies(self.paper.energies(features), nodes, graph), forces.to(graph.dtype)
+
+    def _network(self, nodes: Tensor, graph: NeighborGraph) -> Tensor:
+        """(nodes,) outputs of the network of the module docstring."""
+        config = self.config
         pairs = PairGeometry.from_graph(graph, self.dtype, len(nodes))
         edges, directions = pairs.edges, pairs.vectors
         envelope = polynomial_envelope(pairs.lengths, config.cutoff, config.envelope_power)
@@ -128,11 +121,13 @@ class EquiformerV2(Potential):
         envelope = pairs.of_edges(envelope)  # from here on
         for layer in self.layers:
             features = layer(features, frames, basis, envelope, edges)
-        return self.atom_energies(self.readout(self.norm(features[:, 0])).squeeze(1), nodes, graph)
+        energies: Tensor = self.readout(self.norm(features[:, 0])).squeeze(1)
+        return energies
 
     def last_layer(self) -> list[nn.Parameter]:
         """The last matrix of the readout."""
-        return [list(self.readout.parameters())[-1]]
+        readout = self.readout if self.paper is None else self.paper.energy
+        return [list(readout.parameters())[-1]]
 
 
 class NeighborEmbedding(nn.Module):

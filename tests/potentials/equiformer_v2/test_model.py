@@ -22,11 +22,10 @@ from atomsml.o3.s2_grid import all_components
 from atomsml.ops.activation import SILU_GAIN
 from atomsml.ops.convolution import Edges
 from atomsml.potential import evaluate
-from atomsml.potentials.equiformer_v2 import (
+from atomsml.potentials.equiformer_v2 import EquiformerV2, EquiformerV2Config
+from atomsml.potentials.equiformer_v2.model import (
     EPSILON,
     Attention,
-    EquiformerV2,
-    EquiformerV2Config,
     NeighborEmbedding,
     attention_weights,
     s2_activation,
