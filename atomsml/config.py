@@ -32,6 +32,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "correlation": (1, 6),
     "order": (1, 6),
     "num_layers": (1, 32),
+    "num_sublayers": (1, 8),
     "num_heads": (1, 1024),
     "num_bessel": (1, 1024),
     "num_splines": (0, 1024),

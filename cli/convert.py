@@ -1,4 +1,4 @@
-"""`atomsml convert`: an official MACE file or a SevenNet checkpoint becomes a .safetensors file."""
+"""`atomsml convert`: an official file of MACE, SevenNet or EDM becomes a .safetensors file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 def convert(
     context: typer.Context,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Official MACE .model file, or SevenNet .pth checkpoint.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Official MACE .model file, SevenNet .pth checkpoint, or EDM generative_model_ema.npy."
+        ),
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="[default: FILE with the suffix .safetensors]")
@@ -23,6 +26,10 @@ def convert(
         str | None,
         typer.Option(help="Which head of a MACE file, or modality of a SevenNet checkpoint, that has several."),
     ] = None,
+    train: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="EDM: its training set, for what its files lack; may be repeated."),
+    ] = None,
     trim: Annotated[
         bool,
         typer.Option(
@@ -30,9 +37,10 @@ def convert(
         ),
     ] = False,
 ) -> None:
-    """Convert an official MACE file or a SevenNet checkpoint.
+    """Convert an official file of MACE, SevenNet or EDM.
 
-    What a file is shows in its content. Nothing in it is executed, and neither mace, sevenn nor e3nn is needed.
+    What a file is shows in its content. Nothing in it is executed, and the programs that wrote it are not needed. The
+    args.pickle of EDM must lie beside its weights.
     """
     from atomsml.cli.files import check_distinct
     from atomsml.cli.output import check_writable
@@ -42,6 +50,31 @@ def convert(
         raise ValueError(f"the converted model must have the suffix .safetensors, got {target}")
     check_writable(target)
     check_distinct([target], context)
+    from atomsml.generative.molecules.edm.checkpoint import is_checkpoint
+
+    if is_checkpoint(file):
+        _convert_generator(file, target, train, {"--head": head, "--trim": trim})
+    elif train:
+        raise ValueError(f"--train is for files of EDM, and {file} is none; leave it out")
+    else:
+        _convert_potential(file, target, head, trim)
+    typer.echo(f"wrote {target}; `atomsml info {target}` describes it")
+
+
+def _convert_generator(file: Path, target: Path, train: list[Path] | None, of_others: dict[str, Any]) -> None:
+    """A file of EDM; `of_others` are the options of other files, as they were given."""
+    from atomsml.generative.core.modelfile import save_generator
+    from atomsml.generative.molecules.edm import checkpoint
+    from atomsml.generative.molecules.edm.model import EDM
+
+    for option, value in of_others.items():
+        if value:
+            raise ValueError(f"{option} is for potentials, but {file} is a generator; leave it out")
+    model, metadata = checkpoint.convert(file, EDM.read(train) if train else None)
+    save_generator(model, target, metadata)
+
+
+def _convert_potential(file: Path, target: Path, head: str | None, trim: bool) -> None:
     from atomsml.modelfile import save
     from atomsml.potentials.published import read_published
 
@@ -49,7 +82,6 @@ def convert(
     if trim:
         potential, metadata["trim"] = _trimmed(potential, file)
     save(potential, target, metadata)
-    typer.echo(f"wrote {target}; `atomsml info {target}` describes it")
 
 
 def _trimmed(potential: Potential, file: Path) -> tuple[Potential, dict[str, Any]]:

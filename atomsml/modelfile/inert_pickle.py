@@ -8,7 +8,8 @@ the state that the file holds and calls nothing. Only containers, numbers and te
     tree = load_inert("some.model", {"mace.modules.blocks": ("ScaleShiftBlock",)}, "a MACE checkpoint")
     tree.tensor("scale_shift.scale")
 
-A file may also hold a dictionary, of a state_dict for example: `load_inert_dict` reads it.
+A file may also hold a dictionary, of a state_dict for example: `load_inert_dict` reads it. `load_inert_pickle`
+reads a file of Python's own pickle in the same way.
 """
 
 from __future__ import annotations
@@ -190,6 +191,23 @@ def load_inert_dict(path: str | Path, allowed: Mapping[str, Iterable[str]], what
     return tree
 
 
+def load_inert_pickle(path: str | Path, allowed: Mapping[str, Iterable[str]], what: str) -> Record:
+    """The object that Python's pickle, not torch.save, wrote to a file, as a record.
+
+    Arguments and errors are those of `load_inert`.
+    """
+    path = Path(path)
+    with _one_line_errors(path, what):
+        if path.stat().st_size > MOST_BYTES:
+            raise HostilePickle(f"it has more than {MOST_BYTES} bytes")
+        stream = path.read_bytes()
+        check_pickle(stream)
+        tree = _Names(stream, _pairs(allowed), what).load()
+    if not isinstance(tree, Record):
+        raise ValueError(f"{path} holds a {type(tree).__name__}, not {what}")
+    return tree
+
+
 def named_modules(path: str | Path, what: str) -> set[str]:
     """The top-level modules whose classes and functions a file of torch.save names: who wrote it, from its content.
 
@@ -202,15 +220,24 @@ def named_modules(path: str | Path, what: str) -> set[str]:
 
 def _load(path: Path, allowed: Mapping[str, Iterable[str]], what: str) -> Any:
     with _reading(path, what) as archive:
-        return _Unpickler(archive, {(m, n) for m, names in allowed.items() for n in names}, what).load()
+        return _Unpickler(archive, _pairs(allowed), what).load()
+
+
+def _pairs(allowed: Mapping[str, Iterable[str]]) -> set[tuple[str, str]]:
+    return {(module, name) for module, names in allowed.items() for name in names}
 
 
 @contextmanager
 def _reading(path: Path, what: str) -> Iterator[zipfile.ZipFile]:
     """The archive; what goes wrong with it becomes one line of ValueError."""
+    with _one_line_errors(path, what), _open_archive(path, what) as archive:
+        yield archive
+
+
+@contextmanager
+def _one_line_errors(path: Path, what: str) -> Iterator[None]:
     try:
-        with _open_archive(path, what) as archive:
-            yield archive
+        yield
     except _Refusal as error:
         raise ValueError(f"{path}: {error}") from None
     except HostilePickle as error:
@@ -258,19 +285,14 @@ def _read_pickle(archive: zipfile.ZipFile, what: str) -> tuple[str, bytes]:
     return names[0], stream
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, archive: zipfile.ZipFile, allowed: set[tuple[str, str]], what: str) -> None:
-        pickled, stream = _read_pickle(archive, what)
-        self._folder = pickled.removesuffix("data.pkl")
-        byte_order = f"{self._folder}byteorder"  # absent before torch 2.1
-        if byte_order in archive.namelist() and archive.read(byte_order) != b"little":
-            raise _Refusal(f"cannot be read as {what}: its numbers are not little-endian")
+class _Names(pickle.Unpickler):
+    """Of whose names those that are allowed become records, and all others are refused."""
+
+    def __init__(self, stream: bytes, allowed: set[tuple[str, str]], what: str) -> None:
         super().__init__(BytesIO(stream), encoding="utf-8")
-        self._archive = archive
-        self._allowed = allowed | {("torch", n) for n in _STORAGES} | {("numpy", "dtype")}
+        self._allowed = allowed
         self._what = what
         self._classes: dict[tuple[str, str], type[Record]] = {}
-        self._storages: dict[str, StoredTensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         key = (module, name)
@@ -285,6 +307,20 @@ class _Unpickler(pickle.Unpickler):
         if key not in self._classes:  # one class each, because pickle wants a class where it makes an object
             self._classes[key] = type(name, (Record,), {"module": module, "name": name})
         return self._classes[key]
+
+
+class _Unpickler(_Names):
+    """With the numbers of tensors, which stand in the archive."""
+
+    def __init__(self, archive: zipfile.ZipFile, allowed: set[tuple[str, str]], what: str) -> None:
+        pickled, stream = _read_pickle(archive, what)
+        self._folder = pickled.removesuffix("data.pkl")
+        byte_order = f"{self._folder}byteorder"  # absent before torch 2.1
+        if byte_order in archive.namelist() and archive.read(byte_order) != b"little":
+            raise _Refusal(f"cannot be read as {what}: its numbers are not little-endian")
+        super().__init__(stream, allowed | {("torch", n) for n in _STORAGES} | {("numpy", "dtype")}, what)
+        self._archive = archive
+        self._storages: dict[str, StoredTensor] = {}
 
     def persistent_load(self, pid: Any) -> StoredTensor:
         """The numbers of ("storage", type, key, device, count), wherever they were when the file was written."""

@@ -158,3 +158,16 @@ def test_likelihoods(here: MoleculeModel, there: MoleculeModel, device: torch.de
     found = there.nll_bound(batch(dtype).to(device), torch.Generator().manual_seed(0))
     expected = here.nll_bound(batch(dtype), torch.Generator().manual_seed(0))
     assert_close(found / 1e3, expected / 1e3)  # nats; the weight of a step reaches some thousand
+
+
+def test_the_published_network_of_edm(device: torch.device, dtype: torch.dtype) -> None:
+    """It knows no unknown condition, hence has none here."""
+    options = {**EDM.measure(MOLECULES), "channels": 8, "num_layers": 2, "paper": True, "condition_dropout": 0.0}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        here = EDM(EDM.Config(**options))
+    here.fit(MOLECULES)
+    here.to(dtype)
+    there = copy.deepcopy(here).to(device)
+    test_loss(here, there, device, dtype)
+    assert_same(drawn(there), drawn(here), device)

@@ -46,14 +46,19 @@ def deviation_at_zero(process: GaussianProcess) -> float:
 
 
 def log_probability_of_features(
-    process: GaussianProcess, features: Tensor, noisy: Tensor, element_scale: float, number_scale: float
+    process: GaussianProcess, features: Tensor, noisy: Tensor, element_scale: float, number_scale: float | None
 ) -> Tensor:
-    """(samples, nodes) log p(h | z_0) of scaled one-hot elements and, in the last column, scaled atomic numbers."""
+    """(samples, nodes) log p(h | z_0) of scaled one-hot elements and, in the last column, scaled atomic numbers.
+
+    Without a `number_scale` there are no atomic numbers.
+    """
     sigma = float(process.sigma(torch.zeros((), dtype=torch.float64)))
-    onehot, near = features[..., :-1] / element_scale, noisy[..., :-1] / element_scale
-    of_elements = torch.log_softmax(log_mass(near - 1, sigma / element_scale), dim=-1)
-    of_numbers = log_mass((noisy - features)[..., -1] / number_scale, sigma / number_scale)
-    return (onehot * of_elements).sum(dim=-1) + of_numbers
+    elements = features.shape[-1] - (number_scale is not None)
+    onehot, near = features[..., :elements] / element_scale, noisy[..., :elements] / element_scale
+    of_elements = (onehot * torch.log_softmax(log_mass(near - 1, sigma / element_scale), dim=-1)).sum(dim=-1)
+    if number_scale is None:
+        return of_elements
+    return of_elements + log_mass((noisy - features)[..., -1] / number_scale, sigma / number_scale)
 
 
 def log_mass(offset: Tensor, width: float) -> Tensor:

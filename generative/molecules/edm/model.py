@@ -4,12 +4,13 @@
 
 The network predicts eps, and training minimises |eps - eps_hat|^2 over random t. A molecule is drawn in three moves:
 its size from the histogram of the training set, z_0 by a sampler (`ddpm` with T steps is the paper's), and x, h from
-p(x, h | z_0). Where elements are given, the features h are held by inpainting.
+p(x, h | z_0). Where elements are given, the features h are held by inpainting. The network is ours (`network.py`) or
+with `paper` that of the authors (`paper.py`).
 
 | symbol | name | shape |
 |---|---|---|
 | x | positions | (samples, nodes, 3), Angstrom, centred |
-| h | features | (samples, nodes, elements + 1): one-hot elements and atomic numbers Z, scaled |
+| h | features | (samples, nodes, elements + 1): one-hot elements and atomic numbers Z, scaled; Z may be absent |
 | eps | noise | of the same shapes; that of positions is centred too |
 | c | conditions | (samples, conditions), (c - mean) / mean absolute deviation; NaN is unknown |
 """
@@ -17,7 +18,6 @@ p(x, h | z_0). Where elements are given, the features h are held by inpainting.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from atomsml.config import check_hyperparameters
 from atomsml.generative.core.fields import Field, Predict, State, prior
 from atomsml.generative.core.guidance import classifier_free
 from atomsml.generative.core.inpainting import hold, restore
@@ -37,41 +36,12 @@ from atomsml.generative.core.samplers.base import time_grid
 from atomsml.generative.core.spaces.base import VectorSpace
 from atomsml.generative.core.spaces.euclidean import CenteredPositions, Euclidean
 from atomsml.generative.molecules.edm import bound as edm_bound
+from atomsml.generative.molecules.edm.config import EDMConfig as EDMConfig
 from atomsml.generative.molecules.edm.network import EDMNetwork, FullGraphs
-from atomsml.generative.molecules.model import MoleculeModel
+from atomsml.generative.molecules.edm.paper import PaperNetwork
+from atomsml.generative.molecules.model import MoleculeModel, draw_requests
 from atomsml.generative.molecules.molecules import Molecules, Request, Scaffold, padded
 from atomsml.generative.molecules.set import MoleculeSet
-
-
-@dataclass(frozen=True)
-class EDMConfig:
-    """Hyperparameters of EDM; the defaults are those of the paper for QM9."""
-
-    elements: tuple[int, ...]  # atomic numbers, ascending
-    conditions: tuple[str, ...] = ()  # properties that may be asked for
-    num_formulas: int = 0  # distinct compositions in the training set
-    channels: int = 256  # of features and messages
-    num_layers: int = 9
-    coordinate_range: float = 15.0  # A; how far, at most, a neighbour moves an atom
-    avg_num_neighbors: float = 17.0  # messages are divided by it; the mean of the training set
-    element_scale: float = 0.25  # of one-hot elements, beside positions in A
-    number_scale: float = 0.1  # of atomic numbers
-    num_timesteps: int = 1000  # T
-    condition_dropout: float = 0.1  # how often training hides the conditions, so that guidance can leave them out
-
-    def __post_init__(self) -> None:
-        check_hyperparameters(
-            self,
-            positive=(
-                *("channels", "num_layers", "coordinate_range", "avg_num_neighbors", "element_scale"),
-                *("number_scale", "num_timesteps"),
-            ),
-            at_most={"channels": 4096, "num_layers": 32, "num_timesteps": 100_000, "num_formulas": 10**6},
-        )
-        if self.num_formulas < 0:
-            raise ValueError(f"num_formulas must not be negative, got {self.num_formulas}")
-        if not 0 <= self.condition_dropout <= 1:
-            raise ValueError(f"condition_dropout must be between 0 and 1, got {self.condition_dropout}")
 
 
 class EDM(MoleculeModel):
@@ -83,33 +53,31 @@ class EDM(MoleculeModel):
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {"channels": 64, "num_layers": 4},
         "medium": {"channels": 128, "num_layers": 6},
-        "paper": {},
+        "large": {},
+        "paper": {"paper": True, "avg_num_neighbors": 1.0, "condition_dropout": 0.0},
     }
     draws_elements = True
     element_numbers: Tensor  # (elements,): config.elements
 
     def __init__(self, config: EDMConfig) -> None:
         super().__init__(config)
-        num_features = len(config.elements) + 1
         self.process = PolynomialVP()
-        features = Euclidean((num_features,))
+        features = Euclidean((config.num_features,))
         self.spaces: dict[str, VectorSpace] = {"positions": CenteredPositions(), "features": features}
         self.fields = {name: Field(space, self.process) for name, space in self.spaces.items()}
         self.register_buffer("element_numbers", torch.tensor(config.elements), persistent=False)
-        self.network = EDMNetwork(
-            num_features,
-            len(config.conditions),
-            config.channels,
-            config.num_layers,
-            config.avg_num_neighbors,
-            config.coordinate_range,
-        )
+        self.network: EDMNetwork | PaperNetwork = PaperNetwork(config) if config.paper else EDMNetwork(config)
 
     @classmethod
     def measure(cls, samples: MoleculeSet) -> dict[str, Any]:
         sizes = samples.sizes
         neighbors = float((sizes * (sizes - 1)).sum() / sizes.sum())
         return {**super().measure(samples), "avg_num_neighbors": max(neighbors, 1.0)}  # lone atoms have none
+
+    def requests(self, seeds: Sequence[int]) -> list[Request]:
+        """With nothing fixed, but for what the published network must be told: the means of its conditions."""
+        means = dict(zip(self.config.conditions, self.condition_mean.tolist(), strict=True))
+        return draw_requests(self, seeds, conditions=means if self.config.paper else None)
 
     def encode(self, molecules: Molecules) -> State:
         """Molecules as data of the process, in the precision of the model."""
@@ -130,12 +98,14 @@ class EDM(MoleculeModel):
         if strange:
             known = ", ".join(map(str, self.config.elements))
             raise ValueError(f"the model does not know the atomic number {strange[0]}; those it knows are {known}")
-        scaled = [self.config.element_scale * onehot, self.config.number_scale * numbers[:, :, None].to(onehot)]
+        scaled = [self.config.element_scale * onehot]
+        if self.config.number_scale is not None:
+            scaled.append(self.config.number_scale * numbers[:, :, None].to(onehot))
         return torch.cat(scaled, dim=2)
 
     def decode(self, state: State, mask: Tensor) -> Molecules:
         """Positions as they are; the element of an atom is the largest of its entries."""
-        numbers = self.element_numbers[state["features"][..., :-1].argmax(dim=2)]
+        numbers = self.element_numbers[state["features"][..., : len(self.config.elements)].argmax(dim=2)]
         return Molecules(numbers * mask, state["positions"])
 
     def predict_noise(self, state: State, t: Tensor, conditions: Tensor, graphs: FullGraphs) -> State:
@@ -162,8 +132,9 @@ class EDM(MoleculeModel):
     def loss(self, batch: Molecules, generator: torch.Generator) -> Tensor:
         """1/2 |eps - eps_hat|^2 over the number of its entries, at t = 0, 1/T ... 1.
 
-        At t = 0 only positions count: elements are read from z_0 itself, without the network. What of the variational
-        bound no weight changes is left out.
+        With `paper` that number is the same for all molecules of a batch, that of the largest. At t = 0 only positions
+        count: elements are read from z_0 itself, without the network. What of the variational bound no weight changes
+        is left out.
         """
         data, graphs = self.encode(batch), FullGraphs.from_mask(batch.mask)
         t = self._draw_steps(0, len(batch), generator) / self.config.num_timesteps
@@ -171,7 +142,8 @@ class EDM(MoleculeModel):
         conditions = self.normalised_conditions(batch.conditions, len(batch))
         conditions = conditions.masked_fill(hidden.to(t.device)[:, None], torch.nan)
         errors = self.squared_errors(data, self._draw_noise(batch.mask, generator), t, conditions, graphs)
-        entries = batch.sizes * (3 + data["features"].shape[2])
+        nodes = batch.sizes.amax() if self.config.paper else batch.sizes
+        entries = nodes * (3 + self.config.num_features)
         return (errors["positions"] + errors["features"] * (t > 0)) / (2 * entries)
 
     def nll_bound(self, batch: Molecules, generator: torch.Generator) -> Tensor:

@@ -1,9 +1,10 @@
-"""The denoiser of equivariant diffusion: an EGNN on all pairs of atoms (Hoogeboom et al., arXiv:2203.17003, section 3).
+"""Our denoiser of equivariant diffusion: an EGNN on all pairs of atoms, after Hoogeboom et al., arXiv:2203.17003.
 
     [x_out, h_out] = EGNN(x, [h, t, c]),    eps_x = x_out - x minus its mean over the atoms,    eps_h = h_out
 
 The layers are those of `atomsml.nn.egnn`; what an edge knows, besides the distance of its displaced ends, is their
-squared distance at the start. Lengths inside are in units of 3 Angstrom, which makes those in molecules of order 1.
+squared distance at the start. `paper.py` is the network as published. Lengths inside are in units of 3 Angstrom, which
+makes those in molecules of order 1.
 Padding is no part of the graph: it makes neither atoms nor edges.
 
 | symbol | name | shape |
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from atomsml.generative.core.spaces.euclidean import CenteredPositions
+from atomsml.generative.molecules.edm.config import EDMConfig
 from atomsml.nn.egnn import CoordinateUpdate, EGNNLayers
 from atomsml.nn.linear import MLP
 from atomsml.ops.convolution import Edges
@@ -61,19 +63,18 @@ class EDMNetwork(nn.Module):
     The perceptrons have no biases: a constant input, and for every condition whether it is known, stand for them.
     """
 
-    def __init__(
-        self,
-        num_features: int,
-        num_conditions: int,
-        channels: int,
-        num_layers: int,
-        avg_num_neighbors: float,
-        coordinate_range: float,
-    ) -> None:
+    def __init__(self, config: EDMConfig) -> None:
         super().__init__()
-        self.embedding = MLP((num_features + 2 + 2 * num_conditions, channels))
-        self.layers = EGNNLayers(channels, 1, num_layers, avg_num_neighbors, coordinate_range / LENGTH, moves_last=True)
-        self.readout = MLP((channels, num_features))
+        self.embedding = MLP((config.num_features + 2 + 2 * len(config.conditions), config.channels))
+        self.layers = EGNNLayers(
+            config.channels,
+            1,
+            config.num_layers,
+            config.avg_num_neighbors,
+            config.coordinate_range / LENGTH,
+            moves_last=True,
+        )
+        self.readout = MLP((config.channels, config.num_features))
         # training starts from almost no noise predicted: atoms that are moved far by many layers diverge
         moves = [module.phi for module in self.layers.modules() if isinstance(module, CoordinateUpdate)]
         for last in (*moves, self.readout):
