@@ -2,7 +2,7 @@
 
 evaluate() is the only place with the strain trick: positions and cell are multiplied by (1 + strain) with strain = 0,
 so that stress = (1/V) dE/dstrain comes out of the same backward pass as the forces (Knuth et al., Comput. Phys. Commun.
-190, 33 (2015), eq. 14). Tension is positive.
+190, 33 (2015)). Tension is positive.
 """
 
 from __future__ import annotations

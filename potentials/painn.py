@@ -1,9 +1,9 @@
 """PaiNN: invariant scalars and equivariant vectors that talk to each other (Schütt et al., arXiv:2102.03150).
 
-    x_ij = phi(s_j) * W(r_ij) = (x_s, x_vv, x_vs)                                            filters, sec. 3.2
-    s_i <- s_i + sum_j x_s              v_i <- v_i + sum_j (v_j x_vv + x_vs r_ij / |r_ij|)   eqs. 7, 8
+    x_ij = phi(s_j) * W(r_ij) = (x_s, x_vv, x_vs)                                            filters
+    s_i <- s_i + sum_j x_s              v_i <- v_i + sum_j (v_j x_vv + x_vs r_ij / |r_ij|)   message
     a(s_i, |V v_i|) = (a_ss, a_sv, a_vv)
-    s_i <- s_i + a_ss + a_sv <U v_i, V v_i>        v_i <- v_i + a_vv U v_i                   eqs. 9, 10
+    s_i <- s_i + a_ss + a_sv <U v_i, V v_i>        v_i <- v_i + a_vv U v_i                   update
 
 W is linear in the radial basis sin(n pi r / rc) / r and ends with a cosine cutoff: their product has two continuous
 derivatives at the cutoff, since the basis vanishes there as well. The energy of an atom is read from its scalars.
@@ -100,7 +100,7 @@ def atomwise(width_in: int, hidden: int, width_out: int) -> nn.Sequential:
 
 
 class Message(nn.Module):
-    """Equations 7 and 8 of the module docstring."""
+    """What neighbours send, as in the module docstring."""
 
     def __init__(self, channels: int, num_bessel: int) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class Message(nn.Module):
 
 
 class Update(nn.Module):
-    """Equations 9 and 10 of the module docstring."""
+    """What an atom makes of its own scalars and vectors."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

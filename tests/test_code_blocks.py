@@ -34,6 +34,7 @@ NEEDS = {
         "the published sets, which are not in this repository",
         "the models of the command above",
     ],
+    "docs/claims.md": ["minutes of an idle core"],
     "docs/devices.md": ["a GPU"],
     "docs/generators/generative.md": ["to install a package; tests/test_plugin.py does"],
     "docs/models.md": ["a network", "sevennet-0, fetched", "a network", "files that were brought here"],
@@ -45,7 +46,7 @@ NEEDS = {
         *["the published sets, which are not in this repository"] * 2,
         "a C++ compiler, and minutes of an idle core",
     ],
-    "docs/tensor-products.md": ["minutes of an idle core"],
+    "docs/tensor-products.md": ["minutes of an idle core"] * 3,
     "docs/universal.md": ["a network", *["DATA, make chgnet, both SevenNets fetched, and an hour of a core"] * 2],
 }
 INSTALLING = ("make ", "pip install ")  # what made the environment in which this test runs

@@ -49,7 +49,7 @@ def _complex_from_real(degree: int) -> np.ndarray:
 
 
 def _condon_shortley(l1: int, m1: int, l2: int, m2: int, l3: int, m3: int) -> float:
-    """<l1 m1 l2 m2 | l3 m3> in Racah's closed form, G. Racah, Phys. Rev. 62, 438 (1942), eq. 16.
+    """<l1 m1 l2 m2 | l3 m3> in Racah's closed form, G. Racah, Phys. Rev. 62, 438 (1942).
 
     The alternating sum cancels badly in floating point: it is formed from Python's rationals, rounded once.
     """

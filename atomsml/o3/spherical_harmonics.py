@@ -100,7 +100,7 @@ def _on_unit_sphere(lmax: int, unit: torch.Tensor) -> torch.Tensor:
 def _polar_polynomials(m: int, lmax: int, y: torch.Tensor) -> list[torch.Tensor]:
     """Q_lm(y) for l = m ... lmax: normalised associated Legendre functions without their factor (1 - y^2)^(m/2).
 
-    By the recursion in l of S. A. Holmes and W. E. Featherstone, J. Geod. 76, 279 (2002), eqs. 11 to 13.
+    By the recursion in l of S. A. Holmes and W. E. Featherstone, J. Geod. 76, 279 (2002).
     """
     sectoral = sqrt(2 * (2 * m + 1) * comb(2 * m, m) / 4**m) if m > 0 else 1.0
     polynomials = [torch.full_like(y, sectoral)]

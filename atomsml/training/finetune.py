@@ -67,7 +67,7 @@ def freeze_all_but(potential: Potential, patterns: Sequence[str]) -> None:
 class LowRankAdapted(Potential):
     """A frozen potential with a trainable low-rank update of each of its matrices.
 
-        W' = W + (alpha / r) B A         (Hu et al., arXiv:2106.09685, eq. 3)
+        W' = W + (alpha / r) B A         (Hu et al., arXiv:2106.09685)
 
     with B (rows, r) = 0 and A (r, columns) ~ N(0, 1 / r) at the start, so that training starts at the base model and a
     step of an entry of B changes W' by as much as a step of W would. Parameters with leading axes (elements, paths)

@@ -8,13 +8,15 @@ beforehand. Both programs hold the same sizes and take turns; the table has medi
 interpreter of its own, since the two want different versions of e3nn.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +24,9 @@ from ase import Atoms
 
 from benchmarks.shared.peers import Program, answer_words, peer_python, seconds, take_turns
 from benchmarks.shared.reporting import processor, spread, table
+
+if TYPE_CHECKING:
+    from atomsml.potentials.mace import MACE
 
 COPIES, CHANNELS, CUTOFF = 5, 64, 5.0
 NEIGHBORS = 15.0  # by which messages are divided
@@ -68,9 +73,11 @@ def train(run: Callable[[], torch.Tensor], parameters: list[torch.nn.Parameter])
     return step
 
 
-def of_atomsml(case: Case, molecules: list[Atoms], product: str = "clebsch_gordan") -> Callable[[], None]:
-    from atomsml.graph import AtomicGraph
-    from atomsml.potential import evaluate
+def of_atomsml(case: Case, molecules: list[Atoms]) -> Callable[[], None]:
+    return step_of(mace_of(case, molecules), molecules)
+
+
+def mace_of(case: Case, molecules: list[Atoms], product: str = "clebsch_gordan") -> MACE:
     from atomsml.potentials.mace import MACE, MACEConfig
 
     config = MACEConfig(
@@ -84,7 +91,13 @@ def of_atomsml(case: Case, molecules: list[Atoms], product: str = "clebsch_gorda
         avg_num_neighbors=NEIGHBORS,
     )
     torch.manual_seed(0)
-    potential = MACE(config)
+    return MACE(config)
+
+
+def step_of(potential: MACE, molecules: list[Atoms]) -> Callable[[], None]:
+    from atomsml.graph import AtomicGraph
+    from atomsml.potential import evaluate
+
     graph = AtomicGraph.from_list([AtomicGraph.from_ase(atoms) for atoms in molecules]).with_neighbors(CUTOFF)
 
     def loss() -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Classifier-free guidance: away from what a model predicts without the condition (Ho & Salimans, arXiv:2207.12598).
 
-    guided = without + weight (with - without)                     equation 6; its w is weight - 1
+    guided = without + weight (with - without)                     its w is weight - 1
 
 On manifolds the line is a geodesic. Probabilities of categories are guided by their logarithms: with^weight
 without^(1 - weight), normalised.

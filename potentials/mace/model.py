@@ -1,8 +1,8 @@
 """MACE: higher-order equivariant message passing (Batatia et al., arXiv:2206.07697).
 
-Each layer gathers neighbours into the two-body basis A (eq. 8), multiplies A with itself up to `correlation` times into
-the many-body basis B (eqs. 10, 11), and updates the node features with a linear map of B (eq. 12); readouts of every
-layer's scalars add up to the energy of an atom (eq. 13).
+Each layer gathers neighbours into the two-body basis A, multiplies A with itself up to `correlation` times into
+the many-body basis B (eqs. 10, 11), and updates the node features with a linear map of B; readouts of every
+layer's scalars add up to the energy of an atom.
 
 | symbol | name | shape |
 |---|---|---|

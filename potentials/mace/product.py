@@ -56,12 +56,20 @@ class GauntProduct(nn.Module):
 
     def forward(self, message: Tensor, species: Tensor) -> Tensor:
         """(atoms, (lmax + 1)^2, channels) -> (atoms, (lmax_out + 1)^2, channels)."""
+        return self.multiply(self.factors(message, species))[:, : self.components_out]
+
+    def factors(self, message: Tensor, species: Tensor) -> list[Tensor]:
+        """The F_k."""
         blocks = irrep_blocks(message, self.lmax)
         factors = []
         for weight in self.weights:
             by_degree = weight[species].split(1, dim=1)
             factors.append(torch.cat([w * x for w, x in zip(by_degree, blocks, strict=True)], dim=1))
-        return grid_product(factors, all_components(self.lmax))[:, : self.components_out]
+        return factors
+
+    def multiply(self, factors: list[Tensor]) -> Tensor:
+        """F_1 + F_1 F_2 + ..., with as many components as the factors, or those up to lmax_out."""
+        return grid_product(factors, all_components(self.lmax))
 
 
 PRODUCTS = {"clebsch_gordan": SymmetricContraction, "gaunt": GauntProduct}

@@ -4,7 +4,7 @@
     PYTHONPATH=FOLDER python tests/potentials/make_painn_golden.py tests/data/painn/golden.npz
 
 With schnetpack 2.1.1. Its own `__init__` asks for other versions of other packages, so only the modules of the network
-are imported. The bias of its filters is set to zero, which equation 8 of the paper has none of.
+are imported. The bias of its filters is set to zero: ours have none, so that they end smoothly at the cutoff.
 """
 
 import importlib

@@ -58,7 +58,7 @@ def _all_electron() -> np.ndarray:
     """(119,) total energies of neutral atoms in hartree, right to a few per cent.
 
     E(Z) = -0.768745 Z^(7/3) + Z^2 / 2 - 0.269900 Z^(5/3), the statistical atom with the corrections of Scott and of
-    Schwinger, Phys. Rev. A 24, 2353 (1981), eq. 5.
+    Schwinger, Phys. Rev. A 24, 2353 (1981).
     """
     z = np.arange(119.0)
     return -0.768745 * z ** (7 / 3) + z**2 / 2 - 0.269900 * z ** (5 / 3)

@@ -6,6 +6,8 @@
 | `GridGauntProduct` | even l1 + l2 + l3, with weights that the degrees fix | O(lmax^4) |
 | `FourierGauntProduct` | the same | O(lmax^3) |
 | `SO2Product` | every path, with weights; the second feature is the harmonics of one direction | O(lmax^3) |
+
+`gaunt_convolution` is the Gaunt product with harmonics of a direction that have a factor for each degree, in O(lmax^3).
 """
 
 from atomsml.nn.tensor_products.clebsch_gordan_product import ClebschGordanProduct as ClebschGordanProduct

@@ -28,14 +28,19 @@ class FourierGauntProduct(TensorProduct):
         super().__init__(lmax, paths, gaunt_weights(paths))
 
     def _multiply(self, x: Tensor, y: Tensor) -> Tensor:
-        tables = _tables(self.lmax, x.dtype, x.device)
-        spectrum = torch.fft.rfft2(self._on_torus(x, tables) * self._on_torus(y, tables), dim=(1, 2), norm="forward")
+        return self._from_torus(self._on_torus(x) * self._on_torus(y))
+
+    def _from_torus(self, values: Tensor) -> Tensor:
+        """The degrees up to lmax of a signal whose degrees do not exceed 2 lmax."""
+        tables = _tables(self.lmax, values.dtype, values.device)
+        spectrum = torch.fft.rfft2(values, dim=(1, 2), norm="forward")
         projected = torch.einsum("vlu,nuvc->nlvc", tables.from_fourier, spectrum[:, :, : self.lmax + 1])
         parts = torch.stack([projected.real, -projected.imag], dim=1).flatten(1, 3)
         return parts.index_select(1, tables.part)
 
-    def _on_torus(self, x: Tensor, tables: "_Tables") -> Tensor:
+    def _on_torus(self, x: Tensor) -> Tensor:
         """Values at 4 lmax + 1 angles theta and 3 lmax + 1 angles phi: no term that counts is mistaken for another."""
+        tables = _tables(self.lmax, x.dtype, x.device)
         lmax, shape = self.lmax, (len(x), self.lmax + 1, self.lmax + 1, x.shape[2])
         cosine, sine = (x.index_select(1, rows).view(shape) for rows in (tables.cosine, tables.sine))
         spectrum = torch.einsum("vul,nlvc->nuvc", tables.to_fourier, torch.complex(cosine, -sine))

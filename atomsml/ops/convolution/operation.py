@@ -3,7 +3,7 @@
     out[r, o, p, c] = sum over edges e into r and components a, b of
                       C_p[a, b, o] * features[sender(e), a, c] * harmonics[e, b] * weights[weight_row(e), p, c]
 
-(MACE: Batatia et al., arXiv:2206.07697, eq. 8; the same operation carries NequIP and SevenNet.) C_p holds the
+(MACE: Batatia et al., arXiv:2206.07697; the same operation carries NequIP and SevenNet.) C_p holds the
 Clebsch-Gordan coefficients of path p = (l1, l2, l3), times sqrt(2 l3 + 1) so that components keep unit variance.
 
 | symbol | name | shape |

@@ -36,9 +36,9 @@ def learning_rate_factor(config: ScheduleConfig, progress: float) -> float:
 
     A linear warm-up, and then, with x the fraction of the falling part that is done and f = `final`:
 
-    - cosine: f + (1 - f) (1 + cos(pi x)) / 2 (Loshchilov and Hutter, arXiv:1608.03983, eq. 5);
+    - cosine: f + (1 - f) (1 + cos(pi x)) / 2 (Loshchilov and Hutter, arXiv:1608.03983);
     - wsd (warm-up, stable, decay): 1 until the last `decay` of the run, then f + (1 - f) (1 - x), or (1 - sqrt(x))
-      (Haegele et al., arXiv:2405.18392, eq. 1);
+      (Haegele et al., arXiv:2405.18392);
     - constant and plateau: 1; `Plateau` has a factor of its own, by which to multiply.
     """
     if progress < config.warmup:

@@ -4,7 +4,7 @@ Data are predicted as probabilities p(x_0 given x_t). A step draws from
 
     q(x_s given x_t) = sum over x_0 of p(x_0 given x_t) q(x_s given x_t, x_0)
 
-(Austin et al., arXiv:2107.03006, equation 4), which is exact for one node whatever the length of the step; the nodes of
+(Austin et al., arXiv:2107.03006), which is exact for one node whatever the length of the step; the nodes of
 a sample are drawn independently, so a joint distribution needs several steps. As the steps get short this is the
 continuous-time chain of Campbell et al., arXiv:2402.04997, without added stochasticity.
 """

@@ -92,7 +92,11 @@ class GaussianProcess(Flow, ABC):
 
 @dataclass(frozen=True)
 class LinearInterpolant(GaussianProcess):
-    """x_t = (1 - t) x_0 + t scale noise: the straight lines of flow matching (Lipman et al., arXiv:2210.02747)."""
+    """x_t = (1 - t) x_0 + t scale noise: the straight lines of flow matching (Lipman et al., arXiv:2210.02747).
+
+    Also those of rectified flow (Liu et al., arXiv:2209.03003) and of one stochastic interpolant (Albergo and
+    Vanden-Eijnden, arXiv:2209.15571). All three regress the velocity noise - x_0, with time the other way round.
+    """
 
     noise_scale: float = 1.0
 
@@ -180,7 +184,7 @@ class Karras(GaussianProcess):
         return (ratio / self.sigma_max).clamp(max=1)
 
     def times(self, steps: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
-        """(steps + 1,) sigma^(1/rho) falls in equal steps to sigma_min, then 0 (equation 5); divided by sigma_max."""
+        """(steps + 1,) sigma^(1/rho) falls in equal steps to sigma_min, then 0; divided by sigma_max."""
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         sigma = torch.linspace(high, low, steps, dtype=dtype, device=device) ** self.rho
         return torch.cat([sigma / sigma[0], sigma.new_zeros(1)])

@@ -116,12 +116,12 @@ class BrownianPath:
 
 def _trial(predict: Predict, fields: Fields, state: State, t: Tensor, h: Tensor, w: State) -> tuple[State, State]:
     """x' and x'' at t - h."""
-    low = _euler_maruyama(fields, state, state, predict(state, t), t, h, w)
-    other = _euler_maruyama(fields, state, low, predict(low, t - h), t - h, h, w)
+    low = euler_maruyama(fields, state, state, predict(state, t), t, h, w)
+    other = euler_maruyama(fields, state, low, predict(low, t - h), t - h, h, w)
     return low, {name: (low[name] + other[name]) / 2 for name in fields}
 
 
-def _euler_maruyama(fields: Fields, start: State, at: State, data: State, t: Tensor, h: Tensor, w: State) -> State:
+def euler_maruyama(fields: Fields, start: State, at: State, data: State, t: Tensor, h: Tensor, w: State) -> State:
     """A step of length h from `start`, with the coefficients of `at` and t."""
     ends = {}
     for name, field in fields.items():

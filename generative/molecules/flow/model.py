@@ -3,8 +3,10 @@
     p(molecule) = p(united atoms) p(skeleton | united atoms) p(hydrogens | skeleton)
 
 The first factor is the histogram of the training set (united_atoms.py); the other two are flows along the straight
-lines x_t = (1 - t) x_0 + t x_1 from data x_0 to noise x_1 (Lipman et al., arXiv:2210.02747), whose networks predict
-the data x_0 (Song et al., arXiv:2312.07168; Irwin et al., "SemlaFlow", arXiv:2406.07266):
+lines x_t = (1 - t) x_0 + t x_1 from data x_0 to noise x_1. Flow matching regresses their velocity x_1 - x_0 (Lipman et
+al., arXiv:2210.02747; Liu et al., arXiv:2209.03003; Albergo and Vanden-Eijnden, arXiv:2209.15571; of molecules Song et
+al., "EquiFM", arXiv:2312.07168). These networks predict the data x_0, from which the velocity follows, as those of
+Irwin et al. do ("SemlaFlow", arXiv:2406.07266):
 
 | | skeleton | hydrogens |
 |---|---|---|
@@ -170,7 +172,7 @@ class MoleculeFlow(MoleculeModel):
             raise ValueError(
                 f"the sampler {sampler!r} chooses its steps, which self-conditioning rules out; take one of: {fixed}"
             )
-        united, numbers = self._compose(requests, scaffold)
+        united, numbers = self.compose(requests, scaffold)
         conditions = self.conditions_of(requests)
         known = torch.zeros_like(united.mask)
         if scaffold is not None:
@@ -178,11 +180,11 @@ class MoleculeFlow(MoleculeModel):
         task = skeleton_task(united, known, self.normalised_conditions(conditions, len(requests)))
         nodes = task.places.shape[1]
         seeds = [request.seed for request in requests]
-        for x in _place(self.skeleton, task, seeds, steps, algorithm, guidance):
+        for x in place(self.skeleton, task, seeds, steps, algorithm, guidance):
             united = replace(united, positions=torch.cat([x, united.positions[:, nodes:]], dim=1))
             yield Molecules(torch.where(united.is_heavy, numbers, 0), united.positions * UNIT)
         seeds, steps = [seed + 1 for seed in seeds], min(steps, HYDROGEN_STEPS)
-        for x in _place(self.hydrogens, hydrogen_task(united), seeds, steps, algorithm, 1.0):
+        for x in place(self.hydrogens, hydrogen_task(united), seeds, steps, algorithm, 1.0):
             yield Molecules(numbers, x * UNIT, None, conditions)
 
     def num_states(self, steps: int, sampler: str) -> int | None:
@@ -212,7 +214,7 @@ class MoleculeFlow(MoleculeModel):
         self.sets.copy_(torch.from_numpy(sets))
         self.set_counts.copy_(torch.from_numpy(counts))
 
-    def _compose(self, requests: Sequence[Request], scaffold: Scaffold | None) -> tuple[UnitedMolecules, Tensor]:
+    def compose(self, requests: Sequence[Request], scaffold: Scaffold | None) -> tuple[UnitedMolecules, Tensor]:
         """United atoms of every molecule, which have no positions but those of a scaffold; and atomic numbers."""
         draw = UnitedAtoms(self.heavy, self.sets.cpu().numpy(), self.set_counts.cpu().numpy()).draw
         most = () if scaffold is None else scaffold.hydrogens or (MOST_HYDROGENS,) * len(scaffold.numbers)
@@ -259,7 +261,7 @@ def _sets(molecules: MoleculeSet) -> tuple[np.ndarray, np.ndarray]:
     return count_sets(rows, [z for z in molecules.elements if z > 1])
 
 
-def _place(
+def place(
     network: MoleculeNetwork, task: Task, seeds: Sequence[int], steps: int, sampler: Sampler, guidance: float
 ) -> Iterator[Tensor]:
     """Positions of all atoms (samples, nodes, 3) after every step, in the frame of the molecule."""

@@ -6,6 +6,7 @@ from e3nn import o3
 from scipy.special import sph_harm_y
 from torch import Tensor
 
+from atomsml.nn.edge_frame import EdgeFrames
 from atomsml.nn.tensor_products import (
     ClebschGordanProduct,
     FourierGauntProduct,
@@ -15,6 +16,7 @@ from atomsml.nn.tensor_products import (
     all_paths,
     gaunt_weights,
 )
+from atomsml.nn.tensor_products.gaunt_convolution import gaunt_convolution
 from atomsml.o3 import clebsch_gordan, spherical_harmonics, wigner_d
 
 PAIRS, CHANNELS = 130, 2  # more than one chunk
@@ -160,3 +162,36 @@ def test_single_precision() -> None:
 def test_refuses_weights_of_other_paths() -> None:
     with pytest.raises(ValueError, match="give one row for each path"):
         ClebschGordanProduct(1, all_paths(1), torch.ones(4, 1))
+
+
+def weighted_harmonics(lmax: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Harmonics of directions, factors w_l for each pair and channel, and their products."""
+    y, w = harmonics(lmax), features(lmax, 3)[:, : lmax + 1]
+    by_degree = y.split([2 * l + 1 for l in range(lmax + 1)], dim=1)
+    return y, w, torch.cat([each * w[:, l : l + 1] for l, each in enumerate(by_degree)], dim=1)
+
+
+@pytest.mark.parametrize("lmax", [1, 2, 5])
+def test_gaunt_convolution_is_the_product_on_the_sphere(lmax):
+    x = features(lmax)
+    y, w, filters = weighted_harmonics(lmax)
+    frames = EdgeFrames.from_vectors(y[:, 1:4, 0], lmax, lmax)
+    found = gaunt_convolution(x, w, frames)
+    even = all_paths(lmax, odd=False)
+    coupled = ClebschGordanProduct(lmax, even, gaunt_weights(even).expand(-1, CHANNELS))
+    torch.testing.assert_close(found, definition(coupled, x, filters), rtol=0, atol=1e-11)
+    torch.testing.assert_close(found, GridGauntProduct(lmax)(x, filters), rtol=0, atol=1e-11)
+
+
+def test_about_its_direction_a_filter_has_order_zero_alone():
+    y, _, filters = weighted_harmonics(3)
+    frames = EdgeFrames.from_vectors(y[:, 1:4, 0], 3, 3)
+    turned = frames.rotate_in(filters, torch.arange(PAIRS))
+    assert turned[:, :4].abs().amin(dim=(0, 2)).min() > 1e-4  # rows of m = 0
+    assert turned[:, 4:].abs().max() < 1e-12
+
+
+def test_gaunt_convolution_wants_all_orders():
+    frames = EdgeFrames.from_vectors(torch.randn(3, 3), 2, 1)
+    with pytest.raises(ValueError, match="all orders up to 2"):
+        gaunt_convolution(torch.randn(3, 9, 1), torch.randn(3, 3, 1), frames)

@@ -82,7 +82,7 @@ def draws(seed, shape=(3, 1)):
 
 
 def test_heun_is_algorithm_2_of_karras():
-    """arXiv:2206.00364, algorithm 2, with equation 5 for the times."""
+    """arXiv:2206.00364, algorithm 2, with its times."""
     steps, churn, low, high, s_noise = 12, 6.0, 0.05, 50.0, 1.003
     sigma = (80 ** (1 / 7) + np.arange(steps) / (steps - 1) * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
     t = np.append(sigma, 0)
