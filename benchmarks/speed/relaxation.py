@@ -2,17 +2,18 @@
 
     python -m benchmarks.speed.relaxation FOLDER [--docs]
 
-FOLDER is that of benchmarks/accuracy/architectures.py: its Facet and MACE, trained on NbMoTaW, are taken. An alloy
-(bcc, elements in random order, stretched by 3 % and 1 % along two axes, displaced by 0.1 A) is relaxed by ASE's FIRE
-and FrechetCellFilter until no force exceeds 0.05 eV/A, or for 100 steps. What Facet answers at each step is written
-down; then every program relaxes the alloy again and again: it is asked for energy, forces and stress at each step, and
-the optimiser gets what Facet answered. So structures and steps are the same for all. Everything counts: neighbour
-lists, calculator, filter and optimiser. Each program has a process and one thread, and they take turns, a relaxation
-each.
+FOLDER is that of benchmarks/accuracy/architectures.py: its Facet (ours) and MACE, trained on NbMoTaW, are taken. An
+alloy (bcc, elements in random order, stretched by 3 % and 1 % along two axes, displaced by 0.1 A) is relaxed by ASE's
+FIRE and FrechetCellFilter until no force exceeds 0.05 eV/A, or for 100 steps. What Facet answers at each step is
+written down; then every program relaxes the alloy again and again: it is asked for energy, forces and stress at each
+step, and the optimiser gets what Facet answered. So structures and steps are the same for all. Everything counts:
+neighbour lists, calculator, filter and optimiser. Each program has a process and one thread, and they take turns, a
+relaxation each. Time is that of the processor.
 
-mace-torch has random weights, of which its time does not depend: one model of the sizes of our trained MACE, and one
-of those of the published MACE-MP-0 small (128x0e, lmax 3, 6 A; Batatia et al., arXiv:2401.00096). `make peers` installs
-it.
+All others have random weights, on which time does not depend: Facet as published, of the sizes of our Facet and of
+facet-s, which the paper compares with MACE; mace-torch, of the sizes of our trained MACE and of MACE-MP-0 small
+(128x0e, lmax 3, 6 A; Batatia et al., arXiv:2401.00096), of which there is also our MACE. `make peers` installs
+mace-torch.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import argparse
 import json
 import statistics
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -34,9 +36,10 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 
 from benchmarks.accuracy.architecture_costs import alloy
-from benchmarks.shared.peers import Program, answer_words, peer_python, seconds, take_turns, versions
+from benchmarks.shared.peers import Program, answer_words, peer_python, take_turns, versions
 from benchmarks.shared.reporting import DOCS, processor, replace_section, spread, table
 
+ELEMENTS = [41, 42, 73, 74]
 CELLS = (3, 4)  # along each axis: 54 and 128 atoms
 FMAX, STEPS = 0.05, 100  # eV/A; at most
 WARM_UP = 4  # steps: in the third, TorchScript still compiles
@@ -46,6 +49,12 @@ SECTION = "relaxation"
 OURS = {"Facet": "facet-small", "MACE": "mace-small"}  # folders of the trained models; all follow the first
 PUBLISHED = {"channels": 128, "hidden_lmax": 0, "cutoff": 6.0, "lmax": 3, "radial_mlp": [64, 64, 64]}
 SIZES = tuple(PUBLISHED)  # fields of the config of our MACE that size its peer
+MLP = {"pointwise": "mlp", "num_layers": 3, "grid": [18, 17]}
+RANDOM: dict[str, dict[str, Any]] = {  # architecture, size and other options, by the name in the table
+    "Facet as published, channels of this Facet": {"random": "facet", "size": "small", "options": MLP},
+    "Facet as published, facet-s": {"random": "facet", "size": "paper", "options": {}},
+    "MACE, sizes of MACE-MP-0 small": {"random": "mace", "size": "small", "options": PUBLISHED},
+}
 
 
 class OnPath(Calculator):
@@ -88,6 +97,20 @@ def our_calculator(model: str) -> Calculator:
     return AtomsMLCalculator(model, device="cpu")
 
 
+def random_calculator(architecture: str, size: str, options: dict[str, Any]) -> Calculator:
+    import torch
+
+    from atomsml import AtomsMLCalculator
+    from atomsml.config import config_from_json
+    from atomsml.potentials import POTENTIALS
+
+    torch.manual_seed(0)
+    made = POTENTIALS[architecture]
+    values = {"elements": ELEMENTS, "avg_num_neighbors": 60.0, **made.sizes[size], **options}
+    config = config_from_json(made.Config, json.loads(json.dumps(values)))
+    return AtomsMLCalculator(made(config), device="cpu")
+
+
 def mace_torch_calculator(sizes: dict[str, Any]) -> Calculator:
     import torch
     from mace.calculators import MACECalculator
@@ -95,8 +118,16 @@ def mace_torch_calculator(sizes: dict[str, Any]) -> Calculator:
     from benchmarks.shared import peer_mace
 
     torch.manual_seed(0)
-    network = peer_mace.build([41, 42, 73, 74], avg_num_neighbors=60.0, **sizes).float()
+    network = peer_mace.build(ELEMENTS, avg_num_neighbors=60.0, **sizes).float()
     return MACECalculator(models=[network], device="cpu", default_dtype="float32")
+
+
+def calculator_of(job: dict[str, Any]) -> Calculator:
+    if "model" in job:
+        return our_calculator(job["model"])
+    if "random" in job:
+        return random_calculator(job["random"], job["size"], job["options"])
+    return mace_torch_calculator(job["sizes"])
 
 
 def be_program(job: dict[str, Any]) -> None:
@@ -104,7 +135,7 @@ def be_program(job: dict[str, Any]) -> None:
     import torch
 
     torch.set_num_threads(1)
-    calculator = our_calculator(job["model"]) if "model" in job else mace_torch_calculator(job["sizes"])
+    calculator = calculator_of(job)
     file = Path(job["path"])
 
     def record() -> int:
@@ -115,7 +146,9 @@ def be_program(job: dict[str, Any]) -> None:
 
     def follow(steps: int) -> float:
         path = json.loads(file.read_text(encoding="utf-8"))
-        return seconds(lambda: relax(job["cells"], calculator, path, steps))
+        start = time.process_time()
+        relax(job["cells"], calculator, path, steps)
+        return time.process_time() - start
 
     answer_words({"record": record, "warm up": lambda: follow(WARM_UP), "seconds": lambda: follow(STEPS)})
 
@@ -130,6 +163,7 @@ def jobs(folder: Path) -> dict[str, dict[str, Any]]:
     config = read_metadata(models["MACE"])["config"]
     return {
         **{name: {"model": str(path)} for name, path in models.items()},
+        **RANDOM,
         "mace-torch, sizes of this MACE": {"sizes": {name: config[name] for name in SIZES}},
         "mace-torch, sizes of MACE-MP-0 small": {"sizes": PUBLISHED},
     }
@@ -141,7 +175,7 @@ def measure(cells: int, folder: Path) -> tuple[int, dict[str, list[float]]]:
     with ExitStack() as stack:
         programs = []
         for job in jobs(folder).values():
-            python = Path(sys.executable) if "model" in job else peer_python()
+            python = peer_python() if "sizes" in job else Path(sys.executable)
             described = json.dumps({**job, "cells": cells, "path": path})
             command = [python, "-m", "benchmarks.speed.relaxation", "--job", described]
             programs.append(stack.enter_context(Program(command, threads=1)))

@@ -78,7 +78,8 @@ class SphereConnection(nn.Module):
     def __init__(self, config: FacetConfig, channels: tuple[int, ...]) -> None:
         super().__init__()
         self.lmax, self.num_heads, width = len(channels) - 1, config.num_heads, channels[1]
-        self.grid = S2Grid(all_components(self.lmax), *config.grid, rule="equiangular")
+        scales = (1 / SILU_GAIN,) * (self.lmax + 1)
+        self.grid = S2Grid(all_components(self.lmax), *config.grid, rule="equiangular", from_scales=scales)
         self.up = IrrepLinear(channels, width)
         of_head = width // config.num_heads
         self.points = Perceptron((of_head, config.pointwise_channels, of_head))
@@ -90,7 +91,7 @@ class SphereConnection(nn.Module):
         return self.down([torch.cat([blocks[0], scalars], dim=2), *others])
 
     def _at_points(self, values: Tensor) -> Tensor:
-        return self.points(values.unflatten(2, (self.num_heads, -1))).flatten(2)
+        return self.points.times_gain(values.unflatten(2, (self.num_heads, -1))).flatten(2)
 
 
 class Perceptron(nn.Module):
@@ -101,10 +102,14 @@ class Perceptron(nn.Module):
         self.weights = nn.ParameterList(nn.Parameter(torch.randn(a, b)) for a, b in itertools.pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
-        gain = 1.0  # of what comes in: `silu` is SILU_GAIN times the function
+        return self.times_gain(x) / SILU_GAIN
+
+    def times_gain(self, x: Tensor) -> Tensor:
+        """SILU_GAIN times the perceptron, as `silu` has it, for those who divide when there are fewer numbers."""
+        gain = 1.0
         for weight in self.weights:
             x, gain = silu(x @ (weight * (glorot(weight) / gain))), SILU_GAIN
-        return x / gain
+        return x
 
 
 class ScalarsApartNorm(nn.Module):
