@@ -47,6 +47,7 @@ AS_PUBLISHED: dict[str, dict[str, Any]] = {
     "nequip": {**NEQUIP, "parity": True, "num_layers": 3, "element_scales": True},
     "escn": {"paper": True, "readout_channels": 16, "num_gaussians": 20, "num_sphere_points": 16},
     "egnn": {"paper": True, "readout_channels": 64},
+    "facet": {"pointwise": "mlp", "grid_channels": 64, "num_layers": 2, "grid": [8, 7]},
 }
 
 
@@ -112,6 +113,9 @@ def test_low_rank_updates_change_it_and_fold_into_it(name: str, more: dict[str, 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         base = POTENTIALS[name](_configured(name, small(name) | more)).cast(torch.float64)
+    for weight in base.parameters():  # what starts at zero would hide all before it
+        if not weight.any():
+            torch.nn.init.ones_(weight)
     graph = AtomicGraph.from_ase(molecule("CH3CH2OH"))
     before = evaluate(base, graph).forces
     adapted = LowRankAdapted(base, rank=2, alpha=2.0, generator=torch.Generator().manual_seed(0))
