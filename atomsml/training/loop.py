@@ -2,7 +2,9 @@
 
 What is trained, and on what, is not its business: an Objective turns a batch into gradients. All that a run is made of
 is in TrainingState; a run that is stopped and restored from it takes the same steps, bit for bit on a CPU, as long as
-its limits are steps or epochs. Where a limit in minutes is given, the learning rate follows the clock.
+its limits are steps or epochs. Where a limit in minutes is given, the learning rate follows the clock. What a network
+draws in training, as dropout does, is decided by the seed of the run and the number of the step: there is no generator
+to be kept.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -63,7 +66,8 @@ class TrainingState(Generic[Model]):
 
     @staticmethod
     def start(model: Model, config: RunConfig) -> TrainingState[Model]:
-        averaged = copy.deepcopy(model).requires_grad_(False)
+        model.train()
+        averaged = copy.deepcopy(model).requires_grad_(False).eval()
         optimizer = build_optimizer(
             [(name, p) for name, p in model.named_parameters() if p.requires_grad], config.optimizer
         )
@@ -104,7 +108,8 @@ def fit(
     """
     world = world or World()
     # let kernels compile, at their first call, before the clock starts
-    objective(state, next(batches.epoch(state.epoch, state.batch)), 0.0)
+    with _drawn_by(config.seed, state, world):
+        objective(state, next(batches.epoch(state.epoch, state.batch)), 0.0)
     began = time.monotonic() - 60 * state.minutes
     while True:
         count = len(batches.plan(state.epoch))
@@ -115,7 +120,8 @@ def fit(
             rate = learning_rate_factor(config.schedule, done) * state.plateau.factor * config.optimizer.learning_rate
             for group in state.optimizer.param_groups:
                 group["lr"] = rate
-            value = _step(state, batch, config, objective, done)
+            with _drawn_by(config.seed, state, world):
+                value = _step(state, batch, config, objective, done)
             state.step += 1
             state.batch += 1
             state.loss_sum += value
@@ -127,6 +133,16 @@ def fit(
             if ends:  # before the yield, so that a checkpoint taken there goes on with the next epoch
                 state.epoch, state.batch = epoch + 1, 0
             yield Step(number, epoch, rate, value, done, ends)
+
+
+@contextmanager
+def _drawn_by(seed: int, state: TrainingState[Model], world: World) -> Iterator[None]:
+    """Random numbers are those of this step and process; the random state outside stays as it is."""
+    device = next(state.model.parameters()).device
+    drawn = np.random.SeedSequence([seed, state.step, world.rank]).generate_state(1, np.uint64)[0]
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(drawn >> 1))
+        yield
 
 
 def progress(state: TrainingState[Model], config: RunConfig, batches: int) -> float:

@@ -14,11 +14,12 @@ On the edge from neighbour j to centre i, with D the rotation that takes the edg
 | s | | (edges, heads, alpha_channels) |
 | z, a | logits, attention | (edges, heads) |
 | R | radial network | (edges, scales, 2 channels) |
-| t_ij | functions of an edge's length, elements of both ends | (edges, num_gaussians + 2 edge_channels) |
+| t_ij | functions of an edge's length, elements of both ends | (edges, num_gaussians + 2 radial_mlp[-1]) |
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -61,18 +62,16 @@ def out_of(frames: EdgeFrames) -> EdgeFrames:
 class RadialNetwork(nn.Module):
     """Functions of the distance and of the elements at both ends of an edge.
 
-    W3 h(W2 h(W1 t)) with h(x) = silu(layer_norm(x)) and biases.
+    W ... h(W2 h(W1 t)) with h(x) = silu(layer_norm(x)) and biases.
     """
 
     def __init__(self, config: EquiformerV2Config, num: int) -> None:
         super().__init__()
-        width = config.edge_channels
-        self.embedding = nn.Parameter(1e-3 * (2 * torch.rand(2, len(config.elements), width) - 1))
-        self.network = nn.Sequential(
-            *(linear(config.num_gaussians + 2 * width, width), nn.LayerNorm(width, EPSILON), nn.SiLU()),
-            *(linear(width, width), nn.LayerNorm(width, EPSILON), nn.SiLU()),
-            linear(width, num),
-        )
+        last = config.radial_mlp[-1]
+        self.embedding = nn.Parameter(1e-3 * (2 * torch.rand(2, len(config.elements), last) - 1))
+        widths = (config.num_gaussians + 2 * last, *config.radial_mlp)
+        hidden = [(linear(a, b), nn.LayerNorm(b, EPSILON), nn.SiLU()) for a, b in itertools.pairwise(widths)]
+        self.network = nn.Sequential(*itertools.chain.from_iterable(hidden), linear(last, num))
 
     def forward(self, surroundings: Surroundings) -> Tensor:
         """(edges, num)."""

@@ -8,9 +8,9 @@ from typing import Literal
 
 from atomsml.config import check_hyperparameters
 
-OURS = ("num_bessel", "envelope_power", "radial_mlp", "readout_channels")
+OURS = ("num_bessel", "envelope_power")
 OF_THE_PAPER = (
-    *("alpha_channels", "value_channels", "edge_channels", "num_gaussians", "grid_resolution", "avg_num_atoms"),
+    *("alpha_channels", "value_channels", "num_gaussians", "grid_resolution", "avg_num_atoms"),
     *("attention_renormalization", "activation", "norm", "direct_forces"),
     *("attention_dropout", "drop_path", "projection_dropout"),
 )
@@ -31,7 +31,10 @@ class EquiformerV2Config:
     ffn_channels: int = 128  # hidden width of the feed-forward networks
     num_bessel: int = 8
     envelope_power: int = 5  # p of the polynomial envelope
-    radial_mlp: tuple[int, ...] = (64, 64)  # hidden widths of the radial networks
+    radial_mlp: tuple[int, ...] = (
+        64,
+        64,
+    )  # hidden widths of the radial networks; paper: the last also of elements
     readout_channels: int = 64  # hidden width of the readout
     avg_num_neighbors: float = 1.0  # the embedding of neighbours is divided by it; take the mean of the training set
     scale: float = 1.0  # eV; interaction energies are scale * network + shift
@@ -39,7 +42,6 @@ class EquiformerV2Config:
     paper: bool = False  # the network as published: energies jump at the cutoff and turn with the axes; False: ours
     alpha_channels: int = 32  # paper: of the logits of each head
     value_channels: int = 16  # paper: of what each head passes on
-    edge_channels: int = 64  # paper: hidden width of the radial networks, and of the elements that enter them
     num_gaussians: int = 600  # paper: functions of the distance
     grid_resolution: int = 0  # paper: circles of latitude, and points on each, of all grids; 0: few
     avg_num_atoms: float = 1.0  # paper: energies are divided by it
@@ -57,7 +59,7 @@ class EquiformerV2Config:
             positive=(
                 *("cutoff", "channels", "num_layers", "num_heads", "attention_channels", "ffn_channels", "num_bessel"),
                 *("readout_channels", "avg_num_neighbors"),
-                *("alpha_channels", "value_channels", "edge_channels", "avg_num_atoms"),
+                *("alpha_channels", "value_channels", "avg_num_atoms"),
             ),
             at_most={"lmax": 8, "num_layers": 32},
         )
@@ -78,6 +80,8 @@ class EquiformerV2Config:
     def _check_paper(self) -> None:
         if self.lmax < 1:
             raise ValueError("with paper features have directions: give lmax >= 1")
+        if not self.radial_mlp:
+            raise ValueError("with paper radial networks have a hidden layer: give radial_mlp one width or more")
         if 0 < self.grid_resolution < 2 * self.lmax + 1:
             raise ValueError(
                 f"grid_resolution must be at least 2 lmax + 1 = {2 * self.lmax + 1}, with fewer points orders are "

@@ -54,9 +54,9 @@ from atomsml.radial.bases import bessel_basis, polynomial_envelope
 
 # what the published models for OC20, of 31 and 153 million weights, have in common
 PAPER: dict[str, Any] = {
-    **{"paper": True, "cutoff": 12.0, "channels": 128, "num_heads": 8, "attention_channels": 64, "ffn_channels": 128},
-    **{"alpha_channels": 64, "value_channels": 16, "edge_channels": 128, "grid_resolution": 18},
-    **{"attention_dropout": 0.1, "drop_path": 0.1},
+    **{"paper": True, "cutoff": 12.0, "channels": 128, "num_heads": 8, "attention_channels": 64, "alpha_channels": 64},
+    **{"value_channels": 16, "ffn_channels": 128, "radial_mlp": (128, 128), "readout_channels": 128},
+    **{"grid_resolution": 18, "attention_dropout": 0.1, "drop_path": 0.1},
 }
 EPSILON = 0.01  # of norms: features below its root, 0.1, are small; see SeparableLayerNorm
 

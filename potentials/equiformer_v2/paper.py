@@ -57,9 +57,8 @@ class PaperNetwork(nn.Module):
         self.degree_embedding = RadialNetwork(config, (config.lmax + 1) * config.channels)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = normalization(config)
-        self.energy = nn.Sequential(
-            linear(config.channels, config.ffn_channels), nn.SiLU(), linear(config.ffn_channels, 1, bias=False)
-        )
+        hidden = config.readout_channels
+        self.energy = nn.Sequential(linear(config.channels, hidden), nn.SiLU(), linear(hidden, 1, bias=False))
         if config.direct_forces:
             self.force = Attention(config, 1, dropout=0.0)
 

@@ -15,7 +15,7 @@ from atomsml.potentials import POTENTIALS
 MACE = {"channels": 4, "hidden_lmax": 1, "lmax": 2, "correlation": 2, "num_bessel": 4, "radial_mlp": (8,)}
 ESCN = {"channels": 4, "hidden_channels": 4, "lmax": 2, "mmax": 1, "num_bessel": 4, "radial_mlp": (8,)}
 NEQUIP = {"channels": (6, 4, 2), "num_layers": 2, "radial_mlp": (8,)}
-EQUIFORMER = {"channels": 4, "lmax": 2, "mmax": 1, "num_layers": 2, "num_heads": 2}
+EQUIFORMER = {"channels": 4, "lmax": 2, "mmax": 1, "num_layers": 2, "num_heads": 2, "radial_mlp": (8,)}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "mace": ("mace", MACE),
     "mace of materials": (
@@ -43,11 +43,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "egnn": ("egnn", {"channels": 8, "num_layers": 2}),
     "egnn as published": ("egnn", {"channels": 8, "num_layers": 2, "paper": True, "readout_channels": 64}),
     "painn": ("painn", {"channels": 8, "num_layers": 2}),
-    "equiformer_v2": ("equiformer_v2", {**EQUIFORMER, "radial_mlp": (8,), "attention_channels": 6, "ffn_channels": 5}),
-    "equiformer_v2 as published": (
-        "equiformer_v2",
-        {**EQUIFORMER, "paper": True, "edge_channels": 8, "num_gaussians": 10, "readout_channels": 64},
-    ),
+    "equiformer_v2": ("equiformer_v2", {**EQUIFORMER, "attention_channels": 6, "ffn_channels": 5}),
+    "equiformer_v2 as published": ("equiformer_v2", {**EQUIFORMER, "paper": True, "num_gaussians": 10}),
 }
 
 

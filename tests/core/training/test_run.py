@@ -11,8 +11,12 @@ from typing import Any
 import ase.io
 import numpy as np
 import pytest
+import torch
 
+from atomsml.graph import AtomicGraph
 from atomsml.interfaces.ase import AtomsMLCalculator
+from atomsml.modelfile import load
+from atomsml.potential import evaluate
 from atomsml.training.config import TrainingConfig, config_from_values
 from atomsml.training.run import Run
 
@@ -81,6 +85,28 @@ def test_a_request_to_stop_leaves_a_checkpoint_to_go_on_from(
     assert [progress.step.number for progress in steps] == [2]
     again = Run(config(small, water), tmp_path / "run", resume=True)
     assert [progress.step.number for progress in again.steps()] == [3, 4]
+
+
+def test_dropout_draws_the_same_in_a_resumed_run(tmp_path: Path, water: Path) -> None:
+    """With random numbers of another kind drawn in between; the models that are kept have no dropout any more."""
+    tiny = {"channels": 4, "lmax": 1, "mmax": 1, "num_layers": 1, "num_heads": 2, "attention_channels": 4}
+    tiny |= {"ffn_channels": 4, "num_gaussians": 8, "cutoff": 3.0, "paper": True}
+    dropout = {"attention_dropout": 0.3, "drop_path": 0.3, "projection_dropout": 0.3}
+    settings = config({**tiny, **dropout}, water, model="equiformer_v2")
+    whole = [progress.step.loss for progress in Run(settings, tmp_path / "whole").steps()]
+    stopped = Run(settings, tmp_path / "stopped")
+    steps = stopped.steps()
+    found = [next(steps).step.loss]
+    torch.rand(3)
+    stopped.stop_requested = True
+    found += [progress.step.loss for progress in steps]
+    found += [progress.step.loss for progress in Run(settings, tmp_path / "stopped", resume=True).steps()]
+    assert found == whole
+    kept = [load(tmp_path / name / "model.safetensors") for name in ("whole", "stopped")]
+    weights, again = (model.state_dict() for model in kept)
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    graph = AtomicGraph.from_ase(ase.io.read(water))
+    assert evaluate(kept[0], graph).energy == evaluate(kept[0], graph).energy
 
 
 @pytest.mark.parametrize("which", ["train", "valid", "test"])
