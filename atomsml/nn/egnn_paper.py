@@ -32,6 +32,22 @@ from atomsml.ops.convolution import Edges
 Linear = type[nn.Linear] | type[UnitLinear]
 
 
+def of_ends(perceptron: nn.Sequential, features: Tensor, attributes: Tensor, edges: Edges) -> Tensor:
+    """A perceptron of [h_i, h_j, a_ij] (edges, ...).
+
+    Its first map is a sum of maps, two of which act on atoms, of which there are fewer than edges.
+    """
+    linear = perceptron[0]
+    assert isinstance(linear, nn.Linear)
+    scale = linear.scale if isinstance(linear, UnitLinear) else 1.0
+    channels = features.shape[1]
+    weights = (scale * linear.weight).split([channels, channels, attributes.shape[1]], dim=1)
+    of_receiver, of_sender, of_edge = (weight.T for weight in weights)
+    mapped = (features @ of_receiver + scale * linear.bias)[edges.receiver] + (features @ of_sender)[edges.sender]
+    outputs: Tensor = perceptron[1:](mapped + attributes @ of_edge)
+    return outputs
+
+
 class MessagePassing(nn.Module):
     """h_i <- h_i + phi_h(h_i, sum_j m_ij / avg_num_neighbors) with m_ij = phi_e(h_i, h_j, attributes).
 
@@ -59,7 +75,7 @@ class MessagePassing(nn.Module):
 
     def forward(self, features: Tensor, attributes: Tensor, edges: Edges) -> tuple[Tensor, Tensor]:
         """The new features, and the messages (edges, channels)."""
-        messages = self.phi_e(torch.cat([features[edges.receiver], features[edges.sender], attributes], dim=1))
+        messages = of_ends(self.phi_e, features, attributes, edges)
         if self.phi_inf is not None:
             messages = torch.sigmoid(self.phi_inf(messages)) * messages
         summed = torch.zeros_like(features).index_add(0, edges.receiver, messages) / self.avg_num_neighbors

@@ -34,13 +34,18 @@ class UnitLinear(nn.Linear):
     they mean for the other modules here.
     """
 
+    @property
+    def scale(self) -> float:
+        """Of weights and biases."""
+        return 1 / math.sqrt(self.in_features)
+
     def reset_parameters(self) -> None:
         nn.init.uniform_(self.weight, -1, 1)
         if self.bias is not None:
             nn.init.uniform_(self.bias, -1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) / math.sqrt(self.in_features)
+        return super().forward(x) * self.scale
 
 
 class IrrepLinear(nn.Module):

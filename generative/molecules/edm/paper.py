@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from atomsml.generative.core.spaces.euclidean import CenteredPositions
 from atomsml.generative.molecules.edm.config import EDMConfig
 from atomsml.generative.molecules.edm.network import FullGraphs
-from atomsml.nn.egnn_paper import MessagePassing, small_readout
+from atomsml.nn.egnn_paper import MessagePassing, of_ends, small_readout
 from atomsml.ops.convolution import Edges
 
 
@@ -44,9 +44,9 @@ class PaperBlock(nn.Module):
         attributes = torch.cat([squared, at_start], dim=1)
         for messages in self.messages:
             features, _ = messages(features, attributes, edges)
-        ends = torch.cat([features[edges.receiver], features[edges.sender], attributes], dim=1)
+        strengths = torch.tanh(of_ends(self.phi_x, features, attributes, edges))
         directions = -vectors / (torch.sqrt(squared + 1e-8) + 1)
-        moves = directions * torch.tanh(self.phi_x(ends)) * self.coordinate_range
+        moves = directions * (self.coordinate_range * strengths)
         steps = vectors.new_zeros(len(features), 3).index_add(0, edges.receiver, moves)
         return features, steps / self.avg_num_neighbors
 

@@ -125,7 +125,7 @@ def test_the_bound_is_that_of_the_paper(scale: float) -> None:
 
 
 def test_one_step_of_ddpm_is_that_of_the_paper() -> None:
-    """mu = z_t / a_ts - s2_ts / (a_ts sigma_t) eps_hat, of deviation s_ts sigma_s / sigma_t (section 3.1, eq. 4)."""
+    """mu = z_t / a_ts - s2_ts / (a_ts sigma_t) eps_hat, of deviation s_ts sigma_s / sigma_t (section 3.1)."""
     model, sizes = new_model(), [5, 3]
     state = unit_noise(model, batch_of(["CH4", "H2O"]), 0)
     t, s = 0.7, 0.699
