@@ -47,8 +47,8 @@ from benchmarks.shared.reporting import DOCS, processor, replace_section, table
 
 MODEL, JUDGE, SEED, MOLECULES = "qm9-flow", "organic-xtb", 5, 100
 PROCESSES: dict[str, GaussianProcess] = {"EDM's schedule": PolynomialVP(), "straight lines": LinearInterpolant()}
-STEPS = {"Euler-Maruyama": (20, 50, 100, 200, 500, 1000), "ancestral": (20, 100)}
-TOLERANCES = ((0.5, 0.05), (0.1, 0.01), (0.05, 0.01), (0.02, 0.01), (0.01, 0.005))  # relative, absolute
+STEPS = {"Euler-Maruyama": (20, 50, 100, 200, 500, 1000), "ancestral": (50,)}
+TOLERANCES = ((0.5, 0.05), (0.1, 0.01), (0.02, 0.01), (0.01, 0.005))  # relative, absolute
 END = 0.01  # sigma / alpha where all take what the network says; that of the paper's last time, 0.001, is the same
 HYDROGEN_STEPS = 20
 LINES = LinearInterpolant()
@@ -137,10 +137,10 @@ def cases() -> dict[str, tuple[GaussianProcess, Sampler, int]]:
     """Name of a row -> what is drawn."""
     found: dict[str, tuple[GaussianProcess, Sampler, int]] = {}
     for equation, process in PROCESSES.items():
-        for name, sampler in (("Euler-Maruyama", EulerMaruyama()), ("ancestral", DDPM())):
-            found |= {f"{equation}|{name}, {steps:,} steps": (process, sampler, steps) for steps in STEPS[name]}
         for rtol, atol in TOLERANCES:
             found[f"{equation}|adaptive, {rtol} and {atol}"] = process, Adaptive(rtol=rtol, atol=atol, end=END), 0
+        for name, sampler in (("Euler-Maruyama", EulerMaruyama()), ("ancestral", DDPM())):
+            found |= {f"{equation}|{name}, {steps:,} steps": (process, sampler, steps) for steps in STEPS[name]}
     return found
 
 
