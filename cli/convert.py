@@ -1,4 +1,4 @@
-"""`atomsml convert`: an official file of MACE, SevenNet or EDM becomes a .safetensors file."""
+"""`atomsml convert`: an official file of MACE, SevenNet, nequip or EDM becomes a .safetensors file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def convert(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="Official MACE .model file, SevenNet .pth checkpoint, or EDM generative_model_ema.npy."
+            metavar="FILE",
+            help="Official MACE .model file, SevenNet .pth checkpoint, .nequip.zip, or EDM generative_model_ema.npy.",
         ),
     ],
     output: Annotated[
@@ -37,7 +38,7 @@ def convert(
         ),
     ] = False,
 ) -> None:
-    """Convert an official file of MACE, SevenNet or EDM.
+    """Convert an official file of MACE, SevenNet, nequip or EDM.
 
     What a file is shows in its content. Nothing in it is executed, and the programs that wrote it are not needed. The
     args.pickle of EDM must lie beside its weights.

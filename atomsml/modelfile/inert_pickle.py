@@ -9,7 +9,8 @@ the state that the file holds and calls nothing. Only containers, numbers and te
     tree.tensor("scale_shift.scale")
 
 A file may also hold a dictionary, of a state_dict for example: `load_inert_dict` reads it. `load_inert_pickle`
-reads a file of Python's own pickle in the same way.
+reads a file of Python's own pickle in the same way, and `load_inert_package` an archive of torch.package, which has
+the source code of its classes beside several pickles; the code is not looked at.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pickletools
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
@@ -208,19 +210,40 @@ def load_inert_pickle(path: str | Path, allowed: Mapping[str, Iterable[str]], wh
     return tree
 
 
+def load_inert_package(path: str | Path, pickled: str, allowed: Mapping[str, Iterable[str]], what: str) -> Record:
+    """The object in one pickle of an archive of torch.package, such as "model/eager_model.pkl".
+
+    Arguments and errors are otherwise those of `load_inert`.
+    """
+    with _reading(Path(path), what) as archive:
+        tree = _Unpickler(archive, _Layout.of_package(archive, pickled, what), _pairs(allowed), what).load()
+    if not isinstance(tree, Record):
+        raise ValueError(f"{path} holds a {type(tree).__name__} as {pickled}, not {what}: a model is needed")
+    return tree
+
+
+def is_package(path: str | Path) -> bool:
+    """Whether torch.package wrote a file. What is no whole archive is none; other readers say what is wrong with it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/.data/extern_modules") and name.count("/") == 2 for name in archive.namelist())
+    except Exception:  # a damaged index can fail in many ways
+        return False
+
+
 def named_modules(path: str | Path, what: str) -> set[str]:
     """The top-level modules whose classes and functions a file of torch.save names: who wrote it, from its content.
 
     Nothing is built. Raises what `load_inert` raises for a file that cannot be read.
     """
     with _reading(Path(path), what) as archive:
-        operations = pickletools.genops(_read_pickle(archive, what)[1])
+        operations = pickletools.genops(_read_pickle(archive, _Layout.of_save(archive, what).pickled))
         return {str(name).partition(".")[0] for operation, name, _ in operations if operation.name == "GLOBAL"}
 
 
 def _load(path: Path, allowed: Mapping[str, Iterable[str]], what: str) -> Any:
     with _reading(path, what) as archive:
-        return _Unpickler(archive, _pairs(allowed), what).load()
+        return _Unpickler(archive, _Layout.of_save(archive, what), _pairs(allowed), what).load()
 
 
 def _pairs(allowed: Mapping[str, Iterable[str]]) -> set[tuple[str, str]]:
@@ -273,16 +296,39 @@ def _open_archive(path: Path, what: str) -> zipfile.ZipFile:
     return archive
 
 
-def _read_pickle(archive: zipfile.ZipFile, what: str) -> tuple[str, bytes]:
-    """The name of the archive's pickle and its instructions, which are checked."""
-    names = [n for n in archive.namelist() if n.endswith("/data.pkl") and n.count("/") == 1]
-    if len(names) != 1:
-        raise _Refusal(f"cannot be read as {what}: the archive has no data.pkl, so torch.save did not write it")
-    if archive.getinfo(names[0]).file_size > MOST_BYTES:
+@dataclass(frozen=True)
+class _Layout:
+    """Where an archive has what is needed."""
+
+    pickled: str
+    byte_order: str  # absent before torch 2.1
+    before_key: str  # of a storage, and what stands behind its key
+    behind_key: str
+
+    @staticmethod
+    def of_save(archive: zipfile.ZipFile, what: str) -> _Layout:
+        names = [n for n in archive.namelist() if n.endswith("/data.pkl") and n.count("/") == 1]
+        if len(names) != 1:
+            raise _Refusal(f"cannot be read as {what}: the archive has no data.pkl, so torch.save did not write it")
+        folder = names[0].removesuffix("data.pkl")
+        return _Layout(names[0], f"{folder}byteorder", f"{folder}data/", "")
+
+    @staticmethod
+    def of_package(archive: zipfile.ZipFile, pickled: str, what: str) -> _Layout:
+        names = [n for n in archive.namelist() if n.endswith(f"/{pickled}") and n.count("/") == pickled.count("/") + 1]
+        if len(names) != 1:
+            raise _Refusal(f"cannot be read as {what}: the archive has no {pickled}")
+        folder = names[0].removesuffix(pickled)
+        return _Layout(names[0], f"{folder}byteorder", f"{folder}.data/", ".storage")
+
+
+def _read_pickle(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The instructions of a pickle, which are checked."""
+    if archive.getinfo(name).file_size > MOST_BYTES:
         raise HostilePickle(f"its pickle has more than {MOST_BYTES} bytes")
-    stream = archive.read(names[0])
+    stream = archive.read(name)
     check_pickle(stream)
-    return names[0], stream
+    return stream
 
 
 class _Names(pickle.Unpickler):
@@ -312,26 +358,24 @@ class _Names(pickle.Unpickler):
 class _Unpickler(_Names):
     """With the numbers of tensors, which stand in the archive."""
 
-    def __init__(self, archive: zipfile.ZipFile, allowed: set[tuple[str, str]], what: str) -> None:
-        pickled, stream = _read_pickle(archive, what)
-        self._folder = pickled.removesuffix("data.pkl")
-        byte_order = f"{self._folder}byteorder"  # absent before torch 2.1
-        if byte_order in archive.namelist() and archive.read(byte_order) != b"little":
+    def __init__(self, archive: zipfile.ZipFile, layout: _Layout, allowed: set[tuple[str, str]], what: str) -> None:
+        stream = _read_pickle(archive, layout.pickled)
+        if layout.byte_order in archive.namelist() and archive.read(layout.byte_order) != b"little":
             raise _Refusal(f"cannot be read as {what}: its numbers are not little-endian")
         super().__init__(stream, allowed | {("torch", n) for n in _STORAGES} | {("numpy", "dtype")}, what)
-        self._archive = archive
-        self._storages: dict[str, StoredTensor] = {}
+        self._archive, self._layout = archive, layout
+        self._storages: dict[str | int, StoredTensor] = {}
 
     def persistent_load(self, pid: Any) -> StoredTensor:
         """The numbers of ("storage", type, key, device, count), wherever they were when the file was written."""
         kind, storage, key, _, count = pid
         if kind != "storage" or not (isinstance(storage, type) and issubclass(storage, Record)):
             raise _Refusal("refused: the file refers to something other than tensor storages")
-        if not isinstance(key, str) or not isinstance(count, int):
+        if not isinstance(key, str | int) or not isinstance(count, int):  # torch.package numbers them
             raise _Refusal("refused: the file has a tensor storage without a name or a length")
         dtype = _STORAGES[storage.name]
         if key not in self._storages:
-            raw = bytearray(self._archive.read(f"{self._folder}data/{key}"))
+            raw = bytearray(self._archive.read(f"{self._layout.before_key}{key}{self._layout.behind_key}"))
             if len(raw) != count * dtype.itemsize:
                 raise ValueError(f"storage {key} has {len(raw)} bytes for {count} numbers of type {dtype}")
             values = torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)

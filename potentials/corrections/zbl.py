@@ -12,6 +12,10 @@ BOHR = 0.529  # Å
 EXPONENT, PREFACTOR = 0.23, 0.8854  # of the universal screening length
 SCREENING = ((0.1818, 3.2), (0.5099, 0.9423), (0.2802, 0.4028), (0.02817, 0.2016))  # weight, decay
 
+# As LAMMPS has them: e^2 / (4 pi epsilon_0) in eV Å, the screening length in Å, weights and decays
+LAMMPS_COULOMB, LAMMPS_LENGTH = 14.399645, 0.46850
+LAMMPS_SCREENING = ((0.02817, 0.20162), (0.28022, 0.40290), (0.50986, 0.94229), (0.18175, 3.19980))
+
 
 def zbl_energy(
     r: torch.Tensor,
@@ -39,6 +43,20 @@ def zbl_energy(
     radii = _covalent_radii(r.dtype, r.device)
     envelope = polynomial_envelope(r, radii[z_sender] + radii[z_receiver], power)
     return 0.5 * COULOMB * charge_sender * charge_receiver / r * screening * envelope
+
+
+def lammps_zbl_energy(
+    r: torch.Tensor, z_sender: torch.Tensor, z_receiver: torch.Tensor, cutoff: float, power: int
+) -> torch.Tensor:
+    """The same with the constants of LAMMPS's pair style zbl, ended by the envelope at one cutoff (Å) for all pairs.
+
+    It is nequip's. At bond lengths it is still there: a network that is trained with it takes account of it.
+    """
+    charge_sender, charge_receiver = z_sender.to(r), z_receiver.to(r)
+    x = r * (charge_sender**EXPONENT + charge_receiver**EXPONENT) / LAMMPS_LENGTH
+    screening = sum((weight * torch.exp(-decay * x) for weight, decay in LAMMPS_SCREENING), torch.zeros_like(x))
+    envelope = polynomial_envelope(r, cutoff, power)
+    return 0.5 * LAMMPS_COULOMB * charge_sender * charge_receiver / r * screening * envelope
 
 
 @cache

@@ -41,6 +41,7 @@ from atomsml.ops.convolution import Edges
 from atomsml.ops.graded_convolution import graded_convolve, graded_table, parity_convolve, parity_table
 from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Potential, Predictor
+from atomsml.potentials.corrections.zbl import lammps_zbl_energy
 from atomsml.radial.bases import polynomial_envelope
 from atomsml.radial.spline import cubic_b_spline
 
@@ -81,6 +82,7 @@ class NequIPConfig:
     element_scales: bool = False  # a learned factor for the energies of each element
     scalar_biases: bool = False  # constants added to scalars: what a model of several levels of theory does for one
     relative_to_isolated: bool = True  # an isolated atom has exactly its reference energy; False: whatever comes out
+    zbl: bool = False  # add Ziegler-Biersack-Littmark repulsion, which ends with the envelope at the cutoff
     scale: float = 1.0  # eV; interaction energies are scale * network + shift
     shift: float = 0.0  # eV per atom
 
@@ -163,10 +165,16 @@ class NequIP(Potential):
             blocks = layer(blocks, nodes, self.embedding, harmonics, basis, pairs.edges)
         for linear in self.readout:
             blocks = linear(blocks)
-        network = blocks[0].flatten()
-        if self.config.relative_to_isolated:
-            return self.atom_energies(network, nodes, graph)
-        return self.scaled(network, species, graph)
+        network, relative = blocks[0].flatten(), self.config.relative_to_isolated
+        found = self.atom_energies(network, nodes, graph) if relative else self.scaled(network, species, graph)
+        return found + self._repulsion(pairs, graph).to(found.dtype) if self.config.zbl else found
+
+    def _repulsion(self, pairs: PairGeometry, graph: NeighborGraph) -> Tensor:
+        """(atoms,) eV: a half of that of each pair."""
+        lengths, edges = pairs.of_edges(pairs.lengths), pairs.edges
+        ends = graph.numbers[edges.sender], graph.numbers[edges.receiver]
+        of_edges = lammps_zbl_energy(lengths, *ends, self.config.cutoff, self.config.envelope_power)
+        return lengths.new_zeros(graph.num_atoms).index_add(0, pairs.edges.receiver, of_edges)
 
     def scaled(self, network: Tensor, species: Tensor, graph: AtomicGraph) -> Tensor:
         if self.config.element_scales:
@@ -179,11 +187,11 @@ class NequIP(Potential):
         return cast("list[NequIPLayer]", list(self.layers))
 
     def program(self) -> Predictor | None:
-        """On a CPU; its radial functions are tables. Pseudotensors and factors of elements have none."""
+        """On a CPU; its radial functions are tables. Pseudotensors, factors of elements and repulsion have none."""
         from atomsml.potentials.nequip.cpu import NequIPOnCPU
 
         on_cpu = self.embedding.device.type == "cpu" and self.dtype in (torch.float32, torch.float64)
-        on_cpu = on_cpu and not self.config.parity and not self.config.element_scales
+        on_cpu = on_cpu and not (self.config.parity or self.config.element_scales or self.config.zbl)
         return NequIPOnCPU(self) if on_cpu else None
 
     def last_layer(self) -> list[nn.Parameter]:

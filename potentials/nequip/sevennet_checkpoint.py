@@ -96,6 +96,11 @@ def _check_complete(path: Path, tree: dict[Any, Any]) -> None:
         raise ValueError(
             f"{path} is a checkpoint of mace_run_train, which holds weights only; give the .model that lies beside it"
         )
+    if "pytorch-lightning_version" in tree:
+        raise ValueError(
+            f"{path} is a checkpoint of a training by Lightning, as nequip's are; write the model with "
+            "`nequip-package build` and give that .nequip.zip"
+        )
     if tree and all(_is_tensor(value) for value in tree.values()):
         raise ValueError(f"{path} is not {WHAT} but a state_dict, which holds weights only; give the whole saved model")
     raise ValueError(f"{path} is not {WHAT}: it has no config with a model_state_dict")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from ase.data import covalent_radii
 
-from atomsml.potentials.corrections.zbl import zbl_energy
+from atomsml.potentials.corrections.zbl import lammps_zbl_energy, zbl_energy
 from atomsml.radial.bases import polynomial_envelope
 
 # Z of sender and receiver, r in Å, energy of the directed edge in eV for power 5 and 6 (ZBLBasis, float64)
@@ -48,6 +48,8 @@ def test_universal_screening_by_default() -> None:
     distance = torch.from_numpy(r).expand(shape)
     pair = [torch.from_numpy(each).expand(shape) for each in (z, other)]
     ours = 2 * zbl_energy(distance, *pair, power=5)
+    ended = polynomial_envelope(distance, 4.0, 6).numpy()
+    np.testing.assert_allclose(2 * lammps_zbl_energy(distance, *pair, 4.0, 6), bare * ended, rtol=1e-12)
     radii = torch.tensor(covalent_radii)
     envelope = polynomial_envelope(distance, radii[pair[0]] + radii[pair[1]], 5)
     # constants of four digits, and a Bohr radius of three: an error d of the length changes exp(-3.2 x) by 3.2 x d

@@ -5,11 +5,14 @@ Run by hand and by test_nequip.py, with the Python of `.venv-nequip` (`make nequ
     .venv-nequip/bin/python -W ignore tests/potentials/nequip/make_nequip_golden.py tests/data/nequip
 
 writes golden.npz: structures; of each network its settings as JSON, its tensors under nequip's names, and of each
-structure energy in eV, energies of the atoms, forces in eV/A and stress in eV/A^3, in float64.
+structure energy in eV, energies of the atoms, forces in eV/A and stress in eV/A^3, in float64. For those of PACKAGED it
+writes a packaged model as well, without the source code and compiled programs that `nequip-package` puts into it; with
+--whole, they are in it.
 """
 
 import argparse
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,17 @@ import ase
 import ase.build
 import numpy as np
 import torch
+import yaml
+from e3nn.util.codegen import CodeGenMixin
 from nequip.data import AtomicDataDict, from_ase
 from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
 from nequip.model import NequIPGNNModel
+from nequip.scripts._package_utils import _EXTERNAL_MODULES, _INTERNAL_MODULES, _MOCK_MODULES
+from nequip.train.lightning import _SOLE_MODEL_KEY
 from nequip.utils.global_state import set_global_state
 
 CUTOFF = 4.0
+PACKAGED = ("preset", "repulsion")
 COMMON: dict[str, Any] = {
     "seed": 0,
     "model_dtype": "float64",
@@ -55,6 +63,18 @@ MODELS: dict[str, dict[str, Any]] = {
         "parity": False,
         "per_type_energy_scales": None,
         "per_type_energy_shifts": None,
+    },
+    "repulsion": {
+        "num_layers": 3,
+        "l_max": 1,
+        "num_features": 3,
+        "parity": True,
+        "per_type_energy_scales": 1.75,
+        "pair_potential": {
+            "_target_": "nequip.nn.pair_potential.ZBL",
+            "units": "metal",
+            "chemical_species": ["Si", "H", "O"],
+        },
     },
 }
 
@@ -119,9 +139,34 @@ def compute(model: torch.nn.Module, atoms: ase.Atoms, names: list[str]) -> dict[
     return {name: value.detach().numpy() for name, value in found.items()}
 
 
+def package(model: torch.nn.Module, path: Path, whole: bool) -> None:
+    """As nequip-package writes it."""
+    pickled = CodeGenMixin.__getstate__
+    if not whole:
+        CodeGenMixin.__getstate__ = lambda module: {**pickled(module), "__codegen__": {}}
+    importers = (torch.package.importer.sys_importer,)
+    with torch.package.PackageExporter(path, importer=importers) as exporter:
+        exporter.mock([f"{name}.**" for name in _MOCK_MODULES])
+        exporter.extern([f"{name}.**" for name in _EXTERNAL_MODULES])
+        exporter.intern([f"{name}.**" for name in _INTERNAL_MODULES])
+        models = torch.nn.ModuleDict({_SOLE_MODEL_KEY: model})
+        exporter.save_pickle("model", "eager_model.pkl", models, dependencies=True)
+        names = dict(enumerate(model.type_names))
+        about = {"package_version_id": 2, "available_models": ["eager"], "atom_types": names}
+        exporter.save_text("model", "package_metadata.txt", yaml.dump(about))
+    CodeGenMixin.__getstate__ = pickled
+    if not whole:
+        with zipfile.ZipFile(path) as archive:
+            kept = {name: archive.read(name) for name in archive.namelist() if not name.endswith(".py")}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            for name, content in kept.items():
+                archive.writestr(zipfile.ZipInfo(name), content)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--whole", action="store_true")
     arguments = parser.parse_args()
     set_global_state(allow_tf32=False)
     golden: dict[str, Any] = {}
@@ -137,6 +182,8 @@ def main() -> None:
         for name, atoms in structures().items():
             for key, value in compute(model, atoms, settings["type_names"]).items():
                 golden[f"{name}/{case}/{key}"] = value
+        if case in PACKAGED:
+            package(model, arguments.folder / f"{case}.nequip.zip", arguments.whole)
     np.savez_compressed(arguments.folder / "golden.npz", **golden)
 
 
