@@ -33,6 +33,7 @@ NEEDS = {
     "docs/architectures.md": [
         "the published sets, which are not in this repository",
         "the models of the command above",
+        "the published sets, which are not in this repository",
     ],
     "docs/claims.md": ["minutes of an idle core"],
     "docs/devices.md": ["a GPU"],

@@ -1,6 +1,6 @@
 """Relax a crystal with its cell: potentials of atomsml beside mace-torch, along the same path.
 
-    python -m benchmarks.speed.relaxation FOLDER [--docs]
+    python -m benchmarks.speed.relaxation FOLDER [--cells 3] [--docs]
 
 FOLDER is that of benchmarks/accuracy/architectures.py: its Facet (ours) and MACE, trained on NbMoTaW, are taken. An
 alloy (bcc, elements in random order, stretched by 3 % and 1 % along two axes, displaced by 0.1 A) is relaxed by ASE's
@@ -40,7 +40,7 @@ from benchmarks.shared.peers import Program, answer_words, peer_python, take_tur
 from benchmarks.shared.reporting import DOCS, processor, replace_section, spread, table
 
 ELEMENTS = [41, 42, 73, 74]
-CELLS = (3, 4)  # along each axis: 54 and 128 atoms
+CELLS = [3, 4]  # along each axis: 54 and 128 atoms
 FMAX, STEPS = 0.05, 100  # eV/A; at most
 WARM_UP = 4  # steps: in the third, TorchScript still compiles
 REPEATS = 3
@@ -211,13 +211,14 @@ def report(found: dict[int, tuple[int, dict[str, list[float]]]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("architectures"))
+    parser.add_argument("--cells", type=int, nargs="+", default=CELLS, help="along each axis: 2, 16, 54, 128 atoms ...")
     parser.add_argument("--docs", action="store_true", help="put the table into docs/architectures.md as well")
     parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.job:
         be_program(arguments.job)
         return
-    text = report({cells: measure(cells, arguments.folder) for cells in CELLS})
+    text = report({cells: measure(cells, arguments.folder) for cells in arguments.cells})
     (arguments.folder / "relaxation.md").write_text(text, encoding="utf-8")
     print(text)
     if arguments.docs:
