@@ -63,6 +63,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "attention_dropout": (0, 0.99),
     "drop_path": (0, 0.99),
     "projection_dropout": (0, 0.99),
+    "readout_dropout": (0, 0.99),
     "avg_num_atoms": (1e-3, 1e6),
 }
 ANY_NUMBER = (-1e12, 1e12)  # of a field with another name, in an architecture of another package

@@ -32,6 +32,7 @@ class FacetConfig:
     grid: tuple[int, int] = (32, 31)  # mlp: numbers of latitudes and of longitudes
     num_heads: int = 2  # mlp: parts of the channels at a point, which the same perceptron takes one by one
     pointwise_channels: int = 16  # mlp: hidden width of the perceptron
+    readout_dropout: float = 0.0  # mlp: share of the last layer's scalars that are left out in training
 
     def __post_init__(self) -> None:
         positive = ("cutoff", "grid_channels", "order", "num_layers", "readout_channels", "avg_num_neighbors")
@@ -61,4 +62,4 @@ class FacetConfig:
 
 
 PRODUCT_ONLY = ("grid_channels", "order", "num_splines", "envelope_power")
-MLP_ONLY = ("embedding_channels", "num_bessel", "grid", "num_heads", "pointwise_channels")
+MLP_ONLY = ("embedding_channels", "num_bessel", "grid", "num_heads", "pointwise_channels", "readout_dropout")

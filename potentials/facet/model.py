@@ -67,6 +67,7 @@ class Facet(Potential):
             "num_layers": 3,
             "readout_channels": 64,
             "grid": (18, 17),
+            "readout_dropout": 0.2,
         },
         "large": {"channels": (128, 64, 32, 16), "lmax": 3, "grid_channels": 128, "order": 3},
     }
@@ -90,7 +91,13 @@ class Facet(Potential):
         blocks = [self.embedding[nodes][:, None, :]]
         for layer in self.layers:
             blocks = layer(blocks, harmonics, basis, pairs.edges)
-        return self.atom_energies(self.readout(blocks[0][:, 0]).squeeze(1), nodes, graph)
+        scalars = blocks[0][:, 0]
+        if (
+            self.training and self.config.readout_dropout > 0
+        ):  # of the difference to isolated atoms: the readout is linear
+            bound = scalars - scalars[graph.num_atoms :][nodes]
+            scalars = nn.functional.dropout(bound, self.config.readout_dropout)
+        return self.atom_energies(self.readout(scalars).squeeze(1), nodes, graph)
 
     def program(self) -> Predictor | None:
         """On a CPU, for products of two signals; its radial functions are tables."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,21 @@ def test_energies(golden: dict[str, Tensor], potential: Facet, graph: AtomicGrap
         potential(graph)
     found, expected = calls[0][1][: graph.num_atoms, 0], golden["atom_energies"]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * expected.abs().max().item())
+
+
+def test_dropout_is_for_training_and_leaves_isolated_atoms_alone(potential: Facet, graph: AtomicGraph) -> None:
+    """The mean over what is left out is the energy without, as the readout is linear."""
+    with_dropout = seeded(Facet, replace(CONFIG, readout_dropout=0.2))
+    with_dropout.load_state_dict(potential.state_dict())
+    expected = potential(graph)
+    torch.testing.assert_close(with_dropout.eval()(graph), expected)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        energies = torch.stack([with_dropout.train()(graph) for _ in range(40)])
+    assert (energies.std(dim=0) > 0.01).all()
+    assert ((energies.mean(dim=0) - expected).abs() < 5 * energies.std(dim=0) / 40**0.5).all()
+    alone = graph.replace(positions=graph.positions * 100).with_neighbors(CONFIG.cutoff)
+    assert not with_dropout(alone).any()
 
 
 @contextmanager
