@@ -7,7 +7,8 @@ C. L. Zitnick, "Reducing SO(3) convolutions to SO(2)", ICML 2023, arXiv:2302.036
 A frame is fixed but for a rotation about the edge, its roll. No choice of the roll is continuous on the whole sphere:
 here it follows the Cartesian axis that is least aligned with the edge, and jumps where that is another one. Functions
 that commute with the roll, and only those belong between `rotate_in` and `rotate_out`, do not see it: they are smooth
-in the positions everywhere, at the poles too. So derivatives of the matrices leave out how the roll changes.
+in the positions everywhere, at the poles too. So derivatives of the matrices leave out how the roll changes. Networks
+with SiLU at points of a grid see the roll, as much as their grid errs: `EdgeFrames.from_rotations` is for them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """eSCN: messages by rotations about edges alone (S. Passaro and C. L. Zitnick, ICML 2023, arXiv:2302.03655).
 
 A message turns the features of an edge's two atoms into the frame of the edge, where all that commutes with rotations
-about the edge may act: linear maps for each order m (atomsml/ops/so2.py) that hold the radial functions, a
+about the edge may act: linear maps for each order m (atomsml/nn/so2.py) that hold the radial functions, a
 nonlinearity between two of them, and |m| > mmax is left out. Turned back, messages are summed, and a point-wise network
 on the sphere (atomsml/nn/sphere.py) updates the features of each atom. With every m kept, one such linear map is the
 full tensor product with the harmonics of the edge.
@@ -21,10 +21,8 @@ full tensor product with the harmonics of the edge.
 | U | update, a GridMLP | |
 | n | avg_num_neighbors | |
 
-What differs from the paper: forces are the gradient of the energy unless `direct_forces`; nonlinearities at the points
-of a grid, which are equivariant up to its error, gave way to gates in the frame of the edge and to exact polynomials;
-matrices keep mirror symmetry unless `parity` is off; sender and receiver are mixed before they are turned; radial
-functions end smoothly at the cutoff; atoms start with their neighbours around them, not as their element alone.
+With `paper` the network is that of `paper.py`, as published, which jumps at the cutoff and is equivariant up to the
+error of its grids. How the two differ, and why: docs/faithful.md.
 """
 
 from __future__ import annotations

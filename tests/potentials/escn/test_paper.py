@@ -54,50 +54,52 @@ def read(path: Path) -> Golden:
 
 
 def of_fairchem(config: ESCNConfig, weights: Golden) -> ESCN:
-    """The potential with the weights of fairchem-core's eSCN."""
-    theirs = dict(weights)
-    state: Golden = {"embedding": theirs.pop("sphere_embedding.weight")[list(ELEMENTS)]}
-
-    def linear(ours: str, name: str) -> None:
-        """Into a UnitLinear, which divides by the root of its fan in."""
-        fan_in = theirs[f"{name}.weight"].shape[1]
-        for kind in ("weight", "bias"):
-            if f"{name}.{kind}" in theirs:
-                state[f"{ours}.{kind}"] = theirs.pop(f"{name}.{kind}") * fan_in**0.5
-
+    """The potential with the weights of fairchem-core's eSCN, all of which it takes."""
+    names = {"energy": "energy_block.fc{}", "force": "force_block.fc{}"}  # of three linear maps each
+    state: Golden = {"embedding": weights["sphere_embedding.weight"][list(ELEMENTS)]}
     for i in range(config.num_layers):
-        block, layer = f"layer_blocks.{i}", f"layers.{i}"
+        theirs, ours = f"layer_blocks.{i}", f"layers.{i}"
+        names[f"{ours}.point_wise"] = f"{theirs}.fc{{}}_sphere"
+        edge = f"{theirs}.message_block.edge_block"
+        state |= unit_linear(f"{ours}.scalars.distance", weights, f"{edge}.fc1_dist")
+        state |= unit_linear(f"{ours}.scalars.linear", weights, f"{edge}.fc1_edge_attr")
+        ends = [weights[f"{edge}.{which}_embedding.weight"][list(ELEMENTS)] for which in ("source", "target")]
+        state[f"{ours}.scalars.embedding"] = torch.stack(ends)
+        for which, end in (("of_sender", "source"), ("of_receiver", "target")):
+            block = f"{theirs}.message_block.so2_block_{end}"
+            state |= so2_convolution(f"{ours}.{which}", weights, block, config.mmax)
+    for ours, theirs in names.items():
         for k in range(3):
-            linear(f"{layer}.point_wise.{2 * k}", f"{block}.fc{k + 1}_sphere")
-        edge = f"{block}.message_block.edge_block"
-        linear(f"{layer}.scalars.distance", f"{edge}.fc1_dist")
-        linear(f"{layer}.scalars.linear", f"{edge}.fc1_edge_attr")
-        ends = [theirs.pop(f"{edge}.{which}_embedding.weight")[list(ELEMENTS)] for which in ("source", "target")]
-        state[f"{layer}.scalars.embedding"] = torch.stack(ends)
-        for ours, which in (("of_sender", "source"), ("of_receiver", "target")):
-            so2 = f"{block}.message_block.so2_block_{which}"
-            linear(f"{layer}.{ours}.zero.scales", f"{so2}.fc1_dist0")
-            linear(f"{layer}.{ours}.zero.first", f"{so2}.fc1_m0")
-            linear(f"{layer}.{ours}.zero.second", f"{so2}.fc2_m0")
-            for m in range(config.mmax):
-                order = f"{so2}.so2_conv.{m}"
-                for j, part in enumerate(("real", "imaginary")):
-                    here = f"{layer}.{ours}.{part}.{m}"
-                    linear(f"{here}.first", f"{order}.fc1_{part[0]}")
-                    linear(f"{here}.second", f"{order}.fc2_{part[0]}")
-                    for kind in ("weight", "bias"):  # those of the real part, then those of the imaginary part
-                        both = theirs[f"{order}.fc1_dist.{kind}"].chunk(2)
-                        state[f"{here}.scales.{kind}"] = both[j] * config.radial_mlp[0] ** 0.5
-                for kind in ("weight", "bias"):
-                    del theirs[f"{order}.fc1_dist.{kind}"]
-    for ours, name in (("energy", "energy_block"), ("force", "force_block")):
-        for k in range(3):
-            linear(f"{ours}.{2 * k}", f"{name}.fc{k + 1}")
-    assert not theirs
+            state |= unit_linear(f"{ours}.{2 * k}", weights, theirs.format(k + 1))
     potential = ESCN(config).cast(torch.float64)
     assert potential.paper is not None
     potential.paper.load_state_dict(state)
+    numbers = sum(each.numel() for each in weights.values())
+    unused = (9 - len(ELEMENTS)) * (config.channels + 2 * config.num_layers * config.radial_mlp[0])  # of other elements
+    assert sum(each.numel() for each in state.values()) == numbers - unused
     return potential
+
+
+def so2_convolution(ours: str, weights: Golden, theirs: str, mmax: int) -> Golden:
+    state = {}
+    for part, name in (("scales", "fc1_dist0"), ("first", "fc1_m0"), ("second", "fc2_m0")):
+        state |= unit_linear(f"{ours}.zero.{part}", weights, f"{theirs}.{name}")
+    for m in range(mmax):
+        order = f"{theirs}.so2_conv.{m}"
+        for i, part in enumerate(("real", "imaginary")):
+            here = f"{ours}.{part}.{m}"
+            state |= unit_linear(f"{here}.first", weights, f"{order}.fc1_{part[0]}")
+            state |= unit_linear(f"{here}.second", weights, f"{order}.fc2_{part[0]}")
+            both = unit_linear(f"{here}.scales", weights, f"{order}.fc1_dist")
+            state |= {name: value.chunk(2)[i] for name, value in both.items()}
+    return state
+
+
+def unit_linear(ours: str, weights: Golden, theirs: str) -> Golden:
+    """For a UnitLinear, which divides by the root of its fan in."""
+    scale = weights[f"{theirs}.weight"].shape[1] ** 0.5
+    kinds = [kind for kind in ("weight", "bias") if f"{theirs}.{kind}" in weights]
+    return {f"{ours}.{kind}": weights[f"{theirs}.{kind}"] * scale for kind in kinds}
 
 
 def assert_agrees(golden: Golden, case: str, structure: str) -> None:
