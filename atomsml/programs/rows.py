@@ -92,3 +92,21 @@ def hidden_readout_kernel(columns: int, dtype: torch.dtype) -> Kernel:
 
     code.loop(0, code.counts["atoms"], atom)
     return code.finish()
+
+
+@built_once
+def scale_by_element_kernel(columns: int, dtype: torch.dtype) -> Kernel:
+    """energy[n] and x[n] times scale[species[n]]: arrays species, scale (elements,), x, energy; count of atoms."""
+    code = Code("scale_by_element", ["species_index", "scale", "x", "energy"], ["atoms"], dtype)
+
+    def atom(n: Value) -> None:
+        scale = code["scale"][code["species_index"][n]].to(DOUBLE)
+        code["energy"][n] = code["energy"][n].to(DOUBLE) * scale
+
+        def column(k: Value) -> None:
+            code["x"][n * columns + k] = code["x"][n * columns + k].to(DOUBLE) * scale
+
+        code.loop(0, columns, column)
+
+    code.loop(0, code.counts["atoms"], atom)
+    return code.finish()

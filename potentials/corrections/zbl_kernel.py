@@ -1,6 +1,6 @@
 """CPU kernel of the Ziegler-Biersack-Littmark repulsion (zbl.py), for programs without autograd.
 
-With E(r) = C / r phi(r / a) f(r / R), C = k Z_i Z_j / 2 and R the sum of the two covalent radii,
+With E(r) = C / r phi(r / a) f(r / R), C = k Z_i Z_j / 2 and R the sum of the two covalent radii, or one cutoff,
 
     dE/dr = C / r (phi' f / a + phi f' / R - phi f / r)
 
@@ -18,24 +18,43 @@ from torch import Tensor
 
 from atomsml.codegen.kernels import Code, Kernel, built_once
 from atomsml.codegen.values import Value, total
-from atomsml.potentials.corrections.zbl import BOHR, COULOMB, SCREENING
+from atomsml.potentials.corrections.zbl import (
+    BOHR,
+    COULOMB,
+    EXPONENT,
+    LAMMPS_COULOMB,
+    LAMMPS_LENGTH,
+    LAMMPS_SCREENING,
+    SCREENING,
+)
 from atomsml.programs.edges import EdgeArrays
 from atomsml.programs.plan import Count, Plan
+
+Screening = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
 class ZBLWeights:
     """Numbers of the elements of a model, float64."""
 
-    elements: Tensor  # (elements, 3) charge, charge to the power of the exponent, covalent radius in A
+    elements: Tensor  # (elements, 3) charge, charge to the power of the exponent, its part of R in A
     constants: Tensor  # (2,) prefactor in A, and what the energy is multiplied with
     power: int  # of the envelope
+    screening: Screening
 
     @staticmethod
     def of(elements: tuple[int, ...], power: int, exponent: float, prefactor: float, factor: float) -> ZBLWeights:
         charges, radii = torch.tensor(elements).double(), torch.from_numpy(covalent_radii)[list(elements)].double()
         rows = torch.stack([charges, charges**exponent, radii], dim=1)
-        return ZBLWeights(rows, torch.tensor([prefactor * BOHR, factor], dtype=torch.float64), power)
+        return ZBLWeights(rows, torch.tensor([prefactor * BOHR, factor], dtype=torch.float64), power, SCREENING)
+
+    @staticmethod
+    def of_lammps(elements: tuple[int, ...], cutoff: float, power: int, factor: float) -> ZBLWeights:
+        """Of `lammps_zbl_energy`."""
+        charges = torch.tensor(elements).double()
+        rows = torch.stack([charges, charges**EXPONENT, torch.full_like(charges, cutoff / 2)], dim=1)
+        constants = torch.tensor([LAMMPS_LENGTH, factor * LAMMPS_COULOMB / COULOMB], dtype=torch.float64)
+        return ZBLWeights(rows, constants, power, LAMMPS_SCREENING)
 
 
 def add_zbl(
@@ -53,12 +72,12 @@ def add_zbl(
     With `gradients`, those of `edges.pull_back`, position_gradient and virial, it is added to what that has written.
     """
     given = [edges.begin, edges.end, edges.sender, species, weights.elements, weights.constants, edges.direction]
-    kernel = _kernel(weights.power, gradients is not None)
+    kernel = _kernel(weights.power, weights.screening, gradients is not None)
     plan.add(kernel, [*given, energies, *([edges.force, *gradients] if gradients else [])], first, last)
 
 
 @built_once
-def _kernel(power: int, gradients: bool) -> Kernel:
+def _kernel(power: int, screening: Screening, gradients: bool) -> Kernel:
     indices = [f"{name}_index" for name in ("begin", "end", "sender", "species")]
     names = ["elements", "constants", "direction", "energy", *(["force", "gradient", "virial"] if gradients else [])]
     code = Code("zbl", [*indices, *(f"{name}_double" for name in names)], ["first", "last"], torch.float64)
@@ -73,7 +92,7 @@ def _kernel(power: int, gradients: bool) -> Kernel:
             *u, r = code["direction_double"].row(e, 4).doubles(4)
             reach = radius + other[2]
             with code.when(r < reach):
-                energy, slope = _energy(code, r, reach, (powered + other[1]) / prefactor, power)
+                energy, slope = _energy(code, r, reach, (powered + other[1]) / prefactor, power, screening)
                 strength = factor * charge * other[0]
                 code["energy_double"][t] = code["energy_double"][t] + strength * energy
                 if gradients:
@@ -96,9 +115,11 @@ def _kernel(power: int, gradients: bool) -> Kernel:
     return code.finish()
 
 
-def _energy(code: Code, r: Value, reach: Value, inverse_length: Value, p: int) -> tuple[Value, Value]:
+def _energy(
+    code: Code, r: Value, reach: Value, inverse_length: Value, p: int, screening: Screening
+) -> tuple[Value, Value]:
     """Of two charges of 1, and its derivative by r."""
-    decays = [(weight, decay, (r * inverse_length * -decay).exp()) for weight, decay in SCREENING]
+    decays = [(weight, decay, (r * inverse_length * -decay).exp()) for weight, decay in screening]
     phi = total(weight * x for weight, _, x in decays)
     phi_slope = total(-weight * decay * x for weight, decay, x in decays) * inverse_length
     x = r / reach

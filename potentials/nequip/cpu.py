@@ -36,7 +36,8 @@ class NequIPOnCPU(PlannedPredictor[NequIPWeights]):
         """(elements,) float64: what a plan says of an atom whose energy is zero."""
         none = torch.zeros(len(self._model.elements), dtype=torch.float64)
         if not self._model.config.relative_to_isolated:
-            return none - weights.readout_constant
+            constant = weights.readout_constant
+            return none - (constant if weights.element_scales is None else constant * self._model.element_scales)
         if self._isolated is None:  # by the same program: what is equal cancels to the last bit
             plan = NequIPPlan(self._model.config, weights, none, Sizes(len(none), 1, 1, 1), self._dtype)
             self._isolated = plan.isolated()

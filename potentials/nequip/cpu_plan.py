@@ -17,13 +17,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from atomsml.potentials.corrections.zbl_kernel import add_zbl
 from atomsml.potentials.nequip.cpu_weights import NequIPWeights
 from atomsml.potentials.nequip.model import NequIPConfig
 from atomsml.programs import gate
 from atomsml.programs.chunked_plan import ChunkedPlan, NetworkShape, carve, numbers_in
 from atomsml.programs.irrep_linear import IrrepProduct
 from atomsml.programs.plan import FIRST, LAST, NUMBER, Array, Plan, Rows
-from atomsml.programs.rows import add_element_rows_kernel, hidden_readout_kernel, zero_scalars_kernel
+from atomsml.programs.rows import (
+    add_element_rows_kernel,
+    hidden_readout_kernel,
+    scale_by_element_kernel,
+    zero_scalars_kernel,
+)
 from atomsml.programs.slots import CHUNK, Sizes
 
 
@@ -73,6 +79,9 @@ class NequIPPlan(ChunkedPlan):
         energies, readout = Rows(self.energies), self.weights.readout
         plan.add(zero_scalars_kernel(self.dtype), [energies], NUMBER)
         plan.add(hidden_readout_kernel(len(readout), self.dtype), [before_gate[0], readout, energies], NUMBER)
+        if self.weights.element_scales is not None:
+            scaled: list[Array] = [Rows(self.slots.species), self.weights.element_scales, before_gate[0], energies]
+            plan.add(scale_by_element_kernel(len(readout), self.dtype), scaled, NUMBER)
 
     def _prepare_next(self, plan: Plan, i: int) -> None:
         """What the next layer gathers, and its self-connection, while the features are in a cache."""
@@ -95,6 +104,12 @@ class NequIPPlan(ChunkedPlan):
         gathered, totals = (self.gathered[i - 1], up_gradient) if i > 0 else [[self._convolution]] * 2
         memory = self._convolution
         layer.convolution.backward(plan, self.edges, layer.radial, gathered, sums, totals, memory, FIRST, LAST)
+
+    def correct(self, plan: Plan, gradients: bool) -> None:
+        """The repulsion at short range."""
+        if self.weights.zbl is not None:
+            totals = (self.position_gradient, self.virial) if gradients else None
+            add_zbl(plan, self.edges, self.weights.zbl, self.slots.species, self.corrections, FIRST, LAST, totals)
 
     def _gather_gradient(self, plan: Plan, i: int) -> None:
         """To the features of a chunk, from what the next layer made of them."""

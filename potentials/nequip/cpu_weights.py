@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from atomsml.codegen.machine import whole, whole_vectors
+from atomsml.potentials.corrections.zbl_kernel import ZBLWeights
 from atomsml.potentials.nequip.cpu_tables import NequIPTables
 from atomsml.potentials.nequip.model import GradedLinear, NequIP, NequIPLayer
 from atomsml.programs.graded_convolution import GradedConvolution
@@ -62,6 +63,12 @@ class NequIPWeights:
             self._first = packing.first_tables(len(elements))
             self.layers = tuple(packing.layer(i, self._first.rows) for i in range(len(model.layers)))
             self.readout, self.readout_constant = packing.readout()  # (channels,), and what comes on top
+        config = model.config
+        scales = model.element_scales.to(dtype) if config.element_scales else None
+        self.element_scales = scales  # (elements,) of the model, where each has one
+        # energies are multiplied by the scale of the model afterwards
+        given = model.elements, config.cutoff, config.envelope_power, 1 / config.scale
+        self.zbl = ZBLWeights.of_lammps(*given) if config.zbl else None
 
     @property
     def deviations(self) -> tuple[float, float]:

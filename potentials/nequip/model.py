@@ -187,12 +187,11 @@ class NequIP(Potential):
         return cast("list[NequIPLayer]", list(self.layers))
 
     def program(self) -> Predictor | None:
-        """On a CPU; its radial functions are tables. Pseudotensors, factors of elements and repulsion have none."""
+        """On a CPU; its radial functions are tables. Pseudotensors have no program."""
         from atomsml.potentials.nequip.cpu import NequIPOnCPU
 
         on_cpu = self.embedding.device.type == "cpu" and self.dtype in (torch.float32, torch.float64)
-        on_cpu = on_cpu and not (self.config.parity or self.config.element_scales or self.config.zbl)
-        return NequIPOnCPU(self) if on_cpu else None
+        return NequIPOnCPU(self) if on_cpu and not self.config.parity else None
 
     def last_layer(self) -> list[nn.Parameter]:
         return list(self.readout[-1].parameters())

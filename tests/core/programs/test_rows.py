@@ -73,3 +73,13 @@ def test_energies_of_hidden_readouts_and_their_gradients(dtype: torch.dtype) -> 
     largest = (x.abs().max() * w.abs().max() + expected.abs().max()).item()
     torch.testing.assert_close(energy.double(), expected.detach(), rtol=0, atol=rounding * max(largest, 400 * 2))
     torch.testing.assert_close(x.double(), gradient, rtol=0, atol=rounding * gradient.abs().max().item())
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_energies_and_gradients_of_elements_are_scaled(dtype: torch.dtype) -> None:
+    x, energy, scale = random(ATOMS, 16, dtype=dtype), random(ATOMS, dtype=dtype), random(3, dtype=dtype)
+    species = torch.arange(ATOMS) % 3
+    expected = x * scale[species][:, None], energy * scale[species]
+    rows_cpu.scale_by_element_kernel(16, dtype)([species, scale, x, energy], ATOMS)
+    torch.testing.assert_close((x, energy), expected)

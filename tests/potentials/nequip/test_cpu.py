@@ -39,6 +39,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "nequip, equal channels": {**NEQUIP, "channels": (8, 8), "lmax": 2},
     "embedding and SevenNet": {"self_connection": "embedding", "embedding_channels": 24, "inversion": False},
     "one readout with biases": {"readout_channels": None, "scalar_biases": True, "relative_to_isolated": False},
+    "nequip's package": {**NEQUIP, "element_scales": True, "zbl": True, "relative_to_isolated": False},
+    "factors and constants": {"element_scales": True, "scalar_biases": True, "relative_to_isolated": False},
     "one layer": {"num_layers": 1},
     "two layers": {"num_layers": 2},
     "trimmed": {"radial_mlp": (), "num_splines": 8, "self_connection": "linear"},
@@ -51,6 +53,8 @@ def make(**options: Any) -> NequIP:
     for i, layer in enumerate(model.modules()):
         if isinstance(layer, GradedLinear) and layer.bias is not None:
             layer.bias.copy_(torch.linspace(-0.3, 0.1 * i, len(layer.bias)))
+    if options.get("element_scales"):
+        model.element_scales.copy_(torch.tensor([0.5, 1.75, 1.25]))
     return model
 
 

@@ -15,9 +15,12 @@ from typing import Any
 
 import pytest
 import torch
+from ase.build import molecule
 
 from atomsml import modelfile
+from atomsml.graph import AtomicGraph
 from atomsml.modelfile.inert_pickle import Record, StoredTensor, load_inert_package
+from atomsml.potential import evaluate
 from atomsml.potentials.nequip import nequip_package
 from atomsml.potentials.nequip.nequip_package import NAMES, PICKLE, WHAT
 from atomsml.potentials.published import read_published
@@ -35,6 +38,14 @@ def test_energies_forces_and_stress_are_those_of_nequip(name: str, tmp_path: Pat
     assert_agrees(potential, read(GOLDEN), name)
     modelfile.save(potential, tmp_path / "converted.safetensors", metadata)
     assert_agrees(modelfile.load(tmp_path / "converted.safetensors"), read(GOLDEN), name)
+
+
+def test_one_of_natural_parity_has_a_program_without_autograd() -> None:
+    potential, _ = read_published(DATA / "preset.nequip.zip")
+    assert potential.program() is not None
+    graph = AtomicGraph.from_ase(molecule("SiH4"))
+    found, expected = potential.predictor()(graph), evaluate(potential, graph)
+    torch.testing.assert_close(found.forces, expected.forces, rtol=1e-6, atol=1e-7)  # radial functions are tables
 
 
 @pytest.mark.slow
