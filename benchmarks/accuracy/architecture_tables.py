@@ -11,7 +11,7 @@ from benchmarks.shared.reporting import label_log_ticks, processor, table, three
 
 PICTURE = "architectures.png"
 EXAMPLES = (10_000, 30_000, 100_000)  # weights, in the legend of areas
-Rows = dict[str, dict[str, Any]]  # "architecture-size" -> what architectures.read_results returns
+Rows = dict[str, dict[str, Any]]  # "row-size" -> what architectures.read_results returns
 ERRORS = {"energy": "E, meV/atom", "forces": "F, meV/A", "stress": "S, meV/A^3"}
 
 
@@ -63,9 +63,10 @@ def row_cells(row: dict[str, Any], labelled: Sequence[str]) -> list[str]:
 
 
 def label(name: str) -> str:
-    """The architecture alone, unless its size is not the usual one."""
-    model, _, size = name.rpartition("-")
-    return model if size == "small" else f"{model}, {size}"
+    """The row alone, unless its size is not the usual one."""
+    row, _, size = name.rpartition("-")
+    row = row.replace("-paper", ", as in the paper")
+    return row if size == "small" else f"{row}, {size}"
 
 
 def draw(results: dict[str, Rows], path: Path) -> None:

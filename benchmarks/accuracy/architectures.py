@@ -6,7 +6,8 @@
 DATA has the folders molecules_ff and materials_ff. A training is `atomsml train` with the defaults of an architecture
 and of the program, one thread, on a core of its own; everything but the architecture is the same for all: structures,
 batches, loss, learning rate, validation set, seed, minutes. A size that is a number is the size small with so many
-times its channels; more than one size shows how errors depend on the number of weights.
+times its channels; more than one size shows how errors depend on the number of weights. Beside each architecture whose
+default is a variant of ours stands the network of its paper, as NAME-paper.
 
 FOLDER keeps what is finished: a run that is done is not repeated, one that was stopped is gone on with, one that failed
 begins anew, and the tables have all that FOLDER holds. So more architectures, sizes and sets may follow later with the
@@ -33,6 +34,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from atomsml.potentials import POTENTIALS
+from atomsml.potentials.nequip import NEQUIP
 from benchmarks.accuracy.architecture_costs import measure_costs, write_structures
 from benchmarks.accuracy.architecture_tables import PICTURE, draw, report
 from benchmarks.shared.reporting import DOCS, replace_section
@@ -72,13 +74,27 @@ def nbmotaw() -> Case:
 
 CASES = {case.name: case for case in (rmd17("ethanol"), rmd17("aspirin"), nbmotaw())}
 
+# rows of the tables: each architecture as it is by default, and where that is a variant the network of its paper
+PAPERS: dict[str, dict[str, Any]] = {
+    "escn": {"paper": True},
+    "nequip": {**NEQUIP, "parity": True},
+    "facet": {"pointwise": "mlp"},
+    "egnn": {"paper": True},
+    "equiformer_v2": {"paper": True},
+}
+ROWS: dict[str, tuple[str, dict[str, Any]]] = {}
+for model in POTENTIALS:
+    ROWS[model] = (model, {})
+    if model in PAPERS:
+        ROWS[f"{model}-paper"] = (model, PAPERS[model])
+
 
 @dataclass(frozen=True)
 class Training:
     """One run of `atomsml train`, in a folder of its own."""
 
     case: Case
-    model: str
+    row: str  # of ROWS
     size: str  # of the architecture, or a factor of the channels of the size small
     folder: Path
 
@@ -96,13 +112,15 @@ class Training:
         if (self.folder / "checkpoint.safetensors").exists():
             return ["train", "--resume", limit, f"--output={self.folder}"]
         test = [str(path) for path in self.case.files(data, self.case.test)]
+        model, options = ROWS[self.row]
         return [
             "train",
             *(f"--train={path}" for path in self.case.files(data, self.case.train)),
             f"--set=data.test={json.dumps(test)}",
             f"--valid={HELD_OUT}",
-            f"--model={self.model}",
-            *size_options(self.model, self.size),
+            f"--model={model}",
+            *size_options(model, self.size),
+            *(f"--set=model_options.{name}={json.dumps(value)}" for name, value in options.items()),
             limit,
             "--set=checkpoint_minutes=0.5",
             "--device=cpu",
@@ -135,12 +153,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=4.0, help="of each training")
     parser.add_argument("--steps", type=int, help="of each training, instead of minutes")
     parser.add_argument("--only", type=names, default=list(CASES), metavar="SETS", help=", ".join(CASES))
-    parser.add_argument("--models", type=names, default=list(POTENTIALS), help=", ".join(POTENTIALS))
+    parser.add_argument("--models", type=names, default=list(ROWS), help=", ".join(ROWS))
     parser.add_argument("--sizes", type=names, default=["small"], help="names, or factors of the channels of small")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time, each on a core of its own")
     parser.add_argument("--docs", action="store_true", help="put the results into docs/ as well")
     arguments = parser.parse_args()
-    for option, known in (("only", CASES), ("models", POTENTIALS)):
+    for option, known in (("only", CASES), ("models", ROWS)):
         if unknown := set(getattr(arguments, option)) - set(known):
             parser.error(f"--{option} takes {', '.join(known)}; got {', '.join(sorted(unknown))}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # after the trainings that are under way
@@ -166,9 +184,9 @@ def names(text: str) -> list[str]:
 def train_all(cases: Sequence[Case], arguments: argparse.Namespace) -> None:
     """Carry out the trainings that are not done, `--jobs` at a time, each pinned to a core."""
     trainings = [
-        Training(case, model, size, arguments.output / case.name / f"{model}-{size}")
+        Training(case, row, size, arguments.output / case.name / f"{row}-{size}")
         for case in cases
-        for model in arguments.models
+        for row in arguments.models
         for size in arguments.sizes
     ]
     cores: SimpleQueue[int] = SimpleQueue()
@@ -216,7 +234,7 @@ def measure(case: Case, arguments: argparse.Namespace) -> None:
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
-    """Rows by "architecture-size": what training and measurement left, or the reason of a failure."""
+    """By "row-size": what training and measurement left, or the reason of a failure."""
     costs = read_json(folder / "costs.json") if (folder / "costs.json").exists() else {}
     rows: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*.failure.txt")):
@@ -226,7 +244,7 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
         kept = {key: summary[key] for key in ("parameters", "minutes", "steps", "epochs", "versions")}
         row = {**kept, "errors": summary["errors"]["all"], **costs.get(path.parent.name, {})}
         rows[path.parent.name] = row
-    order = list(POTENTIALS)
+    order = list(ROWS)
     return dict(sorted(rows.items(), key=lambda item: (order.index(item[0].rpartition("-")[0]), sort_key(item[1]))))
 
 

@@ -212,10 +212,21 @@ def test_parameters_without_a_gradient_stay() -> None:
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
 
 
-def test_all_of_mace_but_embedding_and_columns_are_matrices() -> None:
-    model = MACE(MACEConfig(elements=(1, 8), channels=4, hidden_lmax=1, lmax=1, correlation=2, radial_mlp=(8,)))
+@pytest.mark.parametrize("product", ["clebsch_gordan", "gaunt"])
+def test_all_of_mace_but_embedding_columns_and_products_are_matrices(product: str) -> None:
+    sizes: dict[str, Any] = {
+        "channels": 4,
+        "hidden_lmax": 1,
+        "lmax": 1,
+        "correlation": 2,
+        "radial_mlp": (8,),
+        "product": product,
+    }
+    model = MACE(MACEConfig(elements=(1, 8), **sizes))
     others = {name for name, p in model.named_parameters() if not is_matrix(name, p)}
-    assert others == {"embedding", "readouts.0.weights.0", "readouts.1.weights.1"}
+    products = {name for name, _ in model.named_parameters() if ".product." in name}
+    assert len(products) >= 4
+    assert others == {"embedding", "readouts.0.weights.0", "readouts.1.weights.1"} | products
 
 
 def test_an_embedding_is_what_is_called_so() -> None:
