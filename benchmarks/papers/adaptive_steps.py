@@ -48,7 +48,7 @@ from benchmarks.shared.reporting import DOCS, processor, replace_section, table
 MODEL, JUDGE, SEED, MOLECULES = "qm9-flow", "organic-xtb", 5, 100
 PROCESSES: dict[str, GaussianProcess] = {"EDM's schedule": PolynomialVP(), "straight lines": LinearInterpolant()}
 STEPS = {"Euler-Maruyama": (20, 50, 100, 200, 500, 1000), "ancestral": (50,)}
-TOLERANCES = ((0.5, 0.05), (0.1, 0.01), (0.02, 0.01), (0.01, 0.005))  # relative, absolute
+TOLERANCES = ((0.5, 0.05), (0.2, 0.02), (0.1, 0.01), (0.02, 0.01))  # relative, absolute
 END = 0.01  # sigma / alpha where all take what the network says; that of the paper's last time, 0.001, is the same
 HYDROGEN_STEPS = 20
 LINES = LinearInterpolant()
@@ -167,7 +167,7 @@ def main() -> None:
     known: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
     model = load_generator(MODEL)
     assert isinstance(model, MoleculeFlow)
-    for name, (process, sampler, steps) in cases().items():
+    for name, (process, sampler, steps) in sorted(cases().items(), key=lambda case: case[1][2]):  # soon done first
         if name not in known:
             images, evaluations = draw(model, process, sampler, steps)
             known[name] = {"evaluations": evaluations.mean().item(), **judge(images)}

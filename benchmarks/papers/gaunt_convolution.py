@@ -11,7 +11,6 @@ docs/tensor-products.md.
 """
 
 import argparse
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -30,6 +29,7 @@ from atomsml.nn.tensor_products import (
 from atomsml.nn.tensor_products.gaunt_convolution import gaunt_convolution
 from atomsml.o3 import spherical_harmonics
 from benchmarks.shared.reporting import DOCS, processor, replace_section, table, three_digits
+from benchmarks.speed.tensor_product_flops import count_flops
 from benchmarks.speed.tensor_products import CHANNELS, PAIRS, in_turn, random_directions
 
 LARGEST, FITTED = 8, range(3, 9)
@@ -58,10 +58,26 @@ def calls_of(lmax: int) -> dict[str, Callable[[], Any]]:
     return dict(zip(NAMES, calls, strict=True))
 
 
-def exponent(times: dict[int, float]) -> float:
-    """k of lmax^k."""
-    logs = [(math.log(lmax), math.log(times[lmax])) for lmax in FITTED]
-    return float(np.polyfit(*zip(*logs, strict=True), 1)[0])
+def flops_of(lmax: int) -> dict[str, float]:
+    """Per edge and channel."""
+    x = torch.empty(PAIRS, (lmax + 1) ** 2, CHANNELS, device="meta")
+    weights, even = torch.empty(PAIRS, lmax + 1, CHANNELS, device="meta"), all_paths(lmax, odd=False)
+    coupled = ClebschGordanProduct(lmax, even, torch.empty(len(even), CHANNELS, device="meta"))
+    on_cpu = EdgeFrames.from_vectors(random_directions(), lmax, lmax)
+    frames = EdgeFrames(lmax, lmax, tuple(d.to("meta") for d in on_cpu.wigner))
+    calls: list[Callable[[], Any]] = [
+        lambda: coupled(x, x),
+        lambda: GridGauntProduct(lmax)(x, x),
+        lambda: FourierGauntProduct(lmax)(x, x),
+        lambda: gaunt_convolution(x, weights, frames),
+    ]
+    return {name: count_flops(call) / (PAIRS * CHANNELS) for name, call in zip(NAMES, calls, strict=False)}
+
+
+def exponents(measured: dict[int, dict[str, float]]) -> list[str]:
+    """k of lmax^k, in each column."""
+    logs = np.log([[measured[lmax][name] for name in measured[lmax]] for lmax in FITTED])
+    return [f"{k:.1f}" for k in np.polyfit(np.log(FITTED), logs, 1)[0]]
 
 
 def main() -> None:
@@ -70,20 +86,25 @@ def main() -> None:
     parser.add_argument("--docs", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    measured = {lmax: in_turn(calls_of(lmax), arguments.rounds) for lmax in range(1, LARGEST + 1)}
+    flops = {lmax: flops_of(lmax) for lmax in range(1, LARGEST + 1)}
+    times = {lmax: in_turn(calls_of(lmax), arguments.rounds) for lmax in range(1, LARGEST + 1)}
     rows = [
         [
             str(lmax),
-            *(three_digits(1000 * times[name]) for name in NAMES),
-            *(f"{times[name] / times[NAMES[3]]:.1f}" for name in NAMES[:2]),
+            *(three_digits(1000 * seconds) for seconds in row.values()),
+            *(f"{row[name] / row[NAMES[3]]:.1f}" for name in NAMES[:2]),
         ]
-        for lmax, times in measured.items()
+        for lmax, row in times.items()
     ]
-    slopes = [f"{exponent({lmax: times[name] for lmax, times in measured.items()}):.1f}" for name in NAMES]
-    header = ["lmax", *NAMES, "Clebsch-Gordan / about the edge", "grid / about the edge"]
+    counts = [[str(lmax), *(f"{flops[lmax][name]:,.0f}" for name in NAMES[:4])] for lmax in flops]
     machine = f"{processor()}, one thread; torch {torch.__version__}, float32; {PAIRS} edges, {CHANNELS} channels."
-    fitted = f"Milliseconds. Exponents k are those of lmax^k, fitted over lmax {FITTED[0]} to {FITTED[-1]}."
-    text = f"{machine} {fitted}\n\n{table(header, [*rows, ['**k**', *slopes, '', '']])}"
+    fitted = f"Exponents k are those of lmax^k, fitted over lmax {FITTED[0]} to {FITTED[-1]}."
+    in_ms = table(
+        ["ms: lmax", *NAMES, "Clebsch-Gordan / about the edge", "grid / about the edge"],
+        [*rows, ["**k**", *exponents(times), "", ""]],
+    )
+    in_flops = table(["FLOPs per edge and channel: lmax", *NAMES[:4]], [*counts, ["**k**", *exponents(flops)]])
+    text = f"{machine} {fitted}\n\n{in_ms}\n{in_flops}"
     print(text)
     if arguments.docs:
         replace_section(DOCS / "tensor-products.md", "gaunt convolution", text)
