@@ -5,7 +5,8 @@
 MODEL is one with `paper: true`, trained on structures like those of TEST. Its weights are put on grids of other sizes,
 as published first, and in eSCN read at other numbers of points. For each, structures are turned at random, and energies
 and forces turned back compared with their means; and the frames of edges are rolled at random about their edges.
-Besides: by how much energies change as a pair of atoms crosses the cutoff, for pairs that end within 0.2 A of it.
+Besides: by how much energies change as a pair of atoms crosses the cutoff, for pairs of 50 structures that are within
+0.2 A of it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ase import Atoms
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
@@ -40,18 +42,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("test", type=Path, help="an .extxyz.xz file")
-    parser.add_argument("--structures", type=int, default=5, metavar="N", help="so many, evenly spread over TEST")
+    parser.add_argument("--structures", type=int, default=5, metavar="N", help="to be turned, evenly spread over TEST")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     potential = load(arguments.model).cast(torch.float64)
     frames = read_frames(arguments.test)
-    chosen = torch.linspace(0, len(frames) - 1, arguments.structures).long().tolist()
-    graphs = [AtomicGraph.from_ase(frames[i]).with_neighbors(potential.cutoff) for i in chosen]
+    graphs, many = (spread_over(frames, n, potential.cutoff) for n in (arguments.structures, 50))
     print(f"{processor()}, one thread, float64; {len(graphs)} structures, {ROTATIONS} rotations each")
     forces = torch.cat([forces_of(evaluate(potential, graph)) for graph in graphs])
     print(f"root mean square force {1e3 * forces.square().mean().sqrt():.0f} meV/A\n")
     print(table(HEADER, [measure(changed, graphs) for changed in variants(potential)]))
-    print(jumps(potential, graphs))
+    print(jumps(potential, many))
+
+
+def spread_over(frames: list[Atoms], number: int, cutoff: float) -> list[NeighborGraph]:
+    """So many structures, evenly spread."""
+    chosen = torch.linspace(0, len(frames) - 1, number).long().tolist()
+    return [AtomicGraph.from_ase(frames[i]).with_neighbors(cutoff) for i in chosen]
 
 
 HEADER = ("grid", "points of the readout", "rotations: E, meV/atom", "F, meV/A", "rolls: E, meV/atom", "CPU time")
