@@ -38,6 +38,18 @@ def test_rows_of_the_wigner_matrices(lmax: int, mmax: int, vectors: torch.Tensor
         torch.testing.assert_close(rows, wigner_d(l, rotation)[:, l - kept : l + kept + 1], rtol=0, atol=1e-12)
 
 
+def test_frames_of_rotations_have_derivatives_by_all_of_the_rotation(vectors: torch.Tensor) -> None:
+    """Those of `edge_rotation` are the frames of the edges; by finite differences, the roll counts."""
+    away = vectors[len(POLES) :][:3].requires_grad_()  # from where the roll jumps
+
+    def rows(vectors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return EdgeFrames.from_rotations(edge_rotation(vectors), 3, 2).wigner
+
+    for found, expected in zip(rows(vectors), EdgeFrames.from_vectors(vectors, 3, 2).wigner, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+    assert torch.autograd.gradcheck(lambda x: rows(x)[1:], (away,))
+
+
 def test_rotate_in_turns_harmonics(vectors: torch.Tensor) -> None:
     """The harmonics of the edge itself have order m = 0 alone; those of another direction are turned."""
     lmax, mmax = 4, 2

@@ -46,10 +46,11 @@ def test_bessel_orthonormal_inside_the_cutoff() -> None:
     np.testing.assert_allclose(matrix, np.eye(6), rtol=0, atol=1e-10)
 
 
-def test_gaussians_are_normal_densities_one_spacing_wide() -> None:
-    centres = np.linspace(0, CUTOFF, 21)
-    densities = stats.norm.pdf(R.numpy()[:, None], loc=centres, scale=0.25) * 0.25 * np.sqrt(2 * np.pi)
-    np.testing.assert_allclose(gaussian_basis(R, CUTOFF, 21).numpy(), densities, rtol=1e-12, atol=1e-300)
+@pytest.mark.parametrize("width", [1.0, 2.0])
+def test_gaussians_are_normal_densities_so_many_spacings_wide(width: float) -> None:
+    centres, deviation = np.linspace(0, CUTOFF, 21), 0.25 * width
+    densities = stats.norm.pdf(R.numpy()[:, None], loc=centres, scale=deviation) * deviation * np.sqrt(2 * np.pi)
+    np.testing.assert_allclose(gaussian_basis(R, CUTOFF, 21, width).numpy(), densities, rtol=1e-12, atol=1e-300)
     with pytest.raises(ValueError, match="give num >= 2"):
         gaussian_basis(R, CUTOFF, 1)
 
