@@ -37,6 +37,7 @@ NEEDS = {
     ],
     "docs/claims.md": ["minutes of an idle core"],
     "docs/devices.md": ["a GPU"],
+    "docs/generators/edm.md": ["QM9, and days of a GPU", "files of theirs"],
     "docs/generators/generative.md": ["to install a package; tests/test_plugin.py does"],
     "docs/models.md": ["a network", "sevennet-0, fetched", "a network", "files that were brought here"],
     "docs/published.md": ["make peers, and a network"],

@@ -96,7 +96,8 @@ def convert(path: str | Path, training_set: MoleculeSet | None = None) -> tuple[
 
 def _arguments(path: Path) -> dict[str, Any]:
     """Of the training, from beside the weights: those of epoch n are args_n.pickle."""
-    epoch = path.stem.removeprefix("generative_model").removeprefix("_ema")
+    stem = path.stem.removeprefix("generative_model").removeprefix("_ema")
+    epoch = stem if stem != path.stem else ""
     beside = path.with_name(f"args{epoch}.pickle")
     if not beside.is_file():
         raise ValueError(f"{path} holds weights only; put {beside.name}, which their program writes, into its folder")
