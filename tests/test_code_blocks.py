@@ -37,6 +37,11 @@ NEEDS = {
     ],
     "docs/claims.md": ["minutes of an idle core"],
     "docs/devices.md": ["a GPU"],
+    "docs/faithful.md": [
+        *["your data"] * 2,
+        "the published sets, which are not in this repository",
+        *["your data"] * 2,
+    ],
     "docs/generators/edm.md": ["QM9, and days of a GPU", "files of theirs"],
     "docs/generators/generative.md": ["to install a package; tests/test_plugin.py does"],
     "docs/models.md": ["a network", "sevennet-0, fetched", "a network", "files that were brought here"],
