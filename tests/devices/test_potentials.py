@@ -11,6 +11,7 @@ import torch
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Potential, Prediction, evaluate
 from atomsml.potentials import POTENTIALS
+from atomsml.potentials.nequip import NEQUIP as AS_IN_NEQUIP
 
 MACE = {"channels": 4, "hidden_lmax": 1, "lmax": 2, "correlation": 2, "num_bessel": 4, "radial_mlp": (8,)}
 ESCN = {"channels": 4, "hidden_channels": 4, "lmax": 2, "mmax": 1, "num_bessel": 4, "radial_mlp": (8,)}
@@ -34,7 +35,11 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "nequip": ("nequip", NEQUIP),
-    "nequip as SevenNet": ("nequip", {**NEQUIP, "self_connection": "linear", "num_splines": 4, "parity": False}),
+    "nequip as SevenNet": ("nequip", {**NEQUIP, "self_connection": "linear", "num_splines": 4, "inversion": False}),
+    "nequip as published": (
+        "nequip",
+        {**NEQUIP, **AS_IN_NEQUIP, "num_layers": 4, "parity": True, "zbl": True, "element_scales": True},
+    ),
     "facet": ("facet", {"channels": (6, 4, 2), "grid_channels": 4, "num_splines": 4}),
     "facet as published": (
         "facet",
