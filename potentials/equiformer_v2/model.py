@@ -52,8 +52,9 @@ from atomsml.potentials.equiformer_v2.config import EquiformerV2Config
 from atomsml.potentials.equiformer_v2.paper import PaperNetwork
 from atomsml.radial.bases import bessel_basis, polynomial_envelope
 
-# what the published models for OC20, of 31 and 153 million weights, have in common
+# the published model for OC20 with 31 million weights; that of 153 million has lmax 6, mmax 3 and 20 layers
 PAPER: dict[str, Any] = {
+    **{"lmax": 4, "mmax": 2, "num_layers": 8},
     **{"paper": True, "cutoff": 12.0, "channels": 128, "num_heads": 8, "attention_channels": 64, "alpha_channels": 64},
     **{"value_channels": 16, "ffn_channels": 128, "radial_mlp": (128, 128), "readout_channels": 128},
     **{"grid_resolution": 18, "attention_dropout": 0.1, "drop_path": 0.1},
@@ -72,8 +73,7 @@ class EquiformerV2(Potential):
         "medium": {},
         "large": {"channels": 128, "lmax": 4, "num_layers": 6, "num_heads": 8, "attention_channels": 128,
                   "ffn_channels": 256},
-        "paper": {**PAPER, "lmax": 4, "mmax": 2, "num_layers": 8},
-        "paper_large": {**PAPER, "lmax": 6, "mmax": 3, "num_layers": 20},
+        "paper": PAPER,
     }  # fmt: skip
 
     def __init__(self, config: EquiformerV2Config) -> None:
