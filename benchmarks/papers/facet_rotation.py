@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from atomsml import modelfile
 from atomsml.graph import AtomicGraph
-from atomsml.potential import Potential, evaluate
+from atomsml.potential import evaluate
 from atomsml.potentials.facet import Facet
 from atomsml.potentials.facet.perceptron import PerceptronLayer, SphereConnection, glorot
 from benchmarks.shared.reporting import DOCS, processor, read_frames, replace_section, table
@@ -45,7 +45,7 @@ class RotationError:
     milliseconds: float  # of the processor, energy and forces of a structure
 
 
-def rotation_error(model: Potential, graphs: list[AtomicGraph]) -> RotationError:
+def rotation_error(model: Facet, graphs: list[AtomicGraph]) -> RotationError:
     energies, forces, sizes, times = [], [], [], []
     turns = torch.from_numpy(Rotation.random(ROTATIONS, random_state=0).as_matrix())
     for graph in graphs:
