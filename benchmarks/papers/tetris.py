@@ -5,14 +5,14 @@
 After Xie et al., "The Price of Freedom", arXiv:2506.13523, with the settings of their code: eight pieces of four
 blocks, two of them mirror images; neighbours at distance 1, harmonics up to degree 2, three layers, features of either
 parity of degrees up to lmax, 400 steps of Adam at 1e-3 (they make 1000 and draw 400), each on all pieces, turned at
-random. The last layer gives a
-pseudoscalar and seven scalars. The pseudoscalar, with either sign, times the first scalar are the logits of the mirror
-images, and the other six scalars those of the other pieces: only a pseudoscalar tells the mirror images apart.
-Features start as scalars; products of even l1 + l2 + l3 alone, as Gaunt's are, make no pseudoscalar of them.
+random. The last layer gives a pseudoscalar and seven scalars. The pseudoscalar with either sign, times the first
+scalar, makes the logits of the mirror images, and the other six scalars are those of the other pieces: only a
+pseudoscalar tells the mirror images apart. Features start as scalars; products of even l1 + l2 + l3 alone, as Gaunt's
+are on a grid or by Fourier series, make no pseudoscalar of them.
 
 Features of natural parity, (-1)^l, and of the other stand beside each other. Harmonics have natural parity; a path of
 odd l1 + l2 + l3 leads from one kind to the other, a path of even sum stays. Accuracy is that on 50 rotated copies of
-every piece. --docs puts the table into docs/tensor-products.md.
+every piece; two equal logits count as wrong. --docs puts the table into docs/tensor-products.md.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from atomsml.nn.linear import IrrepLinear, irrep_blocks
 from atomsml.nn.tensor_products import (
     ClebschGordanProduct,
-    FourierGauntProduct,
     GridGauntProduct,
     SO2Product,
     TensorProduct,
@@ -88,7 +87,6 @@ PRODUCTS: dict[str, Callable[[int], list[nn.Module | None]]] = {
     "Clebsch-Gordan": weighted(ClebschGordanProduct),
     "SO(2)": weighted(SO2Product),
     "Gaunt, grid": lambda lmax: [OnSphere(GridGauntProduct(lmax)), None],
-    "Gaunt, Fourier": lambda lmax: [OnSphere(FourierGauntProduct(lmax)), None],
 }
 
 
