@@ -78,7 +78,7 @@ CASES = {case.name: case for case in (rmd17("ethanol"), rmd17("aspirin"), nbmota
 PAPERS: dict[str, dict[str, Any]] = {
     "escn": {"paper": True},
     "nequip": {**NEQUIP, "parity": True},
-    "facet": {"pointwise": "mlp"},
+    "facet": {"pointwise": "mlp", "grid": [18, 17]},
     "egnn": {"paper": True},
     "equiformer_v2": {"paper": True},
 }

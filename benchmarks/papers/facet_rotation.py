@@ -5,7 +5,7 @@
 MODEL is a Facet with `pointwise: mlp`, trained on the molecules of TEST, as by
 
     atomsml train --train ethanol_train_01.extxyz.xz --valid 50 --model facet --size small --max-minutes 4 --seed 0 \\
-        --set model_options.pointwise=mlp --set model_options.num_layers=3 --set 'model_options.grid=[18, 17]'
+        --set model_options.pointwise=mlp --set 'model_options.grid=[18, 17]'
 
 Its weights are put on grids of other sizes. The first structures of TEST are turned at random: the energy must not
 change, and the forces must turn with them. Beside it stand the same architecture with random weights, with which

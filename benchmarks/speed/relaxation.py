@@ -49,7 +49,7 @@ SECTION = "relaxation"
 OURS = {"Facet": "facet-small", "MACE": "mace-small"}  # folders of the trained models; all follow the first
 PUBLISHED = {"channels": 128, "hidden_lmax": 0, "cutoff": 6.0, "lmax": 3, "radial_mlp": [64, 64, 64]}
 SIZES = tuple(PUBLISHED)  # fields of the config of our MACE that size its peer
-MLP = {"pointwise": "mlp", "num_layers": 3, "grid": [18, 17]}
+MLP = {"pointwise": "mlp", "grid": [18, 17]}
 RANDOM: dict[str, dict[str, Any]] = {  # architecture, size and other options, by the name in the table
     "Facet as published, channels of this Facet": {"random": "facet", "size": "small", "options": MLP},
     "Facet as published, facet-s": {"random": "facet", "size": "paper", "options": {}},

@@ -19,7 +19,7 @@ class FacetConfig:
     lmax: int = 2  # highest degree of the spherical harmonics and of the signals on the sphere
     grid_channels: int = 64  # product: multiplicity of all degrees on the sphere
     order: int = 2  # product: number of signals multiplied with each other on the sphere
-    num_layers: int = 2
+    num_layers: int = 2  # mlp: a last one follows, which has scalars only
     num_splines: int = 16  # product: basis functions of a radial function
     envelope_power: int = 5  # product: p of the polynomial envelope
     readout_channels: int = 16  # product: hidden width of the readout; mlp: scalars of the last layer

@@ -17,8 +17,8 @@ A layer of the published network has the same A, but for R, which are linear map
     u_i  =  W [x_i0, projection of SiLU(W_2 SiLU(W_1 f(r)))]                               self-connection
     h'_i =  h_i + s LayerNorm(u_i)                                                         s starts at 0
 
-(`perceptron.py`). Its last layer has scalars alone, of which three matrices with SiLU take the place of the grid, and a
-linear map of what this makes is the energy.
+(`perceptron.py`). One more layer follows, of scalars alone, where three matrices with SiLU take the place of the grid,
+and a linear map of what it makes is the energy.
 
 | symbol | name | shape |
 |---|---|---|
@@ -64,7 +64,6 @@ class Facet(Potential):
         "paper": {
             "pointwise": "mlp",
             "cutoff": 6.0,
-            "num_layers": 3,
             "readout_channels": 64,
             "grid": (18, 17),
             "readout_dropout": 0.2,
@@ -79,7 +78,8 @@ class Facet(Potential):
         size = embedding**-0.5 if published else 1.0
         self.embedding = nn.Parameter(size * torch.randn(len(config.elements), embedding))
         self.radial_basis = BesselBasis(config) if published else SplineBasis(config)
-        channels = [(embedding,), *[config.channels] * (config.num_layers - 1), (last,)]
+        between = config.num_layers if published else config.num_layers - 1
+        channels = [(embedding,), *[config.channels] * between, (last,)]
         layer = _LAYERS[config.pointwise]
         self.layers = nn.ModuleList(layer(config, a, b) for a, b in itertools.pairwise(channels))
         self.readout = MLP((last, 1) if published else (last, config.readout_channels, 1))

@@ -48,7 +48,7 @@ AS_PUBLISHED: dict[str, dict[str, Any]] = {
     "escn": {"paper": True, "readout_channels": 16, "num_gaussians": 20, "num_sphere_points": 16},
     "equiformer_v2": {"paper": True, "alpha_channels": 4, "value_channels": 2, "num_gaussians": 20},
     "egnn": {"paper": True, "readout_channels": 64},
-    "facet": {"pointwise": "mlp", "grid_channels": 64, "num_layers": 2, "grid": [8, 7]},
+    "facet": {"pointwise": "mlp", "grid_channels": 64, "grid": [8, 7]},
 }
 
 

@@ -20,7 +20,7 @@ EXPECTED: dict[str, tuple[tuple[int | None, ...], ...]] = {
     "nequip": ((3, 4, 5), (2, 3, 4), (2, 2, 2, NEVER)),
     "facet": ((2, 2, 3), (2, 3, 4), (1, 2, 2, NEVER)),
     "facet, order 3": ((2, 2, 3), (2, 3, 4), (1, 1, 2, NEVER)),
-    "facet, mlp": ((3, 3, 4), (2, 3, 4), (2, 2, 2, 3)),
+    "facet, mlp": ((2, 2, 3), (2, 3, 4), (1, 1, 1, 2)),
     "painn": ((2, 2, 3), (NEVER, NEVER, NEVER), (1, 2, 2, NEVER)),
     "egnn": ((2, 3, 3), (NEVER, NEVER, NEVER), (2, 2, 2, NEVER)),
     "egnn, paper": ((2, 3, 3), (NEVER, NEVER, NEVER), (2, 2, 2, NEVER)),
