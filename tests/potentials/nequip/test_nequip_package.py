@@ -24,7 +24,8 @@ from atomsml.potential import evaluate
 from atomsml.potentials.nequip import nequip_package
 from atomsml.potentials.nequip.nequip_package import NAMES, PICKLE, WHAT
 from atomsml.potentials.published import read_published
-from tests.potentials.nequip.test_nequip_weights import GOLDEN, ROOT, assert_agrees, read, remake
+from tests.potentials.nequip.test_nequip_weights import EXACT, GOLDEN, ROOT, remake
+from tests.potentials.nequip.test_sevennet_checkpoint import assert_agrees, read
 
 DATA = GOLDEN.parent
 FILES = ("preset", "repulsion")
@@ -35,9 +36,9 @@ def test_energies_forces_and_stress_are_those_of_nequip(name: str, tmp_path: Pat
     potential, metadata = read_published(DATA / f"{name}.nequip.zip")
     assert potential.dtype == torch.float64
     assert metadata["source"]["file"] == f"{name}.nequip.zip"
-    assert_agrees(potential, read(GOLDEN), name)
+    assert_agrees(potential, read(GOLDEN), name, EXACT)
     modelfile.save(potential, tmp_path / "converted.safetensors", metadata)
-    assert_agrees(modelfile.load(tmp_path / "converted.safetensors"), read(GOLDEN), name)
+    assert_agrees(modelfile.load(tmp_path / "converted.safetensors"), read(GOLDEN), name, EXACT)
 
 
 def test_one_of_natural_parity_has_a_program_without_autograd() -> None:
@@ -54,7 +55,7 @@ def test_whole_packages_are_read_as_well(tmp_path: Path) -> None:
     for name in FILES:
         with zipfile.ZipFile(tmp_path / f"{name}.nequip.zip") as archive:
             assert any(entry.endswith("nequip/nn/interaction_block.py") for entry in archive.namelist())
-        assert_agrees(read_published(tmp_path / f"{name}.nequip.zip")[0], golden, name)
+        assert_agrees(read_published(tmp_path / f"{name}.nequip.zip")[0], golden, name, EXACT)
 
 
 def test_neither_nequip_nor_e3nn_is_imported() -> None:

@@ -17,21 +17,15 @@ import torch
 from ase.data import atomic_numbers
 
 from atomsml.graph import AtomicGraph
-from atomsml.potential import Potential, evaluate
 from atomsml.potentials.nequip import NEQUIP, NequIP, NequIPConfig
 from atomsml.potentials.nequip.nequip_weights import state_dict
+from tests.potentials.nequip.test_sevennet_checkpoint import Golden, assert_agrees, read
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests" / "data" / "nequip" / "golden.npz"
 PEER = ROOT / ".venv-nequip" / "bin" / "python"
 CASES = ("preset", "natural", "both, l 1", "both, l 2", "both, l 3", "natural, l 3", "repulsion")
-
-Golden = dict[str, np.ndarray]
-
-
-def read(path: Path) -> Golden:
-    with np.load(path) as file:
-        return dict(file)
+EXACT = {"energy": 1e-9}  # of all quantities
 
 
 def config_of(settings: dict[str, Any]) -> NequIPConfig:
@@ -68,27 +62,11 @@ def potential_of(golden: Golden, case: str) -> NequIP:
     return potential
 
 
-def assert_agrees(potential: Potential, golden: Golden, case: str) -> None:
-    """Every quantity of every structure, relative to its largest entry."""
-    names = [key.removesuffix("/numbers") for key in golden if key.endswith("/numbers")]
-    for name in names:
-        atoms = ase.Atoms(**{key: golden[f"{name}/{key}"] for key in ("numbers", "positions", "cell", "pbc")})
-        periodic = bool(atoms.pbc.any())
-        found = evaluate(potential, AtomicGraph.from_ase(atoms), stress=periodic)
-        pairs = {"energy": found.energy, "node_energy": found.atom_energies, "forces": found.forces}
-        if periodic:
-            pairs["stress"] = found.stress[0]
-        for quantity, ours in pairs.items():
-            theirs = golden[f"{name}/{case}/{quantity}"]
-            error = np.abs(ours.numpy() - theirs).max() / np.abs(theirs).max()
-            assert error <= 1e-9, (name, quantity, error)
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_energies_forces_and_stress_are_those_of_nequip(case: str) -> None:
     golden = read(GOLDEN)
     assert np.abs(golden[f"triclinic/{case}/forces"]).max() > 0.01  # which a wrong sign or factor would change
-    assert_agrees(potential_of(golden, case), golden, case)
+    assert_agrees(potential_of(golden, case), golden, case, EXACT)
 
 
 def test_what_no_path_leads_from_is_all_that_does_not_count() -> None:
@@ -121,4 +99,4 @@ def test_nequip_computes_the_golden_values_again(tmp_path: Path) -> None:
     found = remake(tmp_path)
     assert found.keys() == read(GOLDEN).keys()
     for case in CASES:
-        assert_agrees(potential_of(found, case), found, case)
+        assert_agrees(potential_of(found, case), found, case, EXACT)
