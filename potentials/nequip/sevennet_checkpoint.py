@@ -160,6 +160,7 @@ def _config(settings: dict[str, Any], weights: dict[str, Tensor]) -> NequIPConfi
     if not xplor and envelope["cutoff_function_name"] != "poly_cut":
         raise unsupported(f"the cutoff function {reprlib.repr(envelope['cutoff_function_name'])}")
     channels, lmax = _channels(settings), settings["lmax"]
+    scales = weights["rescale_atomic_energy.scale"].flatten().unique().tolist()
     return NequIPConfig(
         elements=tuple(sorted(settings["_type_map"])),
         cutoff=float(settings["cutoff"]),
@@ -177,7 +178,8 @@ def _config(settings: dict[str, Any], weights: dict[str, Tensor]) -> NequIPConfi
         harmonics="spherical" if settings["_normalize_sph"] else "solid",
         scalar_biases=settings["use_modality"],
         relative_to_isolated=False,
-        scale=_common("scale", [weights["rescale_atomic_energy.scale"]]),
+        element_scales=len(scales) > 1,
+        scale=scales[0] if len(scales) == 1 else 1.0,
     )
 
 
@@ -200,7 +202,7 @@ def _common(name: str, tensors: list[Tensor]) -> float:
     """The one value of all entries."""
     values = torch.cat([x.flatten() for x in tensors]).unique().tolist()
     if len(values) != 1:
-        raise unsupported(f"a {name} that differs between layers or elements")
+        raise unsupported(f"a {name} that differs between layers")
     return float(values[0])
 
 

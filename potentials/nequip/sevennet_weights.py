@@ -55,6 +55,8 @@ def state_dict(
         "radial_basis.frequencies": weights.get("edge_embedding.basis_function.coeffs", roots),
         "embedding": (embedding[species] + of_modality) / math.sqrt(rows),
     }
+    if config.element_scales:
+        found["element_scales"] = weights["rescale_atomic_energy.scale"][species]
     readouts = (("reduce_input_to_hidden", modality.inputs["output_block"]), ("reduce_hidden_to_energy", 0))
     for k, (theirs, inputs) in enumerate(readouts):
         linear = cast("GradedLinear", model.readout[k])

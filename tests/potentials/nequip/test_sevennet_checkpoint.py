@@ -168,12 +168,18 @@ def test_other_models_are_refused_by_name(settings: dict[str, Any], message: str
         convert(path)
 
 
-def test_scales_of_elements_are_refused(tmp_path: Path) -> None:
-    content = saved()
-    content["model_state_dict"]["rescale_atomic_energy.scale"] = torch.tensor([1.0, 2.0, 3.0])
+def test_elements_may_have_scales_of_their_own(tmp_path: Path) -> None:
+    """Beside sevenn's energies with the scale 1.75 for all: of an atom, what is above its shift is scaled."""
+    content, golden = saved(), read(DATA / "golden.npz")
+    content["model_state_dict"]["rescale_atomic_energy.scale"] = torch.tensor([1.0, 2.0, 3.0])  # of H, O, Si
     torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="a scale that differs between layers or elements"):
-        convert(tmp_path / "other.pth")
+    potential, _ = convert(tmp_path / "other.pth")
+    atoms = ase.Atoms(**{key: golden[f"triclinic/{key}"] for key in ("numbers", "positions", "cell", "pbc")})
+    found = evaluate(potential, AtomicGraph.from_ase(atoms)).atom_energies.numpy()
+    place = np.searchsorted([1, 8, 14], atoms.numbers)
+    shift, scale = potential.references.numpy()[place], np.array([1.0, 2.0, 3.0])[place]
+    expected = shift + scale / 1.75 * (golden["triclinic/graded/node_energy"] - shift)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 class Hostile:
