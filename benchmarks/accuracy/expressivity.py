@@ -27,6 +27,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     # a grid whose error is as small as rounding
     "`facet`, pointwise mlp": {"grid": (48, 47)},
     "`egnn`, paper True": {"num_bessel": None, "readout_channels": None},
+    "`equiformer_v2`, paper True, activation gate": {"num_bessel": None},
 }
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "mace": [{"correlation": 1}, {"correlation": 2}, {"product": "gaunt"}, {"product": "gaunt", "correlation": 4}],
@@ -34,7 +35,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "facet": [{"order": 3}, {"order": 4}, {"pointwise": "mlp"}],
     "egnn": [{"paper": True}],
     "escn": [{"mmax": 1}],
-    "equiformer_v2": [{"mmax": 1}],
+    "equiformer_v2": [{"mmax": 1}, {"paper": True, "activation": "gate"}],
 }
 
 

@@ -28,6 +28,7 @@ EXPECTED: dict[str, tuple[tuple[int | None, ...], ...]] = {
     "escn, mmax 1": ((1, 1, 2), (NEVER, NEVER, NEVER), (1, 1, 1, NEVER)),
     "equiformer_v2": ((1, 1, 2), (2, 3, 4), (1, 1, 1, NEVER)),
     "equiformer_v2, mmax 1": ((1, 1, 2), (NEVER, NEVER, NEVER), (1, 1, 1, NEVER)),
+    "equiformer_v2, paper, gate": ((2, 2, 3), (2, 3, 4), (1, 1, 1, 2)),
 }
 CHANGES: dict[str, dict[str, Any]] = {
     "mace, correlation 2": {"correlation": 2},
@@ -39,6 +40,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "egnn, paper": {"paper": True, "num_bessel": None, "readout_channels": None},
     "escn, mmax 1": {"mmax": 1},
     "equiformer_v2, mmax 1": {"mmax": 1},
+    "equiformer_v2, paper, gate": {"paper": True, "activation": "gate", "num_bessel": None},
 }
 
 
