@@ -40,7 +40,9 @@ NEEDS = {
     "docs/faithful.md": [
         *["your data"] * 2,
         "the published sets, which are not in this repository",
-        *["your data"] * 2,
+        "your data",
+        *["the published sets, which are not in this repository"] * 2,
+        "your data",
     ],
     "docs/generators/edm.md": ["QM9, and days of a GPU", "files of theirs"],
     "docs/generators/generative.md": ["to install a package; tests/test_plugin.py does"],
