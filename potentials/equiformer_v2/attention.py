@@ -145,8 +145,8 @@ def activate(x: Tensor, scalars: Tensor, components: Components, grid: S2Grid | 
     if grid is not None:
         return torch.cat([silu(scalars)[:, None], on_grid(x, grid, silu)[:, 1:]], dim=1)
     gates = torch.sigmoid(scalars).unflatten(1, (-1, x.shape[2]))
-    degrees = [l - 1 for l, _ in components[1:]]
-    return torch.cat([silu(x[:, :1]), x[:, 1:] * gates[:, degrees]], dim=1)
+    of_components = torch.stack([gates[:, l - 1] for l, _ in components[1:]], dim=1)
+    return torch.cat([silu(x[:, :1]), x[:, 1:] * of_components], dim=1)
 
 
 def grid(config: EquiformerV2Config, components: Components, mmax: int) -> S2Grid:
