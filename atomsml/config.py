@@ -142,6 +142,18 @@ def check_hyperparameters(config: Any, positive: Sequence[str], at_most: dict[st
     check_bounds(config)
 
 
+def refuse_unread(config: Any, names: Iterable[str], setting: str) -> None:
+    """Refuse hyperparameters that have no meaning with a setting of another one, lest somebody thinks that they count.
+
+    Raises:
+        ValueError: a field of `names` has not its default.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    for name in names:
+        if getattr(config, name) != defaults[name]:
+            raise ValueError(f"{name} is not read with {setting}; leave it out")
+
+
 def check_bounds(config: Any) -> None:
     """Every number of a model's config lies within BOUNDS, and every list is short.
 

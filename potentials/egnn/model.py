@@ -14,14 +14,13 @@ With `paper` the network is that of `paper.py`, as published: its energies jump 
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from atomsml.config import check_hyperparameters
+from atomsml.config import check_hyperparameters, refuse_unread
 from atomsml.graph import NeighborGraph
 from atomsml.nn.egnn import EGNNLayers
 from atomsml.nn.linear import MLP
@@ -29,6 +28,9 @@ from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Potential
 from atomsml.potentials.egnn.paper import PaperNetwork
 from atomsml.radial.bases import bessel_basis, polynomial_envelope
+
+OURS = ("coordinate_range", "num_bessel", "envelope_power", "readout_channels")
+OF_THE_PAPER = ("attention", "moves")
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,7 @@ class EGNNConfig:
             ),
             at_most={"num_layers": 16},
         )
-        of_paper, of_ours = (
-            ("attention", "moves"),
-            ("coordinate_range", "num_bessel", "envelope_power", "readout_channels"),
-        )
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        for name in of_ours if self.paper else of_paper:
-            if getattr(self, name) != defaults[name]:
-                which = "is not read with paper true" if self.paper else "is read with paper true alone"
-                raise ValueError(f"{name} {which}; leave it out")
+        refuse_unread(self, OURS if self.paper else OF_THE_PAPER, f"paper {str(self.paper).lower()}")
 
 
 class EGNN(Potential):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from atomsml.config import check_hyperparameters
+from atomsml.config import check_hyperparameters, refuse_unread
 
 OURS = ("num_bessel", "envelope_power")
 OF_THE_PAPER = (
@@ -65,11 +64,7 @@ class EquiformerV2Config:
         )
         if not 0 <= self.mmax <= self.lmax:
             raise ValueError(f"mmax must lie in 0..lmax = {self.lmax}, got {self.mmax}")
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        for name in OURS if self.paper else OF_THE_PAPER:
-            if getattr(self, name) != defaults[name]:
-                which = "is not read with paper true" if self.paper else "is read with paper true alone"
-                raise ValueError(f"{name} {which}; leave it out")
+        refuse_unread(self, OURS if self.paper else OF_THE_PAPER, f"paper {str(self.paper).lower()}")
         if self.paper:
             self._check_paper()
         elif self.attention_channels % self.num_heads:

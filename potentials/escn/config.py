@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
-from atomsml.config import check_hyperparameters
+from atomsml.config import check_hyperparameters, refuse_unread
 
 OURS = ("num_bessel", "envelope_power", "readout_channels", "parity")
 OF_THE_PAPER = ("num_gaussians", "gaussian_width", "num_sphere_points", "grid_resolution")
@@ -51,11 +50,7 @@ class ESCNConfig:
             raise ValueError(f"mmax must lie in 0..lmax = {self.lmax}, got {self.mmax}")
         if self.direct_forces and self.lmax < 1:
             raise ValueError("direct_forces are read from features of degree 1: give lmax >= 1")
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        for name in OURS if self.paper else OF_THE_PAPER:
-            if getattr(self, name) != defaults[name]:
-                which = "is not read with paper true" if self.paper else "is read with paper true alone"
-                raise ValueError(f"{name} {which}; leave it out")
+        refuse_unread(self, OURS if self.paper else OF_THE_PAPER, f"paper {str(self.paper).lower()}")
         if self.paper:
             self._check_paper()
 

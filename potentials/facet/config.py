@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
-from atomsml.config import check_hyperparameters
+from atomsml.config import check_hyperparameters, refuse_unread
 from atomsml.ops.graded_convolution import graded_table
 
 
@@ -45,11 +45,7 @@ class FacetConfig:
         graded_table(self.channels, self.lmax, self.lmax)  # refuses channels that rise
 
     def _check_network(self) -> None:
-        others = MLP_ONLY if self.pointwise == "product" else PRODUCT_ONLY
-        defaults = {field.name: field.default for field in fields(self)}
-        for name in others:
-            if getattr(self, name) != defaults[name]:
-                raise ValueError(f"{name} has no meaning with pointwise: {self.pointwise}; leave it out")
+        refuse_unread(self, MLP_ONLY if self.pointwise == "product" else PRODUCT_ONLY, f"pointwise {self.pointwise}")
         if self.pointwise == "mlp":
             if len(self.channels) < 2:
                 raise ValueError(f"channels must be given for l = 0 and 1 at least, got {self.channels}")

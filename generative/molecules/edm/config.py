@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from atomsml.config import check_hyperparameters
+from atomsml.config import check_hyperparameters, refuse_unread
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class EDMConfig:
             raise ValueError(f"num_formulas must not be negative, got {self.num_formulas}")
         if not 0 <= self.condition_dropout <= 1:
             raise ValueError(f"condition_dropout must be between 0 and 1, got {self.condition_dropout}")
-        if not self.paper and self.num_sublayers != 1:
-            raise ValueError("num_sublayers is read with paper true alone; leave it out")
+        if not self.paper:
+            refuse_unread(self, ("num_sublayers",), "paper false")
         if self.paper and self.conditions and self.condition_dropout > 0:
             raise ValueError(
                 "the published network is told every condition; set condition_dropout to 0 with paper true"

@@ -332,8 +332,8 @@ def test_dropout_changes_training_alone() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"paper": False, "norm": "joint"}, "norm is read with paper true alone"),
-        ({"paper": False, "grid_resolution": 20}, "grid_resolution is read with paper true alone"),
+        ({"paper": False, "norm": "joint"}, "norm is not read with paper false"),
+        ({"paper": False, "grid_resolution": 20}, "grid_resolution is not read with paper false"),
         ({"num_bessel": 9}, "num_bessel is not read with paper true"),
         ({"grid_resolution": 4}, r"grid_resolution must be at least 2 lmax \+ 1 = 5"),
         ({"lmax": 0, "mmax": 0}, "give lmax >= 1"),

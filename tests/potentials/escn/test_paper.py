@@ -247,8 +247,8 @@ def _roll_error(potential: ESCN, graph: NeighborGraph) -> float:
     [
         ({"paper": True, "num_bessel": 4}, "num_bessel is not read with paper true; leave it out"),
         ({"paper": True, "parity": False}, "parity is not read with paper true; leave it out"),
-        ({"num_sphere_points": 64}, "num_sphere_points is read with paper true alone; leave it out"),
-        ({"grid_resolution": 20}, "grid_resolution is read with paper true alone; leave it out"),
+        ({"num_sphere_points": 64}, "num_sphere_points is not read with paper false; leave it out"),
+        ({"grid_resolution": 20}, "grid_resolution is not read with paper false; leave it out"),
         ({"paper": True, "radial_mlp": (8, 8)}, "with paper radial_mlp is one width"),
         ({"paper": True, "grid_resolution": 6}, r"grid_resolution must be at least 2 lmax \+ 1 = 7"),
         ({"paper": True, "num_gaussians": 1}, "num_gaussians must lie between 2 and 8192, got 1"),

@@ -131,8 +131,8 @@ def test_a_hostile_file_is_refused_at_once(absurd, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"grid": (18, 17)}, "grid has no meaning with pointwise: product; leave it out"),
-        ({"pointwise": "mlp", "order": 3}, "order has no meaning with pointwise: mlp; leave it out"),
+        ({"grid": (18, 17)}, "grid is not read with pointwise product; leave it out"),
+        ({"pointwise": "mlp", "order": 3}, "order is not read with pointwise mlp; leave it out"),
         ({"pointwise": "mlp", "channels": (8, 5, 2)}, r"channels\[1\] must be a multiple of num_heads 2"),
         ({"pointwise": "mlp", "channels": (8,)}, "channels must be given for l = 0 and 1 at least"),
         ({"pointwise": "mlp", "grid": (4, 9)}, r"grid must have 2 l \+ 1 points each way for l < 3, got \(4, 9\)"),
