@@ -1,4 +1,4 @@
 """EGNN (Satorras et al., arXiv:2102.09844)."""
 
+from atomsml.potentials.egnn.config import EGNNConfig as EGNNConfig
 from atomsml.potentials.egnn.model import EGNN as EGNN
-from atomsml.potentials.egnn.model import EGNNConfig as EGNNConfig

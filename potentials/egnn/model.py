@@ -14,54 +14,19 @@ With `paper` the network is that of `paper.py`, as published: its energies jump 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from atomsml.config import check_hyperparameters, refuse_unread
 from atomsml.graph import NeighborGraph
 from atomsml.nn.egnn import EGNNLayers
 from atomsml.nn.linear import MLP
 from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Potential
+from atomsml.potentials.egnn.config import EGNNConfig
 from atomsml.potentials.egnn.paper import PaperNetwork
 from atomsml.radial.bases import bessel_basis, polynomial_envelope
-
-OURS = ("coordinate_range", "num_bessel", "envelope_power", "readout_channels")
-OF_THE_PAPER = ("attention", "moves")
-
-
-@dataclass(frozen=True)
-class EGNNConfig:
-    """Hyperparameters of EGNN."""
-
-    elements: tuple[int, ...]  # atomic numbers, ascending
-    cutoff: float = 5.0  # A
-    channels: int = 128  # of features and messages
-    num_layers: int = 4
-    coordinate_range: float = 1.0  # how strongly neighbours move an atom, in units of the cutoff
-    num_bessel: int = 8
-    envelope_power: int = 5  # p of the polynomial envelope
-    readout_channels: int = 64  # hidden width of the readout
-    avg_num_neighbors: float = 1.0  # messages are divided by it, but not with paper; the mean of the training set
-    scale: float = 1.0  # eV; interaction energies are scale * network + shift
-    shift: float = 0.0  # eV per atom
-    paper: bool = False  # the network as published, whose energies jump at the cutoff; false: ours, which is smooth
-    attention: bool = False  # paper: gates of messages
-    moves: bool = True  # paper: whether layers move atoms; false in the experiments of the paper on QM9
-
-    def __post_init__(self) -> None:
-        check_hyperparameters(
-            self,
-            positive=(
-                *("cutoff", "channels", "num_layers", "coordinate_range", "num_bessel", "envelope_power"),
-                *("readout_channels", "avg_num_neighbors"),
-            ),
-            at_most={"num_layers": 16},
-        )
-        refuse_unread(self, OURS if self.paper else OF_THE_PAPER, f"paper {str(self.paper).lower()}")
 
 
 class EGNN(Potential):

@@ -8,8 +8,6 @@ distance makes the fully connected molecules of the paper, a shorter one an ener
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
@@ -17,6 +15,7 @@ from atomsml.graph import NeighborGraph
 from atomsml.nn.egnn_paper import PaperEGNNLayers
 from atomsml.nn.linear import UnitLinear
 from atomsml.ops.convolution import Edges
+from atomsml.potentials.egnn.config import EGNNConfig
 
 
 class PaperNetwork(nn.Module):
@@ -25,7 +24,7 @@ class PaperNetwork(nn.Module):
     The last layer does not move atoms: that would change nothing that is read.
     """
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: EGNNConfig) -> None:
         super().__init__()
         self.num_elements = len(config.elements)
         self.embedding = UnitLinear(self.num_elements, config.channels)
