@@ -29,7 +29,7 @@ SMILES = ("CCO", "CC=O", "C1CC1", "CC(=O)N", "c1ccccc1", "CC#N", "CCN", "OCCO", 
 # A page says at the head of a block what it needs that no test has; of these nothing runs.
 NEEDS = {
     "README.md": ["a network"],
-    "docs/accuracy.md": ["the published sets, which are not in this repository"] * 2,
+    "docs/accuracy.md": ["the published sets, which are not in this repository"] * 4,
     "docs/architectures.md": [
         "the published sets, which are not in this repository",
         "the models of the command above",
@@ -84,6 +84,7 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "mace-mh-1.model": unpacked / "mh1.model",
         "checkpoint_sevennet_0.pth": tests / "sevennet" / "nequip.pth",
         "checkpoint_sevennet_mf_0.pth": tests / "sevennet" / "modal.pth",
+        "model.nequip.zip": tests / "nequip" / "preset.nequip.zip",
     }
 
 

@@ -137,10 +137,9 @@ def fit(
 
 @contextmanager
 def _drawn_by(seed: int, state: TrainingState[Model], world: World) -> Iterator[None]:
-    """Random numbers are those of this step and process; the random state outside stays as it is."""
-    device = next(state.model.parameters()).device
+    """Random numbers are those of this step and process; the random state of the CPU stays as it is outside."""
     drawn = np.random.SeedSequence([seed, state.step, world.rank]).generate_state(1, np.uint64)[0]
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(drawn >> 1))
         yield
 
