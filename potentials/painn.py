@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from atomsml.config import check_hyperparameters
 from atomsml.graph import NeighborGraph
+from atomsml.nn.linear import UnitLinear
 from atomsml.ops.convolution import Edges
 from atomsml.pair_geometry import PairGeometry
 from atomsml.potential import Potential
@@ -96,7 +97,7 @@ class PaiNN(Potential):
 
 def atomwise(width_in: int, hidden: int, width_out: int) -> nn.Sequential:
     """The two-layer network phi, a and the readout."""
-    return nn.Sequential(nn.Linear(width_in, hidden), nn.SiLU(), nn.Linear(hidden, width_out))
+    return nn.Sequential(UnitLinear(width_in, hidden), nn.SiLU(), UnitLinear(hidden, width_out))
 
 
 class Message(nn.Module):
@@ -105,7 +106,7 @@ class Message(nn.Module):
     def __init__(self, channels: int, num_bessel: int) -> None:
         super().__init__()
         self.phi = atomwise(channels, channels, 3 * channels)
-        self.filters = nn.Linear(num_bessel, 3 * channels, bias=False)
+        self.filters = UnitLinear(num_bessel, 3 * channels, bias=False)
 
     def forward(
         self, scalars: Tensor, vectors: Tensor, directions: Tensor, basis: Tensor, edges: Edges
@@ -121,8 +122,8 @@ class Update(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.u = nn.Linear(channels, channels, bias=False)
-        self.v = nn.Linear(channels, channels, bias=False)
+        self.u = UnitLinear(channels, channels, bias=False)
+        self.v = UnitLinear(channels, channels, bias=False)
         self.a = atomwise(2 * channels, channels, 3 * channels)
 
     def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:

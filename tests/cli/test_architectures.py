@@ -21,6 +21,7 @@ from atomsml.potentials import POTENTIALS
 from atomsml.potentials.nequip import NEQUIP
 from atomsml.training.config import config_from_values
 from atomsml.training.finetune import LowRankAdapted
+from atomsml.training.optim.optimizers import is_matrix
 from atomsml.training.run import Run as TrainingRun
 
 Run = Callable[..., Any]
@@ -68,6 +69,17 @@ def test_every_size_builds(name: str) -> None:
     }
     ours = [number for size, number in sizes.items() if size != "paper"]
     assert ours == sorted(ours), "from quick to accurate"
+
+
+@pytest.mark.parametrize(("name", "more"), [*((name, {}) for name in POTENTIALS), *AS_PUBLISHED.items()])
+def test_matrices_start_at_the_size_that_learning_rates_are_made_for(name: str, more: dict[str, Any]) -> None:
+    """A step of Muon is a share of numbers of order one: matrices that start far smaller are gone after a few."""
+    torch.manual_seed(0)
+    model_class = POTENTIALS[name]
+    model = model_class(_configured(name, {**model_class.sizes["small"], **more}))
+    matrices = {key: p.square().mean().sqrt().item() for key, p in model.named_parameters() if is_matrix(key, p)}
+    assert len(matrices) > 3
+    assert 0.3 < min(matrices.values()) <= max(matrices.values()) < 2
 
 
 def _configured(name: str, options: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from atomsml.graph import AtomicGraph
+from atomsml.nn.linear import UnitLinear
 from atomsml.potentials.painn import PaiNN, PaiNNConfig
 from atomsml.testing import PotentialTests, seeded
 
@@ -48,6 +49,9 @@ def of_schnetpack(arrays: dict[str, torch.Tensor]) -> PaiNN:
                 name = f"{theirs.format(i)}atomic_context_net"
                 state[f"{ours}.0.{kind}"] = arrays[f"{name}.0.{kind}"]
                 state[f"{ours}.2.{kind}"] = thirds(arrays[f"{name}.1.{kind}"])
+    for name, linear in potential.named_modules():
+        if isinstance(linear, UnitLinear):  # which multiplies by its scale
+            state |= {key: state[key] / linear.scale for key in state if key.rpartition(".")[0] == name}
     potential.load_state_dict(state)
     return potential
 
