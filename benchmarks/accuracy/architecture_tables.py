@@ -83,9 +83,8 @@ def draw(results: dict[str, Rows], path: Path) -> None:
     panels = {title: rows for title, rows in panels.items() if rows}
     if not panels:
         return
-    figure, axes = plt.subplots(
-        2, len(panels), figsize=(1 + 3.8 * len(panels), 7.5), sharey="col", squeeze=False, layout="constrained"
-    )
+    width = max(1 + 3.8 * len(panels), 7)  # of a single panel that of the legend
+    figure, axes = plt.subplots(2, len(panels), figsize=(width, 7.5), sharey="col", squeeze=False, layout="constrained")
     models = list(dict.fromkeys(name.rpartition("-")[0] for rows in results.values() for name in rows))
     for column, (title, rows) in enumerate(panels.items()):
         axes[0, column].set_title(title)
@@ -106,17 +105,18 @@ def draw(results: dict[str, Rows], path: Path) -> None:
 
 def scatter(axis: Any, rows: Sequence[tuple[str, dict[str, Any]]], key: str, models: Sequence[str]) -> None:
     """Points with names, sizes of one architecture joined by a line; the area of a point follows its weights."""
+    import matplotlib
     from matplotlib.ticker import EngFormatter
 
-    for place, model in enumerate(models):
+    for model, color in zip(models, matplotlib.color_sequences["tab20"][: len(models)], strict=True):
         mine = [(name, row) for name, row in rows if name.rpartition("-")[0] == model]
         x, y = [row[key] for _, row in mine], [row["errors"]["forces_mae"] for _, row in mine]
-        axis.plot(x, y, color=f"C{place}", linewidth=1, alpha=0.6)
-        axis.scatter(x, y, s=[area(row["parameters"]) for _, row in mine], color=f"C{place}", alpha=0.6)
+        axis.plot(x, y, color=color, linewidth=1, alpha=0.6)
+        axis.scatter(x, y, s=[area(row["parameters"]) for _, row in mine], color=color, alpha=0.6)
         for (name, row), where in zip(mine, zip(x, y, strict=True), strict=True):
             above = (0, 5 + math.sqrt(row["parameters"] / 2000) / 2)  # points of the page
             text = model if name == f"{model}-small" else name.removeprefix(f"{model}-")
-            style = {"textcoords": "offset points", "ha": "center", "fontsize": 8, "color": f"C{place}"}
+            style = {"textcoords": "offset points", "ha": "center", "fontsize": 8, "color": color}
             axis.annotate(text, where, xytext=above, **style)
     axis.set(xscale="log", yscale="log")
     axis.margins(x=0.2, y=0.15)
