@@ -136,6 +136,7 @@ class Potential(nn.Module, ABC):
     cutoff: float  # A: the neighbour list it asks for
     elements: tuple[int, ...]  # atomic numbers, ascending
     direct_forces: bool = False  # forces are those of `forward_with_forces`, not minus the gradient of the energy
+    jumps_at_cutoff: bool = False  # the energy jumps where two atoms come as near as the cutoff, or part beyond it
     references: Tensor
 
     def __init__(self, config: PotentialConfig) -> None:

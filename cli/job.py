@@ -277,11 +277,15 @@ def identity(structure: StructureRecord) -> dict[str, str | int]:
     return {"file": structure.file, "index": structure.index, "formula": structure.atoms.get_chemical_formula()}
 
 
-def warn_of_direct_forces(job: Job, consequence: str) -> None:
-    """Say, once and before the work, what forces that are no gradient mean for it."""
-    if job.calculator.potential.direct_forces:
+def warn_of_potential(job: Job, with_direct_forces: str, with_jumps: str) -> None:
+    """Say, once and before the work, what forces that are no gradient, and energies that jump, mean for it."""
+    potential = job.calculator.potential
+    if potential.direct_forces:
         what = f"the forces of {job.model} are not minus the gradient of its energy (direct_forces)"
-        typer.echo(f"warning: {what}: {consequence}", err=True)
+        typer.echo(f"warning: {what}: {with_direct_forces}", err=True)
+    if potential.jumps_at_cutoff:
+        what = f"the energy of {job.model} jumps where two atoms cross its cutoff of {potential.cutoff:g} A (paper)"
+        typer.echo(f"warning: {what}: {with_jumps}", err=True)
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def md(
     import numpy as np
 
     from atomsml.cli.files import end_interrupted, open_outputs
-    from atomsml.cli.job import importing, prepare, warn_of_direct_forces
+    from atomsml.cli.job import importing, prepare, warn_of_potential
     from atomsml.cli.output import check_trajectory, print_json, write_summary
     from atomsml.io import Refused
 
@@ -72,7 +72,11 @@ def md(
         settings = MDSettings(ensemble, temperature, timestep, steps, thermostat_time, thermostat)
     check_trajectory(output)
     job = prepare(inputs, format, model, device, precision, exact, strict)
-    warn_of_direct_forces(job, "nve does not conserve the total energy, and nvt samples no Boltzmann distribution")
+    warn_of_potential(
+        job,
+        with_direct_forces="nve does not conserve the total energy, and nvt samples no Boltzmann distribution",
+        with_jumps="where they do nve does not conserve the total energy",
+    )
     sets = [_files(path) for path in _numbered(output, len(job.inputs))]
     derived = [file for paths in sets for file in paths.values() if file != output]
     records: list[dict[str, Any]] = []

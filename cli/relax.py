@@ -56,7 +56,7 @@ def relax(
     keeps the structures that are done and exits with status 130.
     """
     from atomsml.cli.files import end_interrupted, open_outputs
-    from atomsml.cli.job import importing, prepare, warn_of_direct_forces
+    from atomsml.cli.job import importing, prepare, warn_of_potential
     from atomsml.cli.output import check_output, check_trajectory, print_json, write_structures, write_summary
 
     with importing():
@@ -68,7 +68,11 @@ def relax(
         check_trajectory(trajectory)
     job = prepare(inputs, format, model, device, precision, exact, strict, settings.check)
     check_output(output, len(job.structures))
-    warn_of_direct_forces(job, "where they vanish the energy need not be at a minimum, and --cell follows the energy")
+    warn_of_potential(
+        job,
+        with_direct_forces="where they vanish the energy need not be at a minimum, and --cell follows the energy",
+        with_jumps="forces know nothing of the jumps, and the energy need not be at a minimum",
+    )
     with open_outputs(context, output, [output, trajectory]) as files:
         records, images, stop = _relax_all(job, settings, files, output, trajectory)
         if stop is not None and not images:

@@ -40,6 +40,7 @@ class Committee(nn.Module):
         self.members: Sequence[Potential] = nn.ModuleList(members)  # type: ignore[assignment]
         self.cutoff = max(member.cutoff for member in members)
         self.direct_forces = any(member.direct_forces for member in members)
+        self.jumps_at_cutoff = any(member.jumps_at_cutoff for member in members)
         self.electronic_state = reduce(ElectronicState.merged, (member.electronic_state for member in members))
         self.elements = tuple(sorted(set.intersection(*(set(member.elements) for member in members))))
         if not self.elements:

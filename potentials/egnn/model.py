@@ -44,6 +44,7 @@ class EGNN(Potential):
 
     def __init__(self, config: EGNNConfig) -> None:
         super().__init__(config)
+        self.jumps_at_cutoff = config.paper
         self.paper = PaperNetwork(config) if config.paper else None
         if config.paper:
             return

@@ -30,10 +30,7 @@ class EquiformerV2Config:
     ffn_channels: int = 128  # hidden width of the feed-forward networks
     num_bessel: int = 8
     envelope_power: int = 5  # p of the polynomial envelope
-    radial_mlp: tuple[int, ...] = (
-        64,
-        64,
-    )  # hidden widths of the radial networks; paper: the last also of elements
+    radial_mlp: tuple[int, ...] = (64, 64)  # hidden widths of the radial networks; paper: the last also of elements
     readout_channels: int = 64  # hidden width of the readout
     avg_num_neighbors: float = 1.0  # the embedding of neighbours is divided by it; take the mean of the training set
     scale: float = 1.0  # eV; interaction energies are scale * network + shift

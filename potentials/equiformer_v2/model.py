@@ -78,7 +78,7 @@ class EquiformerV2(Potential):
 
     def __init__(self, config: EquiformerV2Config) -> None:
         super().__init__(config)
-        self.direct_forces = config.direct_forces
+        self.direct_forces, self.jumps_at_cutoff = config.direct_forces, config.paper
         self.paper = PaperNetwork(config) if config.paper else None
         if config.paper:
             return

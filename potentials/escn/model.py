@@ -67,7 +67,7 @@ class ESCN(Potential):
 
     def __init__(self, config: ESCNConfig) -> None:
         super().__init__(config)
-        self.direct_forces = config.direct_forces
+        self.direct_forces, self.jumps_at_cutoff = config.direct_forces, config.paper
         self.paper = PaperNetwork(config) if config.paper else None
         if config.paper:
             return

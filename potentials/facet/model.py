@@ -92,9 +92,8 @@ class Facet(Potential):
         for layer in self.layers:
             blocks = layer(blocks, harmonics, basis, pairs.edges)
         scalars = blocks[0][:, 0]
-        if (
-            self.training and self.config.readout_dropout > 0
-        ):  # of the difference to isolated atoms: the readout is linear
+        if self.training and self.config.readout_dropout > 0:
+            # of the difference to isolated atoms, which have no energy in training either: the readout is linear
             bound = scalars - scalars[graph.num_atoms :][nodes]
             scalars = nn.functional.dropout(bound, self.config.readout_dropout)
         return self.atom_energies(self.readout(scalars).squeeze(1), nodes, graph)

@@ -109,8 +109,11 @@ def test_from_structures_to_simulations(run: Run, data: Path, name: str, more: d
     water = atoms_from_smiles("O")
     (energy,) = json.loads(succeed("energy", "O", "-m", model, "--json"))
     assert energy["energy"] == pytest.approx(AtomsMLCalculator(model).get_property("energy", water))
-    succeed("relax", "O", "-m", model, "--fmax", 1e6, "-o", "relaxed.extxyz")
-    succeed("md", "O", "-m", model, "--timestep", 0.1, "--steps", 3, "-o", "md.extxyz")  # two steps make a stiff model
+    relaxed = run("relax", "O", "-m", model, "--fmax", 1e6, "-o", "relaxed.extxyz")
+    moved = run("md", "O", "-m", model, "--timestep", 0.1, "--steps", 3, "-o", "md.extxyz")  # it is stiff by two steps
+    for result in (relaxed, moved):
+        assert result.status == 0, result.err
+        assert ("jumps where two atoms cross its cutoff" in result.err) == more.get("paper", False)
 
     succeed("uncertainty", "run")
     (uncertain,) = json.loads(succeed("energy", "O", "-m", "run/model.uncertainty.safetensors", "--json"))
