@@ -1,0 +1,46 @@
+"""Constraints of ASE as projectors: what each atom may do.
+
+An atom that is held has the projector 0, a free one the identity; FixCartesian, FixedLine and FixedPlane leave some
+directions. What a projector leaves of the forces is the gradient in the space that is left.
+"""
+
+from __future__ import annotations
+
+import ase
+import numpy as np
+import torch
+from ase.constraints import FixAtoms, FixCartesian, FixedLine, FixedPlane
+from torch import Tensor
+
+KEPT = (FixAtoms, FixCartesian, FixedLine, FixedPlane)
+
+
+def projectors(atoms: ase.Atoms) -> Tensor:
+    """(atoms, 3, 3) float64: the projector of each atom on the directions that its constraints leave.
+
+    Raises:
+        ValueError: a constraint that is not of KEPT, or several that hold the same atom in directions askew.
+    """
+    found = np.tile(np.eye(3), (len(atoms), 1, 1))
+    for constraint in atoms.constraints:
+        if not isinstance(constraint, KEPT):
+            raise ValueError(
+                f"a {type(constraint).__name__} cannot be kept; those that can are "
+                f"{', '.join(kept.__name__ for kept in KEPT)}; use the calculator with ASE for others"
+            )
+        found[constraint.index] = _leaves(constraint) @ found[constraint.index]
+    if not np.allclose(found @ found, found):
+        raise ValueError(
+            "several constraints hold the same atom in directions that are neither parallel nor orthogonal"
+        )
+    return torch.from_numpy(found)
+
+
+def _leaves(constraint: FixAtoms | FixCartesian | FixedLine | FixedPlane) -> np.ndarray:
+    """(3, 3) projector of one constraint."""
+    if isinstance(constraint, FixAtoms):
+        return np.zeros((3, 3))
+    if isinstance(constraint, FixCartesian):
+        return np.diag((~np.asarray(constraint.mask, dtype=bool)).astype(float))
+    along = np.outer(constraint.dir, constraint.dir) / np.dot(constraint.dir, constraint.dir)
+    return along if isinstance(constraint, FixedLine) else np.eye(3) - along

@@ -1,0 +1,1 @@
+"""How the atoms of each ensemble move: an integrator a file."""
