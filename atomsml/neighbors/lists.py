@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from atomsml.device import has_float64
-from atomsml.geometry import periodic_lattice, volume, wrap
+from atomsml.geometry import ImpossibleGeometry, periodic_lattice, volume, wrap
 from atomsml.neighbors.bins import MOST_IMAGES, MOST_NEIGHBORS
 from atomsml.neighbors.cell_list import find_pairs
 from atomsml.neighbors.host import crowded, find_edges
@@ -71,9 +71,10 @@ def neighbor_list(
         int64; sorted by receiver, then sender, then offset, the same for every backend.
 
     Raises:
-        ValueError: wrong shapes, positions or cells that are not finite, a cutoff that is not positive, `batch` not
-            ascending, a periodic axis in a singular cell, an unknown backend, or one that cannot serve these systems.
-        ImpossibleGeometry: more than 20,000 neighbours of an atom, as a cell in the wrong unit has them.
+        ValueError: wrong shapes, a cutoff that is not positive, `batch` not ascending, an unknown backend, or one that
+            cannot serve these systems.
+        ImpossibleGeometry: positions or cells that are not finite, a periodic axis in a singular cell, or more than
+            20,000 neighbours of an atom, as a cell in the wrong unit has them.
         ImportError: vesin or torch-cluster is asked for but not installed.
     """
     _check_shapes(positions, cell, pbc, cutoff, batch)
@@ -215,10 +216,10 @@ def _check_numbers(positions: Tensor, cell: Tensor, batch: Tensor) -> None:
         raise ValueError(f"batch must be ascending and name systems 0 to {systems - 1}; sort the atoms by system")
     if not positions.isfinite().all():
         atom = int((~positions.isfinite().all(dim=1)).nonzero()[0])
-        raise ValueError(f"the position of atom {atom} is not finite: {positions[atom].tolist()}")
+        raise ImpossibleGeometry(f"the position of atom {atom} is not finite: {positions[atom].tolist()}")
     if not cell.isfinite().all():
         system = int((~cell.isfinite().flatten(1).all(dim=1)).nonzero()[0])
-        raise ValueError(f"the cell of system {system} is not finite: {cell[system].tolist()}")
+        raise ImpossibleGeometry(f"the cell of system {system} is not finite: {cell[system].tolist()}")
 
 
 def _check_images(lattice: Tensor, pbc: Tensor, cutoff: float) -> None:
@@ -237,7 +238,7 @@ def _check_lattice(cell: Tensor, lattice: Tensor, pbc: Tensor) -> None:
     if wrong.any():
         system = int(wrong.nonzero()[0])
         axes = " and ".join(name for name, periodic in zip("abc", pbc[system].tolist(), strict=True) if periodic)
-        raise ValueError(
+        raise ImpossibleGeometry(
             f"system {system} is periodic along {axes} but its cell vectors are singular (volume 0); "
             "give a full cell or set pbc to False"
         )

@@ -37,7 +37,8 @@ class VerletList:
     where s is the least by which F stretches any vector. A pair that is not in the list has |V| >= R. Therefore it is
     not closer than the cutoff while the two largest |d| of its system together are less than s R - cutoff, which in an
     unchanged cell is the skin. Else the list is made anew, and so it is for other atoms, systems or periodic axes, or
-    if the caller wrapped the atoms, which looks like a long way.
+    if the caller wrapped the atoms, which looks like a long way. The lists of all systems are made at once: that takes
+    less time than to join those that still hold with new ones.
 
     s^2 is the lowest eigenvalue of M = F F^T, at least the lowest M_kk - sum of |M_kl| over l != k (Gershgorin).
 
@@ -66,6 +67,11 @@ class VerletList:
             self._made = Snapshot(graph, self.cutoff, reach * (1 - ROUNDING))
             self.rebuilds += 1
         return graph.with_edges(*self._edges)
+
+    @property
+    def origin(self) -> tuple[Tensor, Tensor] | None:
+        """Positions and cells for which the list was made, float64; made for them again, it is the same."""
+        return None if self._made is None else (self._made.positions, self._made.cell)
 
     def forget(self) -> None:
         """Make the list anew next time."""

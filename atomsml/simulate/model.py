@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
+from atomsml.device import PRECISIONS
+from atomsml.geometry import ImpossibleGeometry
+from atomsml.graph import AtomicGraph
+from atomsml.neighbors.checks import CLOSEST, check_indices, connect_checked
 from atomsml.neighbors.verlet import VerletList
-from atomsml.potential import Predictor
-from atomsml.simulate.state import State
+from atomsml.potential import Prediction, Predictor
+from atomsml.simulate.state import Flat, PerAtom, PerSystem, State
+from atomsml.uncertainty.last_layer import LastLayerUncertainty
+
+if TYPE_CHECKING:
+    from atomsml.interfaces.ase import AtomsMLCalculator
 
 SKIN = 0.5  # A: how much farther than the cutoff a neighbour list reaches, to serve several steps
 
 
+@dataclass(eq=False)
+class ListOrigin(Flat):
+    """Where atoms and cells were when their neighbour list was made; by it a run goes on bit for bit."""
+
+    positions: PerAtom
+    cell: PerSystem
+
+
 class Model:
     """Asks a predictor about states.
+
+    Systems may come and go between two calls. One without an answer, because atoms of it lie in one place or a number
+    is not finite, does not stop the others: its energy, forces and stress are NaN.
 
     Args:
         predict: a Predictor, as `Potential.predictor()` and `AtomsMLCalculator.predict_batch` are, or any function of
@@ -24,13 +47,83 @@ class Model:
     def __init__(self, predict: Predictor, cutoff: float | None = None, skin: float = SKIN) -> None:
         self.predict = predict
         self.neighbors = None if cutoff is None else VerletList(cutoff, skin)
+        self._listed: Tensor | None = None  # indices of the systems of the last call
+
+    @staticmethod
+    def of(calculator: AtomsMLCalculator) -> Model:
+        """What a calculator computes, on its device and in its precision, of many systems at once.
+
+        Without a skin where it would cost autograd as much as other neighbours.
+        """
+        dtype, _ = PRECISIONS[calculator.parameters["precision"]]
+
+        def predict(graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
+            return calculator.predict(graph.to(calculator.device, dtype), forces, stress)
+
+        thin = calculator.parameters["exact"] or isinstance(calculator.potential, LastLayerUncertainty)
+        return Model(predict, calculator.potential.cutoff, 0.0 if thin else SKIN)
 
     def __call__(self, state: State, stress: bool = False) -> None:
-        """Fill energy and forces of the state, and its stress where it is asked for; not finite where there is none."""
-        graph = state.graph if self.neighbors is None else self.neighbors.update(state.graph)
-        found = self.predict(graph, forces=True, stress=stress)
+        """Fill energy and forces of the state, and its stress where it is asked for; NaN where there is none."""
+        try:
+            found = self.predict(self._connected(state), forces=True, stress=stress)
+        except ImpossibleGeometry:
+            if self.neighbors is not None:
+                self.neighbors.forget()  # of whoever asks again, the list is looked at again
+            if not self._leave_out_impossible(state, stress):
+                raise
+            return
         assert found.forces is not None
         state.energy, state.forces = found.energy.to(state.positions), found.forces.to(state.positions)
         state.stress = (
             torch.full_like(state.cell, torch.nan) if found.stress is None else found.stress.to(state.positions)
         )
+
+    def _connected(self, state: State) -> AtomicGraph:
+        if self.neighbors is None:
+            return state.graph
+        rebuilds = self.neighbors.rebuilds
+        graph, self._listed = self.neighbors.update(state.graph), state.index
+        if self.neighbors.rebuilds > rebuilds and graph.device.type == "cpu":
+            check_indices(graph, CLOSEST)
+        return graph
+
+    def _leave_out_impossible(self, state: State, stress: bool) -> bool:
+        """Evaluate the systems that have an answer; False if each has one by itself."""
+        systems = torch.arange(state.num_systems, device=state.device)
+        possible = torch.tensor([self._has_answer(state.systems(one)) for one in systems.split(1)], device=state.device)
+        if possible.all():
+            return False
+        state.energy = torch.full_like(state.energy, torch.nan)
+        state.forces, state.stress = torch.full_like(state.positions, torch.nan), torch.full_like(state.cell, torch.nan)
+        if possible.any():
+            part = state.systems(systems[possible])
+            self(part, stress)
+            state.energy[possible], state.stress[possible] = part.energy, part.stress
+            state.forces[possible[state.batch]] = part.forces
+        return True
+
+    def _has_answer(self, state: State) -> bool:
+        try:
+            if self.neighbors is None:
+                self.predict(state.graph, forces=True, stress=False)
+            else:
+                connect_checked(state.graph, self.neighbors.cutoff)
+        except ImpossibleGeometry:
+            return False
+        return True
+
+    def origin(self, state: State) -> ListOrigin:
+        """Of the neighbour list with which a state was evaluated, for `restore`; NaN where the next one will be new."""
+        made = None if self.neighbors is None else self.neighbors.origin
+        if made is None or self._listed is None or not torch.equal(self._listed, state.index):
+            return ListOrigin(torch.full_like(state.positions, torch.nan), torch.full_like(state.cell, torch.nan))
+        return ListOrigin(*made)
+
+    def restore(self, state: State, origin: ListOrigin) -> None:
+        """Make the neighbour list that a run had, of these systems, so that it goes on bit for bit."""
+        if self.neighbors is not None:
+            self.neighbors.forget()
+            self._listed = state.index
+            if origin.positions.isfinite().all():
+                self.neighbors.update(state.graph.replace(positions=origin.positions, cell=origin.cell))
