@@ -13,6 +13,7 @@ from atomsml.geometry import ImpossibleGeometry
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Potential
 from atomsml.potentials.mace import MACE, MACEConfig
+from atomsml.potentials.mace.cpu import MACEOnCPU
 from atomsml.simulate.dynamics.nve import NVE
 from atomsml.simulate.model import Model
 from atomsml.simulate.state import State
@@ -152,3 +153,25 @@ def test_after_systems_have_left_the_next_list_is_new():
     model.restore(state, origin)
     model(state)
     assert model.neighbors.rebuilds == 2
+
+
+def test_systems_that_leave_and_enter_neither_need_a_new_plan_nor_change_the_others(mace, monkeypatch):
+    plans, make = [], MACEOnCPU.new_plan
+    monkeypatch.setattr(MACEOnCPU, "new_plan", lambda *given: plans.append(make(*given)) or plans[-1])
+    model, alone = (Model.of(AtomsMLCalculator(mace, precision="float64", device="cpu")) for _ in range(2))
+    rng = np.random.default_rng(0)
+    waiting = [State.of([molecule(name)]) for name in rng.choice(["H2O", "H2", "O3", "H2O2", "O2"], 60)]
+    single = []
+    for system in waiting:
+        alone(system)
+        single.append(replace(system))
+    plans.clear()
+    state = waiting[0].join(waiting[1:20])
+    for newcomer in waiting[20:]:
+        model(state)
+        state = state.systems(torch.arange(1, 20)).join([newcomer])
+    model(state)
+    assert len(plans) <= 3  # the first, and larger ones
+    for name in ("energy", "forces"):
+        together, wanted = getattr(state, name), torch.cat([getattr(system, name) for system in single[40:]])
+        assert torch.allclose(together, wanted, rtol=0, atol=1e-10)
