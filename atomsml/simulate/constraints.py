@@ -36,6 +36,16 @@ def projectors(atoms: ase.Atoms) -> Tensor:
     return torch.from_numpy(found)
 
 
+def resting(free: Tensor) -> Tensor:
+    """(3, 3) projector on the directions in which every atom of a system may move, given the (atoms, 3, 3) of each.
+
+    Along these nothing holds the system, and its momentum stays what it is.
+    """
+    values, vectors = torch.linalg.eigh(free.mean(dim=0))
+    common = vectors[:, values > 1 - 0.5 / len(free)]  # one atom that is held makes it 1 - 1 / atoms
+    return common @ common.T
+
+
 def _leaves(constraint: FixAtoms | FixCartesian | FixedLine | FixedPlane) -> np.ndarray:
     """(3, 3) projector of one constraint."""
     if isinstance(constraint, FixAtoms):

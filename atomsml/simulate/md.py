@@ -1,28 +1,137 @@
-"""Molecular dynamics of one system, by an integrator of integrators.py and, where it asks for one, of thermostats.py.
+"""Molecular dynamics of many systems as a loop.
 
-Where nothing holds the atoms in space, the centre of mass is held at rest: momenta and noise are projected, which
-leaves the canonical distribution of the other 3N - 3 degrees of freedom, and temperatures count just those.
+    for frame in md([atoms], model, Langevin(timestep=1.0, temperature=300.0), steps=1000, every=10, temperature=300.0):
+        print(frame.step, frame.potential, frame.temperature)
+
+Where nothing holds the atoms in space, the centre of mass is held at rest, which leaves the canonical distribution of
+the other 3N - 3 degrees of freedom, and temperatures count just those (`State.rest`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import ase
 import numpy as np
 from ase import units
 from ase.constraints import FixCom
 from ase.md.md import MolecularDynamics
+from torch import Tensor
 
-from atomsml.geometry import ImpossibleGeometry
+from atomsml.geometry import ImpossibleGeometry, volume
+from atomsml.simulate.dynamics.integrator import Integrator, Memory, kinetic_energy
 from atomsml.simulate.integrators import INTEGRATORS
+from atomsml.simulate.model import Model
+from atomsml.simulate.schedules import Value
+from atomsml.simulate.stability import LARGEST_DISPLACEMENT, REMEDY, Lost, Watch
+from atomsml.simulate.state import Flat, State
 from atomsml.simulate.thermostats import THERMOSTATS
+from atomsml.simulate.velocities import draw_velocities
+from atomsml.units import KB
 
-# A: no integrator follows an atom that crosses a bond length in one step; at 1 fs this is hydrogen at 400,000 K
-LARGEST_DISPLACEMENT = 1.0
-REMEDY = "try a smaller time step, relax the start structure, or a model that was made for such atoms"
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """The systems that run, after a step; each tensor has a row for each of them, in float64.
+
+    State and memory move on with the run: what is to be kept is copied.
+    """
+
+    step: int
+    state: State
+    memory: Flat  # of the integrator
+    conserved: Tensor  # eV: what an exact integration would keep constant
+    lost: tuple[Lost, ...]  # systems that left since the last frame
+
+    @property
+    def potential(self) -> Tensor:
+        """eV."""
+        return self.state.energy
+
+    @property
+    def kinetic(self) -> Tensor:
+        """eV."""
+        return kinetic_energy(self.state)
+
+    @property
+    def temperature(self) -> Tensor:
+        """K."""
+        return 2 * self.kinetic / (KB * self.state.degrees_of_freedom)
+
+    @property
+    def volume(self) -> Tensor:
+        """A^3; 0 where there is no cell."""
+        return volume(self.state.cell)
+
+    @property
+    def pressure(self) -> Tensor:
+        """eV/A^3, with that of the motion; not finite where there is no stress."""
+        trace = self.state.stress.diagonal(dim1=1, dim2=2).sum(dim=1)
+        return (2 * self.kinetic / self.volume - trace) / 3
+
+
+def md(
+    systems: Sequence[ase.Atoms] | State,
+    model: Model,
+    integrator: Integrator[Memory],
+    steps: int,
+    every: int = 1,
+    temperature: Value | None = None,
+    seed: int = 0,
+    memory: Memory | None = None,
+    stress: bool = False,
+) -> Iterator[Frame]:
+    """Move all systems by `steps` steps; yields a frame at the start and after every `every` of them.
+
+    A system whose energy or forces are not finite, or of which an atom moves more than stability.LARGEST_DISPLACEMENT
+    in a step, leaves: the next frame tells of it. The others go on; when none is left, the run ends.
+
+    Args:
+        temperature: K; draws the velocities of the start (see `draw_velocities`). Without it they are as given.
+        memory: of the integrator, when a run goes on; then the state has been evaluated.
+        stress: whether frames know the stress and the pressure at fixed cells, too, which takes another evaluation.
+
+    Raises:
+        ValueError: a system in which nothing can move.
+    """
+    state = systems if isinstance(systems, State) else State.of(systems)
+    if bool((state.degrees_of_freedom < 0.5).any()):
+        raise ValueError(
+            f"nothing can move in {_names(state, state.degrees_of_freedom < 0.5)}: atoms that constraints hold, or a "
+            "single one, whose centre of mass rests"
+        )
+    if temperature is not None:
+        draw_velocities(state, temperature, seed)
+    if memory is None:
+        model(state, stress=integrator.needs_stress)
+        memory = integrator.start(state)
+    watch = Watch.of(state)
+    step = int(state.step.max())
+    last = step + steps
+    while True:
+        lost = watch.lost(state)
+        if lost:
+            left = (watch.step < 0).nonzero().flatten()
+            rows = state.atoms_of(left), left
+            state, memory, watch = state.take(*rows), memory.take(*rows), watch.take(*rows)
+        if stress and not integrator.needs_stress and state.num_systems:
+            asked = replace(state)  # forces remain those of the run, bit for bit
+            model(asked, stress=True)
+            state.stress = asked.stress
+        yield Frame(step, state, memory, integrator.conserved(state, memory), lost)
+        if step + every > last or not state.num_systems:
+            return
+        for _ in range(every):
+            before = state.positions
+            integrator.step(state, memory, model)
+            watch.check(state, before)
+        step += every
+
+
+def _names(state: State, chosen: Tensor) -> str:
+    return ", ".join(f"system {i}" for i in state.index[chosen].tolist())
 
 
 @dataclass(frozen=True)
@@ -88,7 +197,7 @@ def iterate_md(atoms: ase.Atoms, settings: MDSettings, rng: np.random.Generator)
     held = given or [FixCom()]
     atoms.set_constraint(held)
     try:
-        draw_velocities(atoms, settings.temperature, rng)
+        draw_momenta(atoms, settings.temperature, rng)
         dynamics = INTEGRATORS[settings.ensemble].dynamics(atoms, settings, rng)
         before = atoms.get_positions()
         for _ in _stable(dynamics, settings.steps):
@@ -113,7 +222,7 @@ def _stable(dynamics: MolecularDynamics, steps: int) -> Iterator[bool]:
         raise UnstableDynamics(f"{error} (at step {dynamics.nsteps}); {REMEDY}") from None
 
 
-def draw_velocities(atoms: ase.Atoms, temperature: float, rng: np.random.Generator) -> None:
+def draw_momenta(atoms: ase.Atoms, temperature: float, rng: np.random.Generator) -> None:
     """Draw momenta from exp(-sum p^2 / (2 m kB T)), projected by the constraints of `atoms`; temperature in K."""
     width = np.sqrt(atoms.get_masses() * units.kB * temperature)
     atoms.set_momenta(rng.standard_normal((len(atoms), 3)) * width[:, None], apply_constraint=True)

@@ -7,6 +7,7 @@
 | masses | (atoms,) | u |
 | velocities | (atoms, 3) | A per unit of time, A sqrt(u/eV) |
 | free | (atoms, 3, 3) | projector on the directions in which an atom may move |
+| rest | (systems, 3, 3) | projector on the directions in which the centre of mass rests: no atom is held there |
 | index | (systems,) | which of the structures of a run this is, whatever else is in the batch |
 | group | (systems,) | systems that move as one have the same: the images of a band, the beads of a ring |
 | step | (systems,) | how many steps it has made |
@@ -28,7 +29,7 @@ import torch
 from torch import Tensor
 
 from atomsml.graph import AtomicGraph
-from atomsml.simulate.constraints import projectors
+from atomsml.simulate.constraints import projectors, resting
 
 PerAtom = Annotated[Tensor, "atom"]  # with a row for each atom
 PerSystem = Annotated[Tensor, "system"]  # with a row for each system
@@ -86,6 +87,7 @@ class State(Flat):
     forces: PerAtom
     cell: PerSystem
     pbc: PerSystem
+    rest: PerSystem
     index: PerSystem
     group: PerSystem
     step: PerSystem
@@ -114,9 +116,23 @@ class State(Flat):
         """(systems,) number of atoms of each."""
         return torch.bincount(self.batch, minlength=self.num_systems)
 
+    @property
+    def degrees_of_freedom(self) -> Tensor:
+        """(systems,) in how many directions something moves, float64: what temperatures count."""
+        moving = total(self.free.diagonal(dim1=1, dim2=2).sum(dim=1), self.batch, self.num_systems)
+        return moving - self.rest.diagonal(dim1=1, dim2=2).sum(dim=1)
+
     def held(self, vectors: Tensor) -> Tensor:
         """What the constraints leave of (atoms, 3) forces or velocities."""
         return torch.bmm(self.free, vectors[:, :, None])[:, :, 0]
+
+    def moving(self, velocities: Tensor) -> Tensor:
+        """What constraints and a resting centre of mass leave of (atoms, 3) velocities or accelerations."""
+        held = self.held(velocities)
+        momentum = total(self.masses[:, None] * held, self.batch, self.num_systems)
+        mass = total(self.masses, self.batch, self.num_systems)
+        drift = torch.bmm(self.rest, (momentum / mass[:, None])[:, :, None])[:, :, 0]
+        return held - drift[self.batch]
 
     @staticmethod
     def of(structures: Sequence[ase.Atoms], device: torch.device | str = "cpu") -> State:
@@ -126,6 +142,7 @@ class State(Flat):
             ValueError: a constraint that cannot be kept (see `constraints.projectors`).
         """
         counts = torch.tensor([len(atoms) for atoms in structures])
+        free = [projectors(atoms) for atoms in structures]
         positions = _rows([atoms.positions for atoms in structures], (3,))
         systems = len(structures)
         state = State(
@@ -133,11 +150,12 @@ class State(Flat):
             positions=positions,
             masses=_rows([atoms.get_masses() for atoms in structures], ()),
             velocities=_rows([atoms.get_velocities() for atoms in structures], (3,)),
-            free=torch.cat([projectors(atoms) for atoms in structures]),
+            free=torch.cat(free),
             batch=torch.repeat_interleave(counts),
             forces=torch.full_like(positions, torch.nan),
             cell=torch.from_numpy(np.stack([atoms.cell.array for atoms in structures]).astype(np.float64)),
             pbc=torch.from_numpy(np.stack([atoms.pbc for atoms in structures])),
+            rest=torch.stack([resting(each) for each in free]),
             index=torch.arange(systems),
             group=torch.arange(systems),
             step=torch.zeros(systems, dtype=torch.int64),

@@ -11,7 +11,7 @@ from atomsml.units import FS
 
 
 class NVE(Integrator[NoMemory]):
-    """v += F / m dt / 2, x += v dt, v += F / m dt / 2 (Swope et al., J. Chem. Phys. 76, 637 (1982)).
+    """Velocity Verlet: v += F / m dt / 2, x += v dt, v += F / m dt / 2 (Swope et al., J. Chem. Phys. 76, 637 (1982)).
 
     Args:
         timestep: fs.
@@ -36,4 +36,4 @@ class NVE(Integrator[NoMemory]):
 
 def kick(state: State, time: float) -> None:
     """v += F / m t, in the directions that constraints leave; time in the internal unit."""
-    state.velocities = state.velocities + time * state.held(state.forces) / state.masses[:, None]
+    state.velocities = state.velocities + time * state.moving(state.forces / state.masses[:, None])

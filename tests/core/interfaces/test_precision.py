@@ -16,7 +16,7 @@ from scipy.stats import linregress
 from atomsml import AtomsMLCalculator
 from atomsml.interfaces.precision import SEED, precision_report
 from atomsml.potentials.mace import MACE
-from atomsml.simulate.md import MDSettings, UnstableDynamics, draw_velocities
+from atomsml.simulate.md import MDSettings, UnstableDynamics, draw_momenta
 
 SETTINGS = MDSettings(ensemble="nve", temperature=300.0, timestep=1.0, steps=40)
 
@@ -80,7 +80,7 @@ def _run_with_ase(potential, start, exact):
     atoms = start.copy()
     atoms.calc = AtomsMLCalculator(potential, "cpu", "float64", exact=exact)
     atoms.set_constraint(FixCom())
-    draw_velocities(atoms, SETTINGS.temperature, np.random.default_rng(SEED))
+    draw_momenta(atoms, SETTINGS.temperature, np.random.default_rng(SEED))
     configurations, energies = [], []
     for _ in VelocityVerlet(atoms, SETTINGS.timestep * units.fs).irun(SETTINGS.steps):
         configurations.append(atoms.copy())

@@ -13,7 +13,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixCom
 
-from atomsml.simulate.md import MDSettings, MDState, UnstableDynamics, draw_velocities, iterate_md
+from atomsml.simulate.md import MDSettings, MDState, UnstableDynamics, draw_momenta, iterate_md
 
 STIFFNESS = 20.0  # eV/A^2
 
@@ -97,14 +97,14 @@ def test_same_seed_same_trajectory() -> None:
 
 def test_velocities_are_maxwell_boltzmann() -> None:
     atoms = ase.Atoms("CO" * 20000)
-    draw_velocities(atoms, 500.0, np.random.default_rng(0))
+    draw_momenta(atoms, 500.0, np.random.default_rng(0))
     # each component has variance kT / m; 60000 of them: sqrt(2 / 60000) = 0.6 % relative error of a variance
     for symbol in ("C", "O"):
         mine = atoms.symbols == symbol
         variance = (atoms.get_velocities()[mine] ** 2).mean() * atoms.get_masses()[mine][0]
         assert variance == pytest.approx(units.kB * 500.0, rel=0.03)
     atoms.set_constraint(FixCom())
-    draw_velocities(atoms, 500.0, np.random.default_rng(0))
+    draw_momenta(atoms, 500.0, np.random.default_rng(0))
     np.testing.assert_allclose(atoms.get_momenta().sum(0), 0, atol=1e-9)
 
 

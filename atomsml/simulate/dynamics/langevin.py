@@ -1,0 +1,67 @@
+"""Constant temperature by friction and noise on every atom."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from atomsml.simulate.dynamics.integrator import Integrator, kinetic_energy
+from atomsml.simulate.dynamics.nve import kick
+from atomsml.simulate.model import Model
+from atomsml.simulate.random import Stream, atom_normals
+from atomsml.simulate.schedules import Schedule, Value
+from atomsml.simulate.state import Flat, PerSystem, State
+from atomsml.units import FS, KB
+
+
+@dataclass(eq=False)
+class Heat(Flat):
+    """heat: (systems,) eV that a thermostat has put in so far."""
+
+    heat: PerSystem
+
+
+class Langevin(Integrator[Heat]):
+    """m dv = F dt - m v / tau dt + sqrt(2 m kB T / tau) dW, where tau is the thermostat time.
+
+    In the BAOAB splitting (Leimkuhler and Matthews, J. Chem. Phys. 138, 174102 (2013), section II): half a kick, half
+    a drift, friction and noise over the whole step, which are exact, half a drift, half a kick. Every degree of freedom
+    has its own thermostat, so that stiff and small systems, a single molecule above all, reach equipartition, which a
+    global rescaling of velocities does not ensure; and for harmonic modes the finite time step leaves averages over
+    positions exact. Conserved is the energy less the heat that the thermostat put in (Bussi and Parrinello, Phys. Rev.
+    E 75, 056707 (2007)).
+
+    Args:
+        timestep: fs.
+        temperature: K; a number, one for each structure, or a Schedule.
+        thermostat_time: fs, after which a momentum is forgotten: the inverse friction.
+        seed: of the noise.
+    """
+
+    def __init__(self, timestep: float, temperature: Value, thermostat_time: float = 100.0, seed: int = 0) -> None:
+        self.dt = timestep * FS
+        self.temperature = Schedule.of(temperature)
+        self.kept = math.exp(-timestep / thermostat_time)
+        self.seed = seed
+
+    def start(self, state: State) -> Heat:
+        return Heat(torch.zeros_like(state.energy))
+
+    def step(self, state: State, memory: Heat, model: Model) -> None:
+        kick(state, self.dt / 2)
+        state.positions = state.positions + self.dt / 2 * state.velocities
+        before = kinetic_energy(state)
+        width = ((1 - self.kept**2) * KB * self.temperature(state)[state.batch] / state.masses).sqrt()
+        noise = width[:, None] * atom_normals(state, self.seed, Stream.LANGEVIN)
+        state.velocities = state.moving(self.kept * state.velocities + noise)
+        memory.heat = memory.heat + kinetic_energy(state) - before
+        state.positions = state.positions + self.dt / 2 * state.velocities
+        model(state)
+        kick(state, self.dt / 2)
+        state.step = state.step + 1
+
+    def conserved(self, state: State, memory: Heat) -> Tensor:
+        return state.energy + kinetic_energy(state) - memory.heat

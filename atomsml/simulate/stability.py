@@ -1,0 +1,75 @@
+"""Which of many runs explode, found without waiting for the device.
+
+A system that explodes stands still, where it was last in order, until `lost` is asked, which waits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from atomsml.simulate.state import Flat, PerAtom, PerSystem, State, total
+
+# A: no integrator follows an atom that crosses a bond length in one step; at 1 fs this is hydrogen at 400,000 K
+LARGEST_DISPLACEMENT = 1.0
+REMEDY = "try a smaller time step, relax the start structure, or a model that was made for such atoms"
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A system whose run ended before its time."""
+
+    index: int  # of the structures of the run
+    step: int
+    reason: str
+
+
+@dataclass(eq=False)
+class Watch(Flat):
+    """What is known of runs that exploded.
+
+    | field | shape | meaning |
+    |---|---|---|
+    | step | (systems,) | at which it exploded, -1 of one that did not |
+    | moved | (atoms,) | A, how far each atom went in that step |
+    """
+
+    step: PerSystem
+    moved: PerAtom
+
+    @staticmethod
+    def of(state: State) -> Watch:
+        """A watch over systems that were just evaluated."""
+        watch = Watch(torch.full_like(state.step, -1), torch.zeros_like(state.masses))
+        watch.check(state, state.positions)
+        return watch
+
+    def check(self, state: State, before: Tensor) -> None:
+        """Look at a step, before which the atoms stood at `before` (atoms, 3)."""
+        moved = torch.linalg.vector_norm(state.positions - before, dim=1)
+        sound = moved + 0 * (state.forces.sum(dim=1) + state.energy[state.batch]) <= LARGEST_DISPLACEMENT
+        if state.device.type == "cpu" and bool(sound.all()):  # a look is free there
+            return
+        broken = total((~sound).double(), state.batch, state.num_systems) > 0
+        new = broken & (self.step < 0)
+        self.step = torch.where(new, state.step, self.step)
+        self.moved = torch.where(new[state.batch], moved, self.moved)
+        stands = (self.step >= 0)[state.batch][:, None]
+        state.positions = torch.where(stands, before, state.positions)
+        state.velocities = state.velocities.masked_fill(stands, 0)
+        state.forces = state.forces.masked_fill(stands, 0)
+
+    def lost(self, state: State) -> tuple[Lost, ...]:
+        """What exploded."""
+        found = []
+        for system in (self.step >= 0).nonzero().flatten().tolist():
+            step, moved = int(self.step[system]), self.moved[state.batch == system]
+            atom = int(moved.argmax())
+            if moved[atom] > LARGEST_DISPLACEMENT:
+                reason = f"atom {atom} moved by {moved[atom]:.1f} A in step {step}; {REMEDY}"
+            else:
+                reason = f"energy or forces are not finite at step {step}; {REMEDY}"
+            found.append(Lost(int(state.index[system]), step, reason))
+        return tuple(found)
