@@ -1,8 +1,8 @@
 """Relax atoms, and optionally their cell, to the nearest minimum of the energy.
 
-The optimizers are those of optimizers.py. A relaxed cell goes through ASE's FrechetCellFilter, whose variables are
-positions and the logarithm of the deformation gradient, so that the cell may change shape and volume; `fmax` then
-bounds the largest force and every row of volume * stress / atoms.
+One structure moves by the optimizers of ase_optimizers.py, many in batches by those of optimizers/. A relaxed cell goes
+through ASE's FrechetCellFilter, whose variables are positions and the logarithm of the deformation gradient, so that
+the cell may change shape and volume; `fmax` then bounds the largest force and every row of volume * stress / atoms.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from ase.filters import FrechetCellFilter
 
 from atomsml.geometry import ImpossibleGeometry
-from atomsml.simulate.optimizers import OPTIMIZERS
+from atomsml.simulate.ase_optimizers import ASE_OPTIMIZERS as OPTIMIZERS
 
 # eV: without a line search, LBFGS may climb to a saddle point, where forces vanish as well; the noise of a network in
 # float32 is well below this

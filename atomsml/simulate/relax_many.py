@@ -1,32 +1,34 @@
 """Relax many structures at once: their energies and forces come in batches, their steps are their own.
 
-Limited-memory BFGS (Nocedal, Math. Comput. 35, 773 (1980)) with steps of bounded length and no line search. A structure
-that is done makes room for the next, and what becomes of it does not depend on those beside it.
-
-Constraints of ASE that hold atoms, or components of their positions, are kept: what they leave of the forces is the
-gradient in the space that is left, and BFGS never learns of the other directions.
+A structure that is done makes room for the next, and what becomes of it does not depend on those beside it.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ase
-import numpy as np
 import torch
-from ase.constraints import FixAtoms, FixCartesian, FixedLine, FixedPlane
+from torch import Tensor
 
-from atomsml.graph import AtomicGraph
-from atomsml.potential import Predict
+from atomsml.simulate.cell import Coordinates, FixedCell
+from atomsml.simulate.model import Model
+from atomsml.simulate.optimizers import OPTIMIZERS
+from atomsml.simulate.optimizers.optimizer import Optimizer
+from atomsml.simulate.optimizers.vector import Vector
 from atomsml.simulate.relax import LARGEST_RISE, Reason, RelaxSettings, RelaxState
+from atomsml.simulate.state import Flat, PerSystem, State
 
-HISTORY = 20  # steps whose changes of forces are remembered
-LARGEST_STEP = 0.2  # A: no atom moves farther in a step
-STIFFNESS = 70.0  # eV/A^2, assumed before anything is known, as ASE does
-KEPT = (FixAtoms, FixCartesian, FixedLine, FixedPlane)  # constraints that project forces and steps in the same way
+REASONS: tuple[Reason, ...] = (
+    "running",
+    "converged",
+    "out of steps",
+    "energy rose",
+    "energy or forces are not finite",
+)
 
 
 @dataclass(frozen=True)
@@ -34,120 +36,144 @@ class Relaxation:
     """A structure that is done."""
 
     index: int  # among the structures that were given
-    atoms: ase.Atoms  # relaxed
+    atoms: ase.Atoms  # relaxed, with energy, forces and, of a relaxed cell, stress
     start_energy: float  # eV
     state: RelaxState
 
 
-def relax_many(
-    images: Sequence[ase.Atoms], predict: Predict, settings: RelaxSettings | None = None, batch_atoms: int = 2000
-) -> Iterator[Relaxation]:
-    """Relax copies of `images`, each yielded when it is done; `predict` gets float64 graphs without neighbour lists.
+@dataclass(frozen=True)
+class Batch:
+    """The structures on their way, after an evaluation."""
 
-    About `batch_atoms` atoms are computed at a time. The cells stay as they are, and so does what constraints of the
-    classes KEPT hold.
+    systems: State
+    states: dict[int, RelaxState]  # by the index of a structure
+    done: list[Relaxation]  # those of them that are done; they leave
+
+
+def relax_many(
+    structures: Sequence[ase.Atoms], model: Model, settings: RelaxSettings | None = None, batch_atoms: int = 2000
+) -> Iterator[Relaxation]:
+    """Relax copies of `structures`, each yielded when it is done; about `batch_atoms` atoms are computed at a time.
 
     Raises:
-        ValueError: settings that ask for the cell or for another optimizer; other constraints; what `predict` raises.
+        ValueError: constraints that cannot be kept (`constraints.projectors`); what the model raises.
+    """
+    for batch in iterate_relax_many(structures, model, settings, batch_atoms):
+        yield from batch.done
+
+
+def iterate_relax_many(
+    structures: Sequence[ase.Atoms], model: Model, settings: RelaxSettings | None = None, batch_atoms: int = 2000
+) -> Iterator[Batch]:
+    """The same as a loop that yields all structures on their way after each evaluation.
+
+    Raises:
+        ValueError: constraints that cannot be kept (`constraints.projectors`); what the model raises.
     """
     settings = settings or RelaxSettings()
-    if settings.cell or settings.optimizer != "lbfgs":
-        raise ValueError("many structures at once are relaxed at fixed cells by lbfgs; relax them one by one instead")
-    _check_constraints(images)
-    waiting, running = deque(_Run(i, atoms.copy()) for i, atoms in enumerate(images)), list[_Run]()
-    while waiting or running:
-        space = batch_atoms - sum(len(run.atoms) for run in running)
-        while waiting and (not running or len(waiting[0].atoms) <= space):
-            space -= len(waiting[0].atoms)
-            running.append(waiting.popleft())
-        prediction = predict(_graph([run.atoms for run in running]))
-        assert prediction.forces is not None
-        ends = np.cumsum([len(run.atoms) for run in running])[:-1]
-        free = np.split(prediction.forces.cpu().double().numpy(), ends)
-        forces = [run.constrained(force) for run, force in zip(running, free, strict=True)]
-        states = [
-            run.judge(energy, force, settings)
-            for run, energy, force in zip(running, prediction.energy.tolist(), forces, strict=True)
-        ]
-        for run, state, force in zip(running, states, forces, strict=True):
-            if state.reason == "running":
-                run.step(force)
-            else:
-                yield Relaxation(run.index, run.atoms, run.start_energy, state)
-        running = [run for run, state in zip(running, states, strict=True) if state.reason == "running"]
+    for atoms in structures:
+        settings.check(atoms)
+    everything = State.of(structures) if structures else None
+    waiting, running = deque(range(len(structures))), None
+    method = _Method(FixedCell(), OPTIMIZERS[settings.optimizer].make())
+    while waiting or running is not None:
+        assert everything is not None
+        entering, space = list[int](), batch_atoms - (0 if running is None else running.state.num_atoms)
+        while waiting and (len(structures[waiting[0]]) <= space or (running is None and not entering)):
+            entering.append(waiting.popleft())
+            space -= len(structures[entering[-1]])
+        if entering:
+            fresh = method.start(everything.systems(torch.tensor(entering)))
+            running = fresh if running is None else running.join(fresh)
+        assert running is not None
+        model(running.state, stress=method.coordinates.needs_stress)
+        states = running.judge(method, settings)
+        done = torch.tensor([state.reason != "running" for state in states.values()])
+        yield Batch(running.state, states, running.finished(done.nonzero().flatten(), structures, states))
+        running = None if done.all() else running.take((~done).nonzero().flatten())
+        if running is not None:
+            method.step(running)
 
 
-def _check_constraints(images: Sequence[ase.Atoms]) -> None:
-    for i, atoms in enumerate(images):
-        for constraint in atoms.constraints:
-            if not isinstance(constraint, KEPT):
-                raise ValueError(
-                    f"structure {i} has a {type(constraint).__name__}, and many structures at once keep only "
-                    f"{', '.join(kept.__name__ for kept in KEPT)}; relax it alone, with atomsml.simulate.relax"
-                )
+@dataclass(eq=False)
+class _Start(Flat):
+    energy: PerSystem  # eV of the start; NaN before the first evaluation
 
 
-class _Run:
-    """One structure on its way."""
+@dataclass
+class _Running:
+    """Structures on their way with all that is remembered of them."""
 
-    def __init__(self, index: int, atoms: ase.Atoms) -> None:
-        self.index, self.atoms = index, atoms
-        self.start_energy = math.nan
-        self.steps = 0
-        # (change of positions s, change of the gradient y, 1 / (s . y)) of the last steps
-        self.history: deque[tuple[np.ndarray, np.ndarray, float]] = deque(maxlen=HISTORY)
-        self.last: tuple[np.ndarray, np.ndarray] | None = None  # positions and forces before the last step
+    state: State
+    coordinates: Flat
+    optimizer: Flat
+    start: _Start
 
-    def constrained(self, forces: np.ndarray) -> np.ndarray:
-        """What the constraints leave of (atoms, 3) forces."""
-        forces = forces.copy()
-        for constraint in self.atoms.constraints:
-            constraint.adjust_forces(self.atoms, forces)
-        return forces
+    def take(self, systems: Tensor) -> _Running:
+        atoms = self.state.atoms_of(systems)
+        memories = (each.take(atoms, systems) for each in (self.coordinates, self.optimizer, self.start))
+        return _Running(self.state.systems(systems), *memories)  # type: ignore[arg-type]
 
-    def judge(self, energy: float, forces: np.ndarray, settings: RelaxSettings) -> RelaxState:
-        if self.steps == 0:
-            self.start_energy = energy
-        fmax = float(np.linalg.norm(forces, axis=1).max())
-        reason: Reason = "running"
-        if not (math.isfinite(energy) and math.isfinite(fmax)):
-            reason = "energy or forces are not finite"
-        elif fmax <= settings.fmax:
-            reason = "converged" if energy < self.start_energy + LARGEST_RISE else "energy rose"
-        elif self.steps == settings.steps:
-            reason = "out of steps"
-        return RelaxState(self.steps, energy, fmax, reason)
+    def join(self, other: _Running) -> _Running:
+        return _Running(
+            self.state.join([other.state]),
+            self.coordinates.join([other.coordinates]),
+            self.optimizer.join([other.optimizer]),
+            self.start.join([other.start]),
+        )
 
-    def step(self, forces: np.ndarray) -> None:
-        positions = self.atoms.positions.copy()
-        if self.last is not None:
-            s, y = (positions - self.last[0]).ravel(), (self.last[1] - forces).ravel()
-            if s @ y > 0:  # otherwise the energy is no bowl along the step, and says nothing about its bottom
-                self.history.append((s, y, 1 / float(s @ y)))
-        direction = self._direction(forces.ravel()).reshape(-1, 3)
-        longest = float(np.linalg.norm(direction, axis=1).max())
-        self.atoms.set_positions(positions + direction * min(1.0, LARGEST_STEP / longest))  # keeps the constraints
-        self.last = positions, forces
-        self.steps += 1
+    def judge(self, method: _Method, settings: RelaxSettings) -> dict[int, RelaxState]:
+        """How each structure stands; in one transfer from the device."""
+        state = self.state
+        energy = method.energy(self)
+        self.start.energy = torch.where(state.step == 0, energy, self.start.energy)
+        held = Vector(state.held(state.forces), state.cell[:, :0], state.batch, state.group)
+        fmax = held.longest()
+        finite = torch.isfinite(energy + held.dot(held))
+        converged = fmax <= settings.fmax
+        low = energy < self.start.energy + LARGEST_RISE
+        reason = torch.where(state.step >= settings.steps, 2, 0)
+        reason = torch.where(converged, torch.where(low, 1, 3), reason)
+        reason = torch.where(finite, reason, 4)
+        columns = (state.index, state.step, state.energy, fmax, reason)
+        return {
+            int(index): RelaxState(int(step), energy, fmax, REASONS[int(code)])
+            for index, step, energy, fmax, code in torch.stack([c.to(energy) for c in columns], dim=1).tolist()
+        }
 
-    def _direction(self, forces: np.ndarray) -> np.ndarray:
-        """The inverse Hessian of the history times the forces, by the two-loop recursion."""
-        q, shares = forces, []
-        for s, y, inverse in reversed(self.history):
-            share = inverse * float(s @ q)
-            shares.append(share)
-            q = q - share * y
-        z = q / STIFFNESS
-        for (s, y, inverse), share in zip(self.history, reversed(shares), strict=True):
-            z = z + s * (share - inverse * float(y @ z))
-        return z
+    def finished(
+        self, systems: Tensor, structures: Sequence[ase.Atoms], states: dict[int, RelaxState]
+    ) -> list[Relaxation]:
+        """The results of these systems."""
+        if len(systems) == 0:
+            return []
+        indices, energies = self.state.index[systems].tolist(), self.start.energy[systems].tolist()
+        copies = self.state.systems(systems).write_to([structures[i] for i in indices])
+        results = zip(indices, copies, energies, strict=True)
+        return [Relaxation(index, atoms, energy, states[index]) for index, atoms, energy in results]
 
 
-def _graph(images: Sequence[ase.Atoms]) -> AtomicGraph:
-    return AtomicGraph(
-        positions=torch.from_numpy(np.concatenate([atoms.positions for atoms in images])),
-        numbers=torch.from_numpy(np.concatenate([atoms.numbers for atoms in images]).astype(np.int64)),
-        cell=torch.from_numpy(np.stack([atoms.cell.array for atoms in images])),
-        pbc=torch.from_numpy(np.stack([atoms.pbc for atoms in images])),
-        batch=torch.repeat_interleave(torch.tensor([len(atoms) for atoms in images])),
-    )
+@dataclass(frozen=True)
+class _Method:
+    """An optimizer in its coordinates."""
+
+    coordinates: Coordinates[Any]
+    optimizer: Optimizer[Any]
+
+    def start(self, state: State) -> _Running:
+        memory = self.coordinates.start(state)
+        optimizer = self.optimizer.start(self.coordinates.variables(state, memory))
+        return _Running(state, memory, optimizer, _Start(torch.full_like(state.energy, torch.nan)))
+
+    def energy(self, running: _Running) -> Tensor:
+        """(systems,) eV: what is minimised, of the group of each system."""
+        state = running.state
+        return self.coordinates.variables(state, running.coordinates).over_groups(self.coordinates.energy(state))
+
+    def step(self, running: _Running) -> None:
+        state = running.state
+        variables = self.coordinates.variables(state, running.coordinates)
+        forces = self.coordinates.forces(state, running.coordinates)
+        new = self.optimizer.step(running.optimizer, variables, forces, self.energy(running))
+        self.coordinates.move(state, running.coordinates, new)
+        state.step = state.step + 1

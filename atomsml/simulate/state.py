@@ -9,7 +9,7 @@
 | free | (atoms, 3, 3) | projector on the directions in which an atom may move |
 | rest | (systems, 3, 3) | projector on the directions in which the centre of mass rests: no atom is held there |
 | index | (systems,) | which of the structures of a run this is, whatever else is in the batch |
-| group | (systems,) | systems that move as one have the same: the images of a band, the beads of a ring |
+| group | (systems,) | number of the first of the systems that move as one: images of a band, beads of a ring |
 | step | (systems,) | how many steps it has made |
 | energy, forces, stress | (systems,), (atoms, 3), (systems, 3, 3) | of the last evaluation, eV, eV/A, eV/A^3 |
 
@@ -165,7 +165,7 @@ class State(Flat):
         return state.to(device)
 
     def systems(self, chosen: Tensor) -> State:
-        """The systems whose numbers in the batch are in `chosen` (ascending)."""
+        """The systems whose numbers in the batch are in `chosen` (ascending); of a group all or none."""
         return self.take(self.atoms_of(chosen), chosen)
 
     def atoms_of(self, chosen: Tensor) -> Tensor:
@@ -178,7 +178,7 @@ class State(Flat):
         taken = super().take(atoms, systems)
         place = torch.empty(self.num_systems, dtype=torch.int64, device=self.device)
         place[systems] = torch.arange(len(systems), device=self.device)
-        taken.batch = place[taken.batch]
+        taken.batch, taken.group = place[taken.batch], place[taken.group]
         return taken
 
     def join(self, others: Sequence[Self]) -> Self:
@@ -186,6 +186,7 @@ class State(Flat):
         parts = (self, *others)
         starts = np.cumsum([0, *(part.num_systems for part in parts)]).tolist()
         joined.batch = torch.cat([part.batch + start for part, start in zip(parts, starts, strict=False)])
+        joined.group = torch.cat([part.group + start for part, start in zip(parts, starts, strict=False)])
         return joined
 
     def write_to(self, structures: Sequence[ase.Atoms]) -> list[ase.Atoms]:

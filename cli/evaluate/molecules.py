@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from atomsml.generative.molecules.metrics.evaluate import Evaluation, Reference
     from atomsml.generative.molecules.metrics.results import Metric
     from atomsml.io import Refused, StructureRecord
-    from atomsml.potential import Predict
+    from atomsml.potential import Predictor
 
 Item = TypeVar("Item")
 
@@ -118,7 +118,7 @@ def _usual(reference: Reference | None, relax: str | None) -> list[str]:
     return ["edm", "strict", *(["geometry"] if basis else [])]
 
 
-def _predict(model: str, device: str, precision: str) -> Predict:
+def _predict(model: str, device: str, precision: str) -> Predictor:
     from atomsml.interfaces.ase import AtomsMLCalculator
 
     return AtomsMLCalculator(model, device, precision).predict_batch

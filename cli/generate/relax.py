@@ -15,7 +15,7 @@ from atomsml.cli.generate.records import Generated
 if TYPE_CHECKING:
     from atomsml.graph import AtomicGraph
     from atomsml.interfaces.ase import AtomsMLCalculator
-    from atomsml.potential import Predict, Prediction
+    from atomsml.potential import Prediction, Predictor
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ def _within_domain(
     return fitting, others
 
 
-def _predict(calculator: AtomsMLCalculator, held: int) -> Predict:
+def _predict(calculator: AtomsMLCalculator, held: int) -> Predictor:
     """The calculator, but held atoms feel no force."""
     import torch
 
-    def predict(graph: AtomicGraph) -> Prediction:
-        prediction = calculator.predict_batch(graph)
+    def predict(graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
+        prediction = calculator.predict_batch(graph, forces, stress)
         if held == 0 or prediction.forces is None:
             return prediction
         counts = torch.bincount(graph.batch)

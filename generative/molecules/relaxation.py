@@ -9,7 +9,8 @@ import ase
 from ase import units
 
 from atomsml.io import REACH, bond_graph
-from atomsml.potential import Predict
+from atomsml.potential import Predictor
+from atomsml.simulate.model import Model
 from atomsml.simulate.relax import RelaxSettings
 from atomsml.simulate.relax_many import relax_many
 
@@ -28,7 +29,7 @@ class RelaxedMolecule:
 
 
 def relax_molecules(
-    molecules: Sequence[ase.Atoms], predict: Predict, settings: RelaxSettings | None = None, batch_atoms: int = 2000
+    molecules: Sequence[ase.Atoms], predict: Predictor, settings: RelaxSettings | None = None, batch_atoms: int = 2000
 ) -> Iterator[RelaxedMolecule]:
     """Relax copies of `molecules`, each yielded when it is done, in no particular order.
 
@@ -37,7 +38,7 @@ def relax_molecules(
     Raises:
         ValueError: a periodic system, or what `predict` raises, as for elements that a model does not know.
     """
-    for done in relax_many(molecules, predict, settings, batch_atoms):
+    for done in relax_many(molecules, Model(predict), settings, batch_atoms):
         kept = bond_graph(done.atoms, REACH) == bond_graph(molecules[done.index], REACH)
         strain = (done.start_energy - done.state.energy) / KCAL_PER_MOL
         yield RelaxedMolecule(done.index, done.atoms, done.state.converged, strain, kept)

@@ -19,7 +19,7 @@ from atomsml.generative.molecules.metrics.posebusters import bust, check_install
 from atomsml.generative.molecules.metrics.results import SuiteResult
 from atomsml.generative.molecules.metrics.strict import invalid, strict
 from atomsml.generative.molecules.relaxation import RelaxedMolecule, relax_molecules
-from atomsml.potential import Predict
+from atomsml.potential import Predictor
 
 SUITES = ("edm", "strict", "geometry", "posebusters")
 
@@ -75,7 +75,7 @@ def evaluate_molecules(
     molecules: Sequence[ase.Atoms],
     suites: Sequence[str] = ("edm", "strict"),
     reference: Reference | None = None,
-    predict: Predict | None = None,
+    predict: Predictor | None = None,
     follow: Follow | None = None,
 ) -> Evaluation:
     """Run suites (of SUITES) over molecules.
@@ -111,7 +111,7 @@ def evaluate_molecules(
 
 
 def _check(
-    molecules: Sequence[ase.Atoms], suites: Sequence[str], reference: Reference | None, predict: Predict | None
+    molecules: Sequence[ase.Atoms], suites: Sequence[str], reference: Reference | None, predict: Predictor | None
 ) -> None:
     if not molecules:
         raise ValueError("there are no molecules to evaluate")
@@ -135,7 +135,7 @@ def _smiles(reference: Reference, perceived: Sequence[Perceived]) -> frozenset[s
 
 
 def _relaxed(
-    molecules: Sequence[ase.Atoms], perceived: Sequence[Perceived], predict: Predict, follow: Follow
+    molecules: Sequence[ase.Atoms], perceived: Sequence[Perceived], predict: Predictor, follow: Follow
 ) -> list[RelaxedMolecule]:
     """Of the molecules that are valid and one piece: of others, strain means nothing."""
     pairs = enumerate(zip(molecules, perceived, strict=True))

@@ -26,7 +26,7 @@ def spring(length: float, graph: AtomicGraph) -> Prediction:
 def test_strain_is_the_energy_of_the_spring() -> None:
     molecules = [ase.Atoms("CO", [(0, 0, 0), (0, 0, r)]) for r in (1.1, 1.2, 1.4)]
     found = {
-        one.index: one for one in relax_molecules(molecules, lambda graph: spring(1.1, graph), RelaxSettings(1e-4))
+        one.index: one for one in relax_molecules(molecules, lambda graph, **_: spring(1.1, graph), RelaxSettings(1e-4))
     }
     for index, stretched in enumerate((0.0, 0.1, 0.3)):
         assert found[index].strain == pytest.approx(0.5 * STIFFNESS * stretched**2 * EV, rel=1e-4, abs=1e-6)
@@ -36,6 +36,6 @@ def test_strain_is_the_energy_of_the_spring() -> None:
 
 
 def test_a_molecule_that_falls_apart() -> None:
-    (found,) = relax_molecules([ase.Atoms("CO", [(0, 0, 0), (0, 0, 1.1)])], lambda graph: spring(3.0, graph))
+    (found,) = relax_molecules([ase.Atoms("CO", [(0, 0, 0), (0, 0, 1.1)])], lambda graph, **_: spring(3.0, graph))
     assert found.converged
     assert not found.bonds_kept

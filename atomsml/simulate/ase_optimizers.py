@@ -1,4 +1,4 @@
-"""What relaxes atoms one structure at a time: OPTIMIZERS, by the names that settings and the command line take.
+"""What relaxes atoms one structure at a time: ASE_OPTIMIZERS, by the names that settings and the command line take.
 
 They are optimizers of ASE, which is imported when they start: the command line reads the dict before it knows whether
 any does.
@@ -29,7 +29,7 @@ class ASEOptimizer:
         return cast("Optimizer", getattr(import_module(self.module), self.name)(target, logfile=None))
 
 
-OPTIMIZERS: dict[str, ASEOptimizer] = {
+ASE_OPTIMIZERS: dict[str, ASEOptimizer] = {
     "lbfgs": ASEOptimizer("atomsml.simulate.lbfgs", "DownhillLBFGS", "quick, at any size"),
     "bfgs": ASEOptimizer(
         "ase.optimize", "BFGS", "follows no step uphill, but diagonalises a matrix of all coordinates"
