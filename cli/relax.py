@@ -20,7 +20,7 @@ from atomsml.cli.options import (
     StrictOption,
     key_of,
 )
-from atomsml.simulate.ase_optimizers import ASE_OPTIMIZERS as OPTIMIZERS
+from atomsml.simulate.optimizers.ase_optimizers import ASE_OPTIMIZERS as OPTIMIZERS
 
 if TYPE_CHECKING:
     import ase

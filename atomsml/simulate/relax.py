@@ -17,7 +17,7 @@ import numpy as np
 from ase.filters import FrechetCellFilter
 
 from atomsml.geometry import ImpossibleGeometry
-from atomsml.simulate.ase_optimizers import ASE_OPTIMIZERS as OPTIMIZERS
+from atomsml.simulate.optimizers.ase_optimizers import ASE_OPTIMIZERS as OPTIMIZERS
 
 # eV: without a line search, LBFGS may climb to a saddle point, where forces vanish as well; the noise of a network in
 # float32 is well below this

@@ -16,9 +16,9 @@ import pytest
 from ase import units
 from ase.md.md import MolecularDynamics
 
-from atomsml.simulate.ase_optimizers import ASE_OPTIMIZERS as OPTIMIZERS
 from atomsml.simulate.integrators import INTEGRATORS
 from atomsml.simulate.md import MDSettings
+from atomsml.simulate.optimizers.ase_optimizers import ASE_OPTIMIZERS as OPTIMIZERS
 from atomsml.simulate.thermostats import THERMOSTATS, Thermostat
 
 Run = Callable[..., Any]

@@ -30,7 +30,7 @@ class ASEOptimizer:
 
 
 ASE_OPTIMIZERS: dict[str, ASEOptimizer] = {
-    "lbfgs": ASEOptimizer("atomsml.simulate.lbfgs", "DownhillLBFGS", "quick, at any size"),
+    "lbfgs": ASEOptimizer("atomsml.simulate.optimizers.ase_lbfgs", "DownhillLBFGS", "quick, at any size"),
     "bfgs": ASEOptimizer(
         "ase.optimize", "BFGS", "follows no step uphill, but diagonalises a matrix of all coordinates"
     ),
