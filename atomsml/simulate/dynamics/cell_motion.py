@@ -1,0 +1,142 @@
+"""How a cell may move under pressure: CELL_MOTIONS, by the names that settings and the command line take.
+
+A motion has a strain e (systems, 3, 3) for each system. Applied, it multiplies positions and the rows of the cell by
+exp(G) from the right, with a generator G(e), and velocities by exp(-G^T), so that the momenta stay conjugate to
+fractional coordinates. The inverse of e is -e: nothing else is asked of a motion for barostats to be reversible.
+
+| name | e | G | what may change |
+|---|---|---|---|
+| isotropic | a multiple of the identity | e | the volume |
+| anisotropic | diagonal, along the lattice vectors | h^-1 e h | the lengths of the three vectors; angles stay |
+| full | symmetric | e | lengths and angles; the cell does not rotate |
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from atomsml.geometry import volume
+from atomsml.simulate.state import State, total
+
+
+class CellMotion(ABC):
+    """The strains that a cell may undergo."""
+
+    about: ClassVar[str]  # for --help
+    freedom: ClassVar[int]  # degrees of freedom
+
+    @abstractmethod
+    def project(self, work: Tensor, cell: Tensor) -> Tensor:
+        """What is left in the space of e of a Cartesian matrix (systems, 3, 3).
+
+        Where it is minus the derivative of an energy by a Cartesian strain, the result is that by e.
+        """
+
+    @abstractmethod
+    def generator(self, strain: Tensor, cell: Tensor) -> Tensor:
+        """(systems, 3, 3) G; moving by it leaves it as it is."""
+
+
+class Isotropic(CellMotion):
+    about = "the volume alone"
+    freedom = 1
+
+    def project(self, work: Tensor, cell: Tensor) -> Tensor:
+        mean = work.diagonal(dim1=1, dim2=2).mean(dim=1)
+        return mean[:, None, None] * torch.eye(3, dtype=work.dtype, device=work.device)
+
+    def generator(self, strain: Tensor, cell: Tensor) -> Tensor:
+        return strain
+
+
+class Anisotropic(CellMotion):
+    about = "the lengths of the lattice vectors, at fixed angles"
+    freedom = 3
+
+    def project(self, work: Tensor, cell: Tensor) -> Tensor:
+        along = cell @ work @ inverse(cell)
+        return torch.diag_embed(along.diagonal(dim1=1, dim2=2))
+
+    def generator(self, strain: Tensor, cell: Tensor) -> Tensor:
+        return inverse(cell) @ strain @ cell
+
+
+class Full(CellMotion):
+    about = "lengths and angles"
+    freedom = 6
+
+    def project(self, work: Tensor, cell: Tensor) -> Tensor:
+        return (work + work.mT) / 2
+
+    def generator(self, strain: Tensor, cell: Tensor) -> Tensor:
+        return strain
+
+
+CELL_MOTIONS: dict[str, CellMotion] = {"isotropic": Isotropic(), "anisotropic": Anisotropic(), "full": Full()}
+
+
+def inverse(matrices: Tensor) -> Tensor:
+    """Inverses, without the check for singular ones, for which a GPU would be waited for."""
+    return torch.linalg.inv_ex(matrices).inverse
+
+
+def exponential(generator: Tensor) -> tuple[Tensor, Tensor]:
+    """exp(G) and exp(-G) of (systems, 3, 3), exact inverses of each other.
+
+    The Pade approximant [3/3]: wrong by |G|^7 / 100,800, which is rounding for |G| < 0.03. A cell strains by a
+    thousandth in a time step.
+    """
+    square = generator @ generator
+    one = torch.eye(3, dtype=generator.dtype, device=generator.device)
+    odd, even = generator @ (one / 2 + square / 120), one + square / 10
+    forward = inverse(even - odd) @ (even + odd)
+    return forward, inverse(forward)
+
+
+def transform(vectors: Tensor, matrices: Tensor, batch: Tensor) -> Tensor:
+    """(atoms, 3) rows times the matrix (systems, 3, 3) of their system."""
+    return torch.bmm(vectors[:, None], matrices[batch])[:, 0]
+
+
+def strain_work(state: State, pressure: Tensor, extra: Tensor) -> Tensor:
+    """(systems, 3, 3) sum of m v v^T - V stress + (extra - P V) 1, eV: what drives the cell.
+
+    Without `extra` it is minus the derivative of kinetic energy, potential energy and P V by the strain, at fixed
+    fractional coordinates and their momenta.
+
+    Args:
+        pressure: (systems,) P, eV/A^3.
+        extra: (systems,) eV.
+    """
+    flow = state.masses[:, None, None] * state.velocities[:, :, None] * state.velocities[:, None, :]
+    size = volume(state.cell)
+    one = torch.eye(3, dtype=size.dtype, device=size.device)
+    inner = total(flow, state.batch, state.num_systems) - size[:, None, None] * state.stress
+    return inner + (extra - pressure * size)[:, None, None] * one
+
+
+def check_movable(state: State) -> None:
+    """Refuse systems that no barostat can treat.
+
+    Raises:
+        ValueError: axes that are not periodic, atoms that are held, or a single atom.
+    """
+    if not state.pbc.all():
+        raise ValueError("a system under pressure must be periodic along its three axes; run others at constant volume")
+    if (volume(state.cell) <= 0).any():
+        raise ValueError("a system under pressure must have a cell with a volume")
+    if not torch.equal(state.free, torch.eye(3, device=state.device).to(state.free).expand_as(state.free)):
+        raise ValueError("atoms cannot be held while the cell moves with the pressure; release them or fix the cell")
+    if (state.atoms_per_system < 2).any():
+        raise ValueError("a single atom cannot move when its centre of mass is at rest; repeat the cell")
+
+
+def bring_to_rest(state: State) -> None:
+    """Take the velocity of the centre of mass of each system from its atoms."""
+    mass = total(state.masses, state.batch, state.num_systems)
+    momentum = total(state.masses[:, None] * state.velocities, state.batch, state.num_systems)
+    state.velocities = state.velocities - (momentum / mass[:, None])[state.batch]
