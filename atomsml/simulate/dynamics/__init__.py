@@ -32,4 +32,5 @@ class NamedIntegrator:
 INTEGRATORS: dict[str, NamedIntegrator] = {
     "nve": NamedIntegrator("nve", "NVE", "nve", "constant energy, velocity Verlet"),
     "langevin": NamedIntegrator("langevin", "Langevin", "nvt", "friction and noise on every atom, BAOAB"),
+    "mtk": NamedIntegrator("mtk", "MTK", "npt", "Martyna, Tobias and Klein: constant pressure, Nose-Hoover chains"),
 }

@@ -123,7 +123,7 @@ def check_movable(state: State) -> None:
     """Refuse systems that no barostat can treat.
 
     Raises:
-        ValueError: axes that are not periodic, atoms that are held, or a single atom.
+        ValueError: axes that are not periodic, or atoms that are held.
     """
     if not state.pbc.all():
         raise ValueError("a system under pressure must be periodic along its three axes; run others at constant volume")
@@ -131,12 +131,3 @@ def check_movable(state: State) -> None:
         raise ValueError("a system under pressure must have a cell with a volume")
     if not torch.equal(state.free, torch.eye(3, device=state.device).to(state.free).expand_as(state.free)):
         raise ValueError("atoms cannot be held while the cell moves with the pressure; release them or fix the cell")
-    if (state.atoms_per_system < 2).any():
-        raise ValueError("a single atom cannot move when its centre of mass is at rest; repeat the cell")
-
-
-def bring_to_rest(state: State) -> None:
-    """Take the velocity of the centre of mass of each system from its atoms."""
-    mass = total(state.masses, state.batch, state.num_systems)
-    momentum = total(state.masses[:, None] * state.velocities, state.batch, state.num_systems)
-    state.velocities = state.velocities - (momentum / mass[:, None])[state.batch]

@@ -11,14 +11,15 @@ from atomsml.geometry import volume
 from atomsml.simulate.dynamics import chains
 from atomsml.simulate.dynamics.cell_motion import (
     CELL_MOTIONS,
-    bring_to_rest,
     check_movable,
     exponential,
     strain_work,
     transform,
 )
 from atomsml.simulate.dynamics.integrator import Integrator, kinetic_energy
+from atomsml.simulate.dynamics.nve import kick
 from atomsml.simulate.model import Model
+from atomsml.simulate.schedules import Schedule, Value
 from atomsml.simulate.state import Flat, PerSystem, State
 from atomsml.units import FS, GPA, KB
 
@@ -27,7 +28,7 @@ from atomsml.units import FS, GPA, KB
 class MTKMemory(Flat):
     """The rate of strain (systems, 3, 3) of `CellMotion`, and the chains (systems, links) of atoms and cell."""
 
-    freedom: PerSystem  # (systems,) degrees of freedom of the atoms: 3N - 3
+    freedom: PerSystem  # (systems,) that of the atoms, 3N - 3
     strain_rate: PerSystem
     atom_place: PerSystem
     atom_rate: PerSystem
@@ -53,8 +54,8 @@ class MTK(Integrator[MTKMemory]):
 
     Args:
         timestep: fs.
-        temperature: K.
-        pressure: GPa.
+        temperature: K; a number, one for each structure, or a Schedule.
+        pressure: GPa; likewise.
         thermostat_time: fs, tau of the chain of the atoms.
         barostat_time: fs, tau of the cell and of its chain.
         cell: a name of CELL_MOTIONS.
@@ -66,14 +67,14 @@ class MTK(Integrator[MTKMemory]):
     def __init__(
         self,
         timestep: float,
-        temperature: float,
-        pressure: float = 0.0,
+        temperature: Value,
+        pressure: Value = 0.0,
         thermostat_time: float = 100.0,
         barostat_time: float = 1000.0,
         cell: str = "isotropic",
         links: int = 3,
     ) -> None:
-        self.dt, self.kt, self.pressure = timestep * FS, temperature * KB, pressure * GPA
+        self.dt, self.temperature, self.pressure = timestep * FS, Schedule.of(temperature), Schedule.of(pressure)
         self.thermostat_time, self.barostat_time = thermostat_time * FS, barostat_time * FS
         self.motion, self.links = CELL_MOTIONS[cell], links
 
@@ -84,10 +85,9 @@ class MTK(Integrator[MTKMemory]):
             ValueError: what `check_movable` refuses.
         """
         check_movable(state)
-        bring_to_rest(state)
+        state.velocities = state.moving(state.velocities)
         chain = chains.at_rest(state.energy, self.links)
-        freedom = 3.0 * (state.atoms_per_system - 1).to(state.energy)
-        return MTKMemory(freedom, torch.zeros_like(state.cell), chain, chain, chain, chain)
+        return MTKMemory(state.degrees_of_freedom, torch.zeros_like(state.cell), chain, chain, chain, chain)
 
     def step(self, state: State, memory: MTKMemory, model: Model) -> None:
         half = self.dt / 2
@@ -112,13 +112,13 @@ class MTK(Integrator[MTKMemory]):
     def conserved(self, state: State, memory: MTKMemory) -> Tensor:
         """E + K + w tr e'^2 / 2 + P V - kT ln V, and the energies of both chains."""
         kt, size, motion = self._kt(state), volume(state.cell), torch.full_like(state.energy, self.motion.freedom)
-        of_cell = self._cell_kinetic(state, memory) + self.pressure * size - kt * size.log()
+        of_cell = self._cell_kinetic(state, memory) + self.pressure(state) * GPA * size - kt * size.log()
         of_chains = chains.energy(memory.atom_place, memory.atom_rate, memory.freedom, kt, self.thermostat_time)
         of_chains = of_chains + chains.energy(memory.cell_place, memory.cell_rate, motion, kt, self.barostat_time)
         return state.energy + kinetic_energy(state) + of_cell + of_chains
 
     def _kt(self, state: State) -> Tensor:
-        return torch.full_like(state.energy, self.kt)
+        return KB * self.temperature(state)
 
     def _mass(self, state: State, memory: MTKMemory) -> Tensor:
         """(systems,) w."""
@@ -144,10 +144,11 @@ class MTK(Integrator[MTKMemory]):
     def _push_cell(self, state: State, memory: MTKMemory, time: float) -> None:
         """e' += force / w t."""
         extra = 2 * kinetic_energy(state) / memory.freedom + self._kt(state)
-        force = self.motion.project(strain_work(state, torch.full_like(extra, self.pressure), extra), state.cell)
+        force = self.motion.project(strain_work(state, self.pressure(state) * GPA, extra), state.cell)
         memory.strain_rate = memory.strain_rate + time * force / self._mass(state, memory)[:, None, None]
 
     def _kick(self, state: State, slow: Tensor, time: float) -> None:
         """v' = F / m - v (G^T + tr G / N_f) over `time`, of whose second term `slow` is the effect of half."""
-        slowed = transform(state.velocities, slow, state.batch) + time * state.forces / state.masses[:, None]
-        state.velocities = transform(slowed, slow, state.batch)
+        state.velocities = transform(state.velocities, slow, state.batch)
+        kick(state, time)
+        state.velocities = transform(state.velocities, slow, state.batch)

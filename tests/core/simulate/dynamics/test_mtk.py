@@ -4,6 +4,7 @@ import pytest
 import torch
 from ase import units
 from ase.build import bulk
+from ase.constraints import FixAtoms
 from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT, MaskedMTKNPT
 from ase.md.velocitydistribution import thermalize_momenta
 from scipy import stats
@@ -182,7 +183,7 @@ def stir(state, integrator, memory: MTKMemory, rng):
     normal = torch.from_numpy(rng.standard_normal((state.num_systems, 3, 3)))
     memory.strain_rate = (
         integrator.motion.project(normal, state.cell)
-        / (integrator._mass(state, memory) / integrator.kt).sqrt()[:, None, None]
+        / (integrator._mass(state, memory) / (KB * TEMPERATURE)).sqrt()[:, None, None]
     )
     weights = torch.ones_like(memory.atom_rate)
     weights[:, 0] = memory.freedom
@@ -218,3 +219,25 @@ def test_volumes_of_an_ideal_gas_stay_distributed_by_v_to_the_n(cell):
     assert abs(np.corrcoef(before, after)[0, 1]) < 0.5
     assert chi_square(after.numpy(), exact) > 1e-3
     assert chi_square(after.numpy(), stats.gamma(count, scale=exact.kwds["scale"])) < 1e-6
+
+
+def test_it_refuses_what_no_barostat_can_treat():
+    slab, held = argon(), argon()
+    slab.pbc = [True, True, False]
+    held.set_constraint(FixAtoms([0]))
+    for atoms, message in ((slab, "periodic along its three axes"), (held, "cannot be held")):
+        with pytest.raises(ValueError, match=message):
+            started([atoms], "full", 2.0)
+
+
+def test_each_system_has_its_own_temperature_and_pressure():
+    state, model = State.of([argon(seed=1), argon(seed=2)]), Model(ARGON, ARGON.cutoff)
+    model(state, stress=True)
+    own = MTK(4.0, [20.0, TEMPERATURE], [1.0, PRESSURE], thermostat_time=100, barostat_time=300)
+    memory = own.start(state)
+    alone, own_model, integrator, own_memory = started([argon(seed=2)], "isotropic", 4.0)
+    for _ in range(20):
+        own.step(state, memory, model)
+        integrator.step(alone, own_memory, own_model)
+    assert state.positions[16:].numpy() == pytest.approx(alone.positions.numpy(), abs=1e-10)
+    assert volume(state.cell)[0] < 0.95 * volume(state.cell)[1]
