@@ -216,7 +216,7 @@ class _Place:
             self._lock = os.open(self.partial, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise _named(error, self.shown, f" in folder {self.path.parent}") from error
-        if not _try_to_lock(self._lock):
+        if not try_to_lock(self._lock):
             os.close(self._lock)
             self._lock = None
             raise OSError(f"cannot write {self.shown}: another run is writing it; wait, or choose another name")
@@ -224,7 +224,7 @@ class _Place:
     def take(self, whole: Path) -> None:
         """Let a file that was made elsewhere be the hidden one, locked like the one before."""
         file = os.open(whole, os.O_RDWR)
-        _try_to_lock(file)
+        try_to_lock(file)
         os.replace(whole, self.partial)
         if self._lock is not None:
             os.close(self._lock)
@@ -323,7 +323,7 @@ def _free_number(paths: Sequence[Path], word: str) -> int:
     return number
 
 
-def _try_to_lock(file: int) -> bool:
+def try_to_lock(file: int) -> bool:
     """Whether no other process has a lock on an open file; the lock ends with this process."""
     try:
         import fcntl

@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 
 from atomsml.dataset.columns import Columns, atomic_numbers
-from atomsml.dataset.formats.hdf5_safety import check_written, checked_arrays, open_hdf5, read_array, where
 from atomsml.dataset.labels import LabelKeys, as_matrix, stress_of_virial
 from atomsml.electronic_state import CHARGE_KEYS, SPIN_KEYS, ElectronicState, state_of_fields
+from atomsml.io.hdf5_safety import check_written, checked_arrays, open_hdf5, read_array, where
 
 BLOCK_ATOMS = 200_000  # read at a time
 GEOMETRY = ("offsets", "numbers", "positions", "cell", "pbc")

@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from atomsml.dataset.formats.hdf5_safety import DAMAGED, check_written, checked_arrays, read_array, where
+from atomsml.io.hdf5_safety import DAMAGED, check_written, checked_arrays, read_array, where
 
 FORMAT, FORMAT_VERSION = "atomsml dataset", 1
 CONVENTIONS = (

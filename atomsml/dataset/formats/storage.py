@@ -21,7 +21,6 @@ import numpy as np
 
 from atomsml import __version__
 from atomsml.dataset.columns import LARGEST_LABEL, Columns, atoms_of
-from atomsml.dataset.formats.hdf5_safety import DAMAGED, open_hdf5, read_array
 from atomsml.dataset.formats.layout import (
     CONVENTIONS,
     FORMAT,
@@ -37,6 +36,7 @@ from atomsml.dataset.formats.patient_file import PatientFile
 from atomsml.dataset.labels import Found, LabelKeys
 from atomsml.electronic_state import ElectronicState
 from atomsml.io import write_atomically
+from atomsml.io.hdf5_safety import DAMAGED, open_hdf5, read_array
 from atomsml.io.records import FARTHEST, near
 from atomsml.signals import held_stops
 

@@ -1,0 +1,4 @@
+"""Writing the file of a run, and going on from it."""
+
+from atomsml.simulate.trajectory.checkpoint import Checkpoint as Checkpoint
+from atomsml.simulate.trajectory.writer import TrajectoryWriter as TrajectoryWriter
