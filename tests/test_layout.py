@@ -112,6 +112,7 @@ FLOORS = (
     "electronic_state potential pair_geometry",
     "programs io fetch modelfile",
     "dataset simulate uncertainty",
+    "report",
     "training properties interfaces testing",
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}
@@ -243,7 +244,8 @@ def built(tmp_path_factory):
 def package_files() -> set[str]:
     """Every file that must be installed, by its path from site-packages."""
     code = {relative(f) for room in MAY_IMPORT for f in sources(room)}
-    data = {relative(f) for f in (ROOT / "atomsml" / "models").iterdir()} | {"atomsml/py.typed"}
+    folders = (ROOT / "atomsml" / "models", ROOT / "atomsml" / "report" / "assets")
+    data = {relative(f) for folder in folders for f in folder.iterdir()} | {"atomsml/py.typed"}
     return {f if f.startswith("atomsml/") else f"atomsml/{f}" for f in code | data}
 
 

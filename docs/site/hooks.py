@@ -26,7 +26,7 @@ REFERENCE = {
     "graphs": ("Graphs and neighbours", "graph neighbors geometry units device"),
     "potentials": ("Potentials", "potential electronic_state pair_geometry potentials architectures"),
     "files": ("Structures and model files", "io modelfile fetch cache"),
-    "simulate": ("Calculators and simulation", "interfaces simulate"),
+    "simulate": ("Calculators and simulation", "interfaces simulate report"),
     "data": ("Data sets", "dataset"),
     "training": ("Training", "training config errors yaml_file signals"),
     "uncertainty": ("Uncertainty", "uncertainty"),
@@ -93,6 +93,8 @@ def modules(name: str) -> Iterator[str]:
         return
     for folder, subfolders, found in os.walk(ROOT / "atomsml" / name):
         subfolders[:] = sorted(each for each in subfolders if each != "__pycache__")
+        if "__init__.py" not in found:  # no modules but files that come with them
+            continue
         dotted = ".".join(Path(folder).relative_to(ROOT).parts)
         yield dotted
         yield from (f"{dotted}.{file[:-3]}" for file in sorted(found) if file.endswith(".py") and file != "__init__.py")
