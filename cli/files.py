@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
 
 import typer
 
 if TYPE_CHECKING:
     from atomsml.io import OutputSet
+
+P = ParamSpec("P")
 
 OUTPUT_OPTIONS = ("output", "trajectory", "plot", "picture", "csv")
 LEAST_PAUSE, PAUSE_PER_COST = 0.5, 20.0  # s; and times what the last writing took: a twentieth of a run at most
@@ -94,13 +96,14 @@ def _inputs(context: typer.Context) -> Iterator[Path]:
         if name in OUTPUT_OPTIONS:
             continue
         for word in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(word, str | Path) and word and _exists(Path(word)):
+            if isinstance(word, str | Path) and word and is_path(word):
                 yield Path(word)
 
 
-def _exists(path: Path) -> bool:
+def is_path(word: str | Path) -> bool:
+    """Whether a word of a command line is a file or folder that is there."""
     try:
-        return path.exists()
+        return Path(word).exists()
     except (OSError, ValueError):  # a long SMILES is no file name
         return False
 
@@ -138,16 +141,16 @@ def summary_path(output: Path) -> Path:
     return beside(output, ".summary.json")
 
 
-def now_and_then(write: Callable[[], object]) -> Callable[[], None]:
+def now_and_then(write: Callable[P, object]) -> Callable[P, None]:
     """A function that calls `write`, but not so often that it would matter: what a killed run had finished is kept."""
     due = 0.0
 
-    def write_if_due() -> None:
+    def write_if_due(*args: P.args, **kwargs: P.kwargs) -> None:
         nonlocal due
         start = time.monotonic()
         if start < due:
             return
-        write()
+        write(*args, **kwargs)
         end = time.monotonic()
         due = end + max(LEAST_PAUSE, PAUSE_PER_COST * (end - start))
 

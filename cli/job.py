@@ -44,12 +44,13 @@ class Job:
 
         return [each for each in self.inputs if isinstance(each, Refused)]
 
-    def refuse(self, structure: StructureRecord, reason: str) -> None:
+    def refuse(self, structure: StructureRecord, reason: str) -> Refused:
         """Take a structure among those that cannot be treated."""
         from atomsml.io import Refused
 
         place = next(i for i, each in enumerate(self.inputs) if each is structure)
-        self.inputs[place] = Refused(structure.file, structure.index, reason)
+        refused = self.inputs[place] = Refused(structure.file, structure.index, reason)
+        return refused
 
     def in_order(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """JSON objects of the treated structures, and in their places those of the refused."""

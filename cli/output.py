@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,18 +135,21 @@ def check_writable(path: Path) -> None:
 
 def snapshot(atoms: ase.Atoms) -> ase.Atoms:
     """A copy that carries the computed energy, forces and stress as plain numbers, and how uncertain they are."""
+    return with_results(atoms.copy(), atoms.calc.results)
+
+
+def with_results(atoms: ase.Atoms, computed: Mapping[str, Any]) -> ase.Atoms:
+    """The same atoms, which now carry these results of a model as plain numbers."""
     from ase.calculators.singlepoint import SinglePointCalculator
 
-    computed = atoms.calc.results
     results = {key: computed[key] for key in ("energy", "forces", "stress") if key in computed}
-    copy = atoms.copy()
     # among the results of a calculator ASE has no names for these
-    for key, kept in (("energy_std", copy.info), ("stress_std", copy.info), ("forces_std", copy.arrays)):
+    for key, kept in (("energy_std", atoms.info), ("stress_std", atoms.info), ("forces_std", atoms.arrays)):
         kept.pop(key, None)  # an input file may hold those of another model
         if key in computed:
             kept[key] = computed[key]
-    copy.calc = SinglePointCalculator(copy, **results)
-    return copy
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
 
 
 def write_structures(files: OutputSet, path: Path, images: list[ase.Atoms]) -> None:
@@ -244,7 +247,7 @@ def write_summary(
         "command": context.info_name,
         "inputs": context.params.get("inputs", []),
         "options": {**options, "model": facts.model},
-        "model": _model_facts(facts.model),
+        "model": model_facts(facts.model),
         "device": facts.device,
         "seed": context.params.get("seed"),
         "versions": library_versions(),
@@ -259,7 +262,7 @@ def write_summary(
     files.write(summary_path(path), lambda beside: beside.write_text(text + "\n", encoding="utf-8"))
 
 
-def _model_facts(model: str) -> dict[str, Any]:
+def model_facts(model: str) -> dict[str, Any]:
     """Name and hash, of a committee that of every member; and the note of its file."""
     from atomsml.modelfile import model_hash, named_model, read_metadata
     from atomsml.uncertainty import committee_files

@@ -70,7 +70,16 @@ def cases(model: str) -> dict[str, Case]:
 
 
 def run_and_kill(words: list[str], folder: Path, number: int | None = None, after: float = 0) -> tuple[int, str]:
-    """Status and stderr of a command, in a fork of this process, which has imported everything already."""
+    """Status and stderr of a command."""
+    child = begin(words, folder)
+    if number is not None:
+        time.sleep(after)
+        os.kill(child, number)
+    return ended(child, folder)
+
+
+def begin(words: list[str], folder: Path) -> int:
+    """A command in a fork of this process, which has imported everything already."""
     child = os.fork()
     if child == 0:
         os.chdir(folder)
@@ -85,9 +94,11 @@ def run_and_kill(words: list[str], folder: Path, number: int | None = None, afte
         except BaseException:
             traceback.print_exc()
         os._exit(99)
-    if number is not None:
-        time.sleep(after)
-        os.kill(child, number)
+    return child
+
+
+def ended(child: int, folder: Path) -> tuple[int, str]:
+    """Its status and stderr, when it has ended."""
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     text = (folder / "stderr").read_text() if (folder / "stderr").exists() else ""
     (folder / "stderr").unlink(missing_ok=True)
@@ -107,7 +118,7 @@ def readable(path: Path) -> bool:
             return bool(load_file(path))
         if path.suffix == ".csv":
             rows = [line.split(",") for line in path.read_text().splitlines()]
-            return rows[0][0] in ("step", "index") and len({len(row) for row in rows}) == 1
+            return rows[0][0] in ("step", "file", "index") and len({len(row) for row in rows}) == 1
     except (ValueError, OSError, IndexError):
         return False
     return True

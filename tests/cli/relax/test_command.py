@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import ase.io
 import numpy as np
 import pytest
+from ase import units
 from ase.build import bulk, molecule
 from rdkit import Chem
 
 from atomsml import AtomsMLCalculator
+from atomsml.cli.relax.space_group import space_group
 
 Run = Callable[..., Any]
 
@@ -106,10 +109,37 @@ def test_a_molecule_that_reacts_is_said_to(run: Run) -> None:
     assert summary["bonding_changed"] == [{"file": "[NH3+]CC(=O)[O-]", "index": 0}]
 
 
-def test_crystals_have_no_bonds_to_keep(run: Run, model: str) -> None:
-    ase.io.write("copper.vasp", bulk("Cu"))
-    result = run("relax", "copper.vasp", "-m", model, "--steps", 1)
-    assert result.out.splitlines()[-1].split()[-1] == "-"
+def test_crystals_are_told_by_cell_pressure_and_space_group(run: Run, model: str) -> None:
+    """On the terminal, as JSON and in the CSV file beside the output."""
+    shaken = bulk("Cu", cubic=True)
+    shaken.positions[0, 0] += 0.05
+    ase.io.write("copper.vasp", shaken)
+    result = run("relax", "copper.vasp", "-m", model, "--cell", "--fmax", 0.01, "--json")
+    record = json.loads(result.out)[0]
+    relaxed = ase.io.read("relaxed.extxyz")
+    assert list(record["cell"].values()) == pytest.approx(relaxed.cell.cellpar(), abs=1e-6)
+    assert record["volume"] == pytest.approx(relaxed.get_volume(), rel=1e-6)
+    assert record["energy_per_atom"] == pytest.approx(record["energy"] / 4)
+    relaxed.calc = AtomsMLCalculator(model)
+    assert record["stress"] == pytest.approx(relaxed.get_stress(), abs=1e-6)
+    assert record["pressure"] == pytest.approx(-relaxed.get_stress()[:3].mean() / units.GPa, abs=1e-3)
+    np.testing.assert_allclose(record["forces"], relaxed.get_forces(), atol=1e-5)
+    assert record["space_group_before"] == space_group(shaken) == "P4mm (99)"
+    assert record["space_group"] == space_group(relaxed) != "P4mm (99)"
+    with open("relaxed.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["space_group"] == record["space_group"]
+    assert float(row["pressure_GPa"]) == record["pressure"]
+    assert [float(row[key]) for key in ("a_A", "gamma_deg", "stress_yz_eV/A^3")] == [
+        record["cell"]["a"],
+        record["cell"]["gamma"],
+        record["stress"][3],
+    ]
+    mixed = run("relax", "copper.vasp", "O", "-m", model, "--steps", 1, "-o", "mixed.extxyz")
+    header, crystal, water = mixed.out.splitlines()
+    assert header.split()[-6:] == ["GPa", "space", "group", "before", "after", "bonding"]
+    assert crystal.split()[-1] == "-"  # crystals have no bonds to keep
+    assert water.split()[-2:] == ["-", "kept"]
 
 
 def test_sdf_and_mol_outputs_have_bonds_and_energies(run):

@@ -1,0 +1,160 @@
+"""`atomsml relax`: relax structures, and with --cell their cells, to the nearest minimum."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from atomsml.cli.options import (
+    ConfigOption,
+    DeviceOption,
+    ExactOption,
+    FormatOption,
+    Inputs,
+    JsonOption,
+    ModelOption,
+    PrecisionOption,
+    StrictOption,
+    key_of,
+)
+from atomsml.cli.simulate.held import FixOption, hold
+from atomsml.cli.simulate.shards import Shard, ShardOption
+from atomsml.simulate.optimizers.ase_optimizers import ASE_OPTIMIZERS as OPTIMIZERS
+
+if TYPE_CHECKING:
+    from atomsml.cli.job import Job
+    from atomsml.cli.relax.outputs import Output
+    from atomsml.simulate.relax import RelaxSettings
+
+
+def relax(
+    context: typer.Context,
+    inputs: Inputs,
+    model: ModelOption = None,
+    cell: Annotated[bool, typer.Option(help="Relax the cell as well (crystals).")] = False,
+    fmax: Annotated[float, typer.Option(help="Converged when no force is larger, eV/A.")] = 0.05,
+    steps: Annotated[int, typer.Option(help="Give up after this many steps.")] = 300,
+    optimizer: Annotated[str, key_of(OPTIMIZERS, " If an energy rose, try bfgs.")] = "lbfgs",
+    fix: FixOption = None,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Relaxed structures: a file, whose suffix chooses the format, or as out/ a folder, with a file "
+            "for each. A table, .csv, stands beside them.",
+        ),
+    ] = "relaxed.extxyz",
+    trajectory: Annotated[Path | None, typer.Option(help="Write every step as well, .extxyz or .traj.")] = None,
+    shard: ShardOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run of the same ended.")] = False,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "mixed",
+    exact: ExactOption = False,
+    format: FormatOption = None,
+    strict: StrictOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Relax structures to the nearest minimum.
+
+    The exit status is 1 if any did not converge. A molecule that reacts is said to have changed its bonding. Ctrl-C
+    keeps the structures that are done and exits with status 130; --resume goes on with the others.
+    """
+    from atomsml.cli.job import importing, prepare, warn_of_potential
+    from atomsml.cli.output import check_trajectory
+    from atomsml.cli.relax.outputs import output_of
+
+    with importing():
+        from atomsml.simulate.relax import RelaxSettings
+        from atomsml.simulate.selection import Selection
+
+    settings = RelaxSettings(fmax, steps, cell, optimizer)
+    held = None if fix is None else Selection(fix)
+    place = output_of(output, Shard.parse(shard))
+    place.check(1, resume)
+    if trajectory is not None:
+        check_trajectory(trajectory)
+        if resume:
+            raise ValueError("--trajectory cannot go on where a run ended; leave it or --resume out")
+    job = prepare(inputs, format, model, device, precision, exact, strict, settings.check)
+    hold(job, held, strict)
+    job.inputs = place.share(job.inputs)
+    job.require_some()
+    place.check(len(job.structures), resume)
+    warn_of_potential(
+        job,
+        with_direct_forces="where they vanish the energy need not be at a minimum, and --cell follows the energy",
+        with_jumps="forces know nothing of the jumps, and the energy need not be at a minimum",
+    )
+    _relax(context, job, settings, place, trajectory, resume, as_json)
+
+
+def _relax(
+    context: typer.Context,
+    job: Job,
+    settings: RelaxSettings,
+    place: Output,
+    trajectory: Path | None,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Relax, write, print, and end with the exit status."""
+    from atomsml.cli.files import end_interrupted, summary_path
+    from atomsml.cli.output import print_json, write_summary
+    from atomsml.cli.relax.journal import open_journal, remove, run_identity
+    from atomsml.cli.relax.records import print_records, reacted, write_table
+    from atomsml.cli.relax.run import relax_all
+
+    identity = run_identity(context, job.model, job.inputs)
+    if resume and not place.journal.exists():
+        _end_if_finished(summary_path(place.base), identity)
+    with place.open(context, trajectory) as files, open_journal(place.journal, identity, job.inputs, resume) as journal:
+        stop = relax_all(job, settings, files, place, journal, trajectory)
+        records = [journal.records[number] for number in sorted(journal.records)]
+        if stop is not None and not records:
+            raise stop
+        job.require_some()
+        files.interrupted = stop is not None
+        failed = [record for record in records if not record["converged"]]
+        place.finish(files, journal.images)
+        write_table(files, place.table, records)
+        facts = replace(job.facts(), results={**reacted(records), "run": identity})
+        written = [*dict.fromkeys(record["output"] for record in records), place.table]
+        written += [trajectory] if trajectory else []
+        write_summary(files, place.base, context, facts, written, [*failed, *job.refusals()])
+    if stop is None:
+        remove(place.journal)
+    if as_json:
+        print_json(job.in_order(records))
+    else:
+        print_records(records)
+    if stop is not None:
+        kept = f"{len(records)} of {len(job.inputs)} structures are in {place}"
+        end_interrupted(files, stop, f"{kept}; --resume goes on by {place.journal}")
+    if failed:
+        typer.echo(f"{len(failed)} of {len(records)} structures did not converge", err=True)
+    job.end(failed=bool(failed))
+
+
+def _end_if_finished(path: Path, identity: dict[str, Any]) -> None:
+    """Where --resume finds the summary of a run that was complete: say so, and end as it did.
+
+    Raises:
+        ValueError: that was another run.
+    """
+    from atomsml.cli.relax.journal import check_same_run
+
+    if not path.exists():
+        typer.echo("note: there is nothing to resume; begins anew", err=True)
+        return
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    if summary["interrupted"]:
+        raise ValueError(f"{path} is of an interrupted run whose journal is not there; begin anew without --resume")
+    check_same_run(summary.get("run", {}), identity, path)
+    typer.echo(f"nothing is left to do: the run is complete, {path} describes it", err=True)
+    raise typer.Exit(1 if summary["failed"] else 0)

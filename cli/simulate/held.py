@@ -1,0 +1,38 @@
+"""--fix: atoms that stay where they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from atomsml.cli.job import Job
+    from atomsml.simulate.selection import Selection
+
+FixOption = Annotated[
+    str | None,
+    typer.Option(
+        "--fix",
+        metavar="ATOMS",
+        help="Atoms that stay where they are: numbers counted from 0 as 0-3,7, an element as Si, a region in A as "
+        "'z<4.0', or several of these with commas between.",
+    ),
+]
+
+
+def hold(job: Job, selection: Selection | None, strict: bool) -> None:
+    """Hold the atoms in all structures; those of which it means none, or all, are refused.
+
+    Raises:
+        ValueError: no structure is left, or one was refused and the command is `strict`.
+    """
+    from atomsml.cli.job import stop_if
+
+    for structure in job.structures if selection is not None else ():
+        assert selection is not None
+        try:
+            selection.hold(structure.atoms)
+        except ValueError as error:
+            stop_if(strict, job.refuse(structure, f"--fix: {error}"))
+    job.require_some()
