@@ -36,8 +36,12 @@ class Stream(IntEnum):
 
 def atom_normals(state: State, seed: int, stream: Stream) -> Tensor:
     """(atoms, 3) independent standard normal numbers, float64."""
-    place = torch.arange(state.num_atoms, device=state.device) - torch.searchsorted(state.batch, state.batch)
-    return normals(_counters(place, state.step[state.batch], state.index[state.batch], stream), seed)[:, :3]
+    return normals(_counters(places(state), state.step[state.batch], state.index[state.batch], stream), seed)[:, :3]
+
+
+def places(state: State) -> Tensor:
+    """(atoms,) number of each atom within its system."""
+    return torch.arange(state.num_atoms, device=state.device) - torch.searchsorted(state.batch, state.batch)
 
 
 def system_normals(state: State, seed: int, stream: Stream) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TypeAlias
@@ -35,6 +36,11 @@ class Schedule:
         lines = torch.tensor(steps, dtype=torch.float64), values[0], values.diff(dim=0).T.contiguous()
         self._lines: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {torch.device("cpu"): lines}
 
+    @property
+    def values(self) -> list[float]:
+        """All that occur at its points."""
+        return [x for _, value in self.points for x in ([value] if isinstance(value, int | float) else value)]
+
     @staticmethod
     def of(value: Value) -> Schedule:
         """What is given as a number, one for each structure, or a Schedule already."""
@@ -46,9 +52,26 @@ class Schedule:
             steps, first, changes = self._lines[torch.device("cpu")]
             self._lines[state.device] = steps.to(state.device), first.to(state.device), changes.to(state.device)
         steps, first, changes = self._lines[state.device]
-        which = state.index if len(first) > 1 else torch.zeros_like(state.index)
+        if first.numel() == 1:
+            first, changes = first.expand(state.num_systems), changes.expand(state.num_systems, -1)
+        else:
+            first, changes = first[state.index], changes[state.index]
+        if len(steps) == 1:
+            return first
         passed = ((state.step[:, None] - steps[:-1]) / steps.diff()).clamp(0, 1)  # (systems, lines)
-        return first[which] + (passed * changes[which]).sum(dim=1)
+        return first + (passed * changes).sum(dim=1)
+
+
+def temperatures(value: Value) -> Schedule:
+    """Of temperatures in K.
+
+    Raises:
+        ValueError: one is not a number, or below zero.
+    """
+    schedule = Schedule.of(value)
+    if not all(0 <= x < math.inf for x in schedule.values):
+        raise ValueError(f"temperatures must be numbers of K, not below zero, got {schedule.values}")
+    return schedule
 
 
 Value: TypeAlias = float | Sequence[float] | Schedule

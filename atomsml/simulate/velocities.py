@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from atomsml.simulate.random import Stream, atom_normals
-from atomsml.simulate.schedules import Schedule, Value
+from atomsml.simulate.schedules import Value, temperatures
 from atomsml.simulate.state import State
 from atomsml.units import KB
 
@@ -18,5 +18,5 @@ def draw_velocities(state: State, temperature: Value, seed: int) -> None:
     Args:
         temperature: K; a number, one for each structure, or a Schedule.
     """
-    width = (KB * Schedule.of(temperature)(state)[state.batch] / state.masses).sqrt()
+    width = (KB * temperatures(temperature)(state)[state.batch] / state.masses).sqrt()
     state.velocities = state.moving(width[:, None] * atom_normals(state, seed, Stream.VELOCITIES))

@@ -32,5 +32,7 @@ class NamedIntegrator:
 INTEGRATORS: dict[str, NamedIntegrator] = {
     "nve": NamedIntegrator("nve", "NVE", "nve", "constant energy, velocity Verlet"),
     "langevin": NamedIntegrator("langevin", "Langevin", "nvt", "friction and noise on every atom, BAOAB"),
+    "csvr": NamedIntegrator("csvr", "CSVR", "nvt", "random rescaling of all velocities, easy on diffusion"),
+    "nose-hoover": NamedIntegrator("nose_hoover", "NoseHoover", "nvt", "a chain of thermostats without noise"),
     "mtk": NamedIntegrator("mtk", "MTK", "npt", "Martyna, Tobias and Klein: constant pressure, Nose-Hoover chains"),
 }

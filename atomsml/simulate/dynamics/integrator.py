@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from torch import Tensor
 
 from atomsml.simulate.model import Model
-from atomsml.simulate.state import Flat, State, total
+from atomsml.simulate.state import Flat, PerSystem, State, total
+from atomsml.units import FS
 
 Memory = TypeVar("Memory", bound=Flat)
+
+
+@dataclass(eq=False)
+class Heat(Flat):
+    """heat: (systems,) eV that a thermostat has put in so far."""
+
+    heat: PerSystem
 
 
 class Integrator(ABC, Generic[Memory]):
@@ -38,3 +48,14 @@ class Integrator(ABC, Generic[Memory]):
 def kinetic_energy(state: State) -> Tensor:
     """(systems,) sum of m v^2 / 2, eV."""
     return total(0.5 * state.masses * state.velocities.square().sum(dim=1), state.batch, state.num_systems)
+
+
+def internal_time(name: str, value: float) -> float:
+    """Of fs.
+
+    Raises:
+        ValueError: not a positive number.
+    """
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a positive number of fs, got {value}")
+    return value * FS

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from atomsml.simulate.dynamics.integrator import Integrator, kinetic_energy
+from atomsml.simulate.dynamics.integrator import Heat, Integrator, internal_time, kinetic_energy
 from atomsml.simulate.dynamics.nve import kick
 from atomsml.simulate.model import Model
 from atomsml.simulate.random import Stream, atom_normals
-from atomsml.simulate.schedules import Schedule, Value
-from atomsml.simulate.state import Flat, PerSystem, State
-from atomsml.units import FS, KB
-
-
-@dataclass(eq=False)
-class Heat(Flat):
-    """heat: (systems,) eV that a thermostat has put in so far."""
-
-    heat: PerSystem
+from atomsml.simulate.schedules import Value, temperatures
+from atomsml.simulate.state import State, total
+from atomsml.units import KB
 
 
 class Langevin(Integrator[Heat]):
@@ -42,9 +34,9 @@ class Langevin(Integrator[Heat]):
     """
 
     def __init__(self, timestep: float, temperature: Value, thermostat_time: float = 100.0, seed: int = 0) -> None:
-        self.dt = timestep * FS
-        self.temperature = Schedule.of(temperature)
-        self.kept = math.exp(-timestep / thermostat_time)
+        self.dt = internal_time("timestep", timestep)
+        self.temperature = temperatures(temperature)
+        self.kept = math.exp(-self.dt / internal_time("thermostat_time", thermostat_time))
         self.seed = seed
 
     def start(self, state: State) -> Heat:
@@ -53,11 +45,11 @@ class Langevin(Integrator[Heat]):
     def step(self, state: State, memory: Heat, model: Model) -> None:
         kick(state, self.dt / 2)
         state.positions = state.positions + self.dt / 2 * state.velocities
-        before = kinetic_energy(state)
         width = ((1 - self.kept**2) * KB * self.temperature(state)[state.batch] / state.masses).sqrt()
         noise = width[:, None] * atom_normals(state, self.seed, Stream.LANGEVIN)
-        state.velocities = state.moving(self.kept * state.velocities + noise)
-        memory.heat = memory.heat + kinetic_energy(state) - before
+        before, state.velocities = state.velocities, state.moving(self.kept * state.velocities + noise)
+        gained = 0.5 * state.masses * (state.velocities.square() - before.square()).sum(dim=1)
+        memory.heat = memory.heat + total(gained, state.batch, state.num_systems)
         state.positions = state.positions + self.dt / 2 * state.velocities
         model(state)
         kick(state, self.dt / 2)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from atomsml.simulate.dynamics.integrator import Integrator, kinetic_energy
+from atomsml.simulate.dynamics.integrator import Integrator, internal_time, kinetic_energy
 from atomsml.simulate.model import Model
 from atomsml.simulate.state import NoMemory, State
-from atomsml.units import FS
 
 
 class NVE(Integrator[NoMemory]):
@@ -18,7 +17,7 @@ class NVE(Integrator[NoMemory]):
     """
 
     def __init__(self, timestep: float) -> None:
-        self.dt = timestep * FS
+        self.dt = internal_time("timestep", timestep)
 
     def start(self, state: State) -> NoMemory:
         return NoMemory()

@@ -1,0 +1,73 @@
+"""Constant temperature by a random rescaling of all velocities of a system."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from atomsml.simulate.dynamics.integrator import Heat, Integrator, internal_time, kinetic_energy
+from atomsml.simulate.dynamics.nve import kick
+from atomsml.simulate.model import Model
+from atomsml.simulate.random import Stream, atom_normals, places
+from atomsml.simulate.schedules import Value, temperatures
+from atomsml.simulate.state import State, total
+from atomsml.units import KB
+
+
+class CSVR(Integrator[Heat]):
+    """Velocity Verlet, then canonical sampling through velocity rescaling: v is multiplied by a, where
+
+        a^2 = c + (1 - c) (R_1^2 + ... + R_N^2) kT / 2 K + 2 R_1 sqrt(c (1 - c) kT / 2 K),    c = exp(-dt / tau)
+
+    with N degrees of freedom of kinetic energy K and independent normal numbers R, which is the exact solution of
+    dK = (N kT / 2 - K) dt / tau + 2 sqrt(K kT / 2) dW / sqrt(tau) (Bussi, Donadio, Parrinello, J. Chem. Phys. 126,
+    014101 (2007), Eq. A7; the sign of a is that of R_1 + sqrt(2 c K / ((1 - c) kT)), Bussi and Parrinello, Comput.
+    Phys. Commun. 179, 26 (2008)). Disturbs the dynamics little, as diffusion needs it. Conserved is the energy less the
+    heat that was put in.
+
+    Args:
+        timestep: fs.
+        temperature: K; a number, one for each structure, or a Schedule.
+        thermostat_time: fs, after which the kinetic energy is forgotten.
+        seed: of the noise.
+    """
+
+    def __init__(self, timestep: float, temperature: Value, thermostat_time: float = 100.0, seed: int = 0) -> None:
+        self.dt = internal_time("timestep", timestep)
+        self.temperature = temperatures(temperature)
+        self.kept = math.exp(-self.dt / internal_time("thermostat_time", thermostat_time))
+        self.seed = seed
+
+    def start(self, state: State) -> Heat:
+        if bool((kinetic_energy(state) == 0).any()):
+            raise ValueError("atoms at rest stay there when velocities are rescaled; give a temperature to start from")
+        return Heat(torch.zeros_like(state.energy))
+
+    def step(self, state: State, memory: Heat, model: Model) -> None:
+        kick(state, self.dt / 2)
+        state.positions = state.positions + self.dt * state.velocities
+        model(state)
+        kick(state, self.dt / 2)
+        kinetic = kinetic_energy(state)
+        factor = self._factor(state, kinetic)
+        state.velocities = factor[state.batch, None] * state.velocities
+        memory.heat = memory.heat + (factor.square() - 1) * kinetic
+        state.step = state.step + 1
+
+    def _factor(self, state: State, kinetic: Tensor) -> Tensor:
+        """(systems,) a."""
+        number = 3 * places(state)[:, None] + torch.arange(3, device=state.device)
+        counts = number < state.degrees_of_freedom.round()[state.batch, None]
+        normal = atom_normals(state, self.seed, Stream.RESCALING).masked_fill(~counts, 0)
+        squares = total(normal.square().sum(dim=1), state.batch, state.num_systems)
+        first = total(normal[:, 0].masked_fill(number[:, 0] > 0, 0), state.batch, state.num_systems)
+        kept = math.sqrt(self.kept)
+        width = ((1 - self.kept) * KB * self.temperature(state) / (2 * kinetic)).sqrt()
+        # the same as above: kept and width R_1 make the component along v, the other R those across it
+        along = kept + width * first
+        return along.sign() * (along.square() + width.square() * (squares - first.square())).sqrt()
+
+    def conserved(self, state: State, memory: Heat) -> Tensor:
+        return state.energy + kinetic_energy(state) - memory.heat
