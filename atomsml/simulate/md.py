@@ -67,9 +67,10 @@ class Frame:
 
     @property
     def pressure(self) -> Tensor:
-        """eV/A^3, with that of the motion; not finite where there is no stress."""
+        """eV/A^3: N kB T / V - tr stress / 3 with N atoms that may move; not finite where there is no stress."""
+        atoms = (self.state.degrees_of_freedom + self.state.rest.diagonal(dim1=1, dim2=2).sum(dim=1)) / 3
         trace = self.state.stress.diagonal(dim1=1, dim2=2).sum(dim=1)
-        return (2 * self.kinetic / self.volume - trace) / 3
+        return KB * self.temperature * atoms / self.volume - trace / 3
 
 
 def md(
