@@ -46,7 +46,8 @@ class Checkpoint:
         Raises:
             ValueError: the run was made with another integrator.
         """
-        started = integrator.start(self.state)
+        copy = State(**{name: tensor.clone() for name, tensor in tensors_of(self.state).items()})
+        started = integrator.start(copy)  # which may change the state
         if self.memory.keys() != started.levels.keys():
             raise ValueError(
                 f"the run remembers {_listed(self.memory)}, the integrator {_listed(started.levels)}; go on with the "

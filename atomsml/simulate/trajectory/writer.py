@@ -129,6 +129,11 @@ class TrajectoryWriter:
         self._waiting.append(_Frames(index, first, _rows(atoms), _rows(systems)))
         self._frames[index] += 1
 
+    def has(self, state: State) -> bool:
+        """Whether the frame of each system of a state is there already."""
+        frames = state.step.cpu().numpy() // self._interval
+        return bool((frames < self._frames[state.index.cpu().numpy()]).all())
+
     def checkpoint(self) -> Checkpoint:
         """That of the last commit.
 
@@ -277,7 +282,12 @@ def _skeleton(structures: Sequence[ase.Atoms], about: Mapping[str, Any]) -> byte
         file["offsets"] = np.cumsum([0, *(len(atoms) for atoms in structures)])
         file["pbc"] = np.stack([atoms.pbc for atoms in structures])
         file["frames"] = np.zeros(len(structures), dtype=np.int64)
-        for group in ("atoms", "systems", "checkpoint"):
-            file.create_group(group)
+        file.create_group("checkpoint")
+        atoms, systems = file.create_group("atoms"), file.create_group("systems")
+        double = np.dtype(np.float64)
+        for name in OF_ATOMS:
+            make_quantity(atoms, name, (len(file["numbers"]), 3), double)
+        make_quantity(systems, "cell", (len(structures), 3, 3), double)
+        make_quantity(systems, "energy", (len(structures),), double)
     content = memory.getvalue()
     return first_head(len(content)) + content[USER_BLOCK:]
