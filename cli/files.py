@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-OUTPUT_OPTIONS = ("output", "trajectory", "plot", "picture", "csv")
+OUTPUT_OPTIONS = ("output", "trajectory", "plot", "picture", "csv", "report")
 LEAST_PAUSE, PAUSE_PER_COST = 0.5, 20.0  # s; and times what the last writing took: a twentieth of a run at most
 
 

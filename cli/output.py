@@ -237,8 +237,11 @@ def write_summary(
     facts: Facts,
     outputs: Sequence[Path | str],
     failed: Sequence[dict[str, Any]],
-) -> None:
-    """Write `<stem>.summary.json` beside the output `path`: what is needed to repeat the run and to judge it."""
+) -> dict[str, Any]:
+    """Write `<stem>.summary.json` beside the output `path`: what is needed to repeat the run and to judge it.
+
+    Returns what it holds.
+    """
     from atomsml.cli.files import summary_path
     from atomsml.io.versions import library_versions
 
@@ -260,6 +263,7 @@ def write_summary(
     }
     text = json.dumps(summary, indent=1, default=str)
     files.write(summary_path(path), lambda beside: beside.write_text(text + "\n", encoding="utf-8"))
+    return summary
 
 
 def model_facts(model: str) -> dict[str, Any]:

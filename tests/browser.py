@@ -1,4 +1,4 @@
-"""Headless Chromium, spoken to by the DevTools protocol through two pipes: what a page does in a real browser."""
+"""What is in a page, and what it does in a browser: headless Chromium, by the DevTools protocol through two pipes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -30,6 +31,12 @@ OPTIONS = (
     "--disable-component-update",
     "--hide-scrollbars",
 )
+
+
+def viewer_data(text: str) -> dict[str, Any]:
+    """What the one view of a page shows: its elements and scenes."""
+    (found,) = re.findall(r'<script type="application/json">(.*?)</script>', text, re.DOTALL)
+    return json.loads(found)
 
 
 class Browser:

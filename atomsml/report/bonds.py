@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from atomsml.geometry import complete_cell
-from atomsml.io import REACH, bond_graph, graph_from_ase
+from atomsml.io import REACH, graph_from_ase, mol_bonded
 from atomsml.simulate.bonding import NONMETALS
 
 BOUNDARY = 0.01  # of a lattice vector: atoms closer to a face of the cell are on it
@@ -21,7 +21,7 @@ Bonds = NDArray[np.int64]  # (bonds, 5): atoms i and j, and the lattice vectors 
 
 
 def drawn_bonds(atoms: ase.Atoms) -> Bonds:
-    """Atoms closer than 1.2 times the sum of their covalent radii, each pair once.
+    """Atoms closer than 1.2 times the sum of their covalent radii, each pair once; of molecules as `mol_bonded`.
 
     Ions of one sign touch as well in crystals: two metals are not joined where one of them is bonded to a nonmetal.
     """
@@ -34,8 +34,8 @@ def drawn_bonds(atoms: ase.Atoms) -> Bonds:
 
 
 def _open_bonds(atoms: ase.Atoms) -> Bonds:
-    found = np.array(sorted(bond_graph(atoms, REACH)), np.int64).reshape(-1, 2)
-    return np.pad(found, ((0, 0), (0, 3)))
+    pairs = [sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())) for bond in mol_bonded(atoms).GetBonds()]
+    return np.pad(np.array(sorted(pairs), np.int64).reshape(-1, 2), ((0, 0), (0, 3)))
 
 
 def _periodic_bonds(atoms: ase.Atoms) -> Bonds:

@@ -102,12 +102,24 @@ def pairs(values: Mapping[str, Any]) -> Fragment:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Fragment:
-    """The first column holds names, the others stand to the right."""
+    """Columns of numbers stand to the right, and others to the left."""
     if not rows:
         return paragraph("none")
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    sides = ["" if all(map(_is_number, column)) else ' class="text"' for column in zip(*rows, strict=True)]
+    head = "".join(f"<th{side}>{escape(name)}</th>" for name, side in zip(header, sides, strict=True))
+    lines = (zip(row, sides, strict=True) for row in rows)
+    body = "".join(
+        "<tr>" + "".join(f"<td{side}>{escape(cell)}</td>" for cell, side in line) + "</tr>" for line in lines
+    )
     return Fragment(f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.replace(",", ""))
+    except ValueError:
+        return cell in ("", "-")
+    return True
 
 
 def _digest(script: str) -> str:

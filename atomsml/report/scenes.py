@@ -16,6 +16,7 @@ from typing import Any
 
 import ase
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from atomsml.report.bonds import drawn_bonds, layout
 from atomsml.report.pages import Fragment, asset, table
@@ -24,6 +25,7 @@ MOST_SCENES = 1000
 MOST_FRAMES = 300  # of one scene
 MOST_ATOMS = 20_000  # of one structure: more take a browser seconds to draw
 MOST_PLACES = 200_000  # atoms times frames on a page: some 4 MB
+CRYSTALS = [-0.6, -0.106, -0.138, 0.781]  # the turn of their first view: a to the right and c up, a little from above
 FARTHEST = 1e5  # A: farther atoms have flown apart, and such a frame is left out
 
 
@@ -115,7 +117,7 @@ def _is_drawn(atoms: ase.Atoms) -> bool:
 def _places(images: Sequence[ase.Atoms]) -> dict[str, Any]:
     """Positions, cells and bonds of frames; all are shifted alike, so that atoms move without jumps."""
     if not images:
-        return {"frames": [], "bonds": [], "faces": [], "opening": 0}
+        return {"frames": [], "bonds": [], "faces": [], "opening": 0, "turn": CRYSTALS}
     opening = 1 if len(images) == 2 else 0  # of a structure before and after what came out
     arranged = layout(images[opening], drawn_bonds(images[opening]))
     known: dict[bytes, int] = {}
@@ -138,7 +140,17 @@ def _places(images: Sequence[ase.Atoms]) -> dict[str, Any]:
     faces = []
     if len(images) <= 2:  # in a trajectory atoms would come and go
         faces = [[int(i), *arranged.faces[i].astype(int).tolist()] for i in np.flatnonzero(arranged.faces.any(1))]
-    return {"frames": frames, "bonds": bonds, "faces": faces, "opening": opening}
+    return {"frames": frames, "bonds": bonds, "faces": faces, "opening": opening, "turn": _turn(images[opening])}
+
+
+def _turn(atoms: ase.Atoms) -> list[float]:
+    """The quaternion of the first view: a molecule lies flat, with its longest axis from left to right."""
+    if atoms.pbc.any():
+        return CRYSTALS
+    axes = np.linalg.eigh(np.cov(atoms.positions.T, bias=True))[1].T[::-1]  # rows, the longest first
+    axes[2] *= np.sign(np.linalg.det(axes))
+    quaternion = Rotation.from_matrix(axes).as_quat()
+    return [round(float(part), 4) for part in quaternion]
 
 
 def _number(value: float) -> float | None:

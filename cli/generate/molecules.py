@@ -19,6 +19,7 @@ from atomsml.cli.options import (
     PrecisionOption,
     SeedOption,
 )
+from atomsml.cli.report import ReportOption
 
 if TYPE_CHECKING:
     from atomsml.cli.generate.records import Generated
@@ -62,6 +63,7 @@ def molecules(
         ),
     ] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw the molecules, .png or .svg.")] = None,
+    report: ReportOption = None,
     batch: Annotated[
         int | None, typer.Option(help="Molecules at once; changes none of them. [default: what the device likes]")
     ] = None,
@@ -77,13 +79,14 @@ def molecules(
     """
     from atomsml.cli.files import open_outputs
     from atomsml.cli.generate.records import write_molecules
-    from atomsml.cli.generate.report import make_report, print_report
+    from atomsml.cli.generate.report import make_report, page_parts, print_report
     from atomsml.cli.generate.requests import read_wishes
     from atomsml.cli.generate.run import Run, SamplingSettings
     from atomsml.cli.output import Facts, write_summary
+    from atomsml.cli.report import write_report
 
     started = time.perf_counter()
-    _check_outputs(output, picture)
+    _check_outputs(output, picture, report)
     _check_sampling({"-n": number, "--steps": steps, "--batch": batch, "--atoms": atoms}, sampler, guidance, condition)
     wishes = read_wishes(atoms, formula, scaffold, condition)
     name, generator = _open(model, device, precision)
@@ -92,18 +95,20 @@ def molecules(
     potential = None if relax is None else _potential(relax, device, precision, wishes, generator)
     steps, sampler = steps or generator.default_steps, sampler or generator.default_sampler
     settings = SamplingSettings(seed, steps, sampler, guidance, batch)
-    with open_outputs(context, output, [output, picture]) as files:
+    with open_outputs(context, output, [output, picture, report]) as files:
         run = Run(generator, wishes, settings, partial(write_molecules, files, output))
         drawn = run.draw_valid(number) if only_valid else run.draw(number)
         kept = _relaxed(drawn, run, potential)
         files.interrupted = run.stop is not None
         outputs = _write(files, kept, output, picture)
         if kept:
-            report = make_report(kept, run)
-            facts = Facts(name, str(generator.formulas.device), len(kept), started, report)
-            write_summary(files, output, context, facts, outputs, run.failed)
+            judged = make_report(kept, run)
+            facts = Facts(name, str(generator.formulas.device), len(kept), started, judged)
+            outputs += [] if report is None else [report]
+            summary = write_summary(files, output, context, facts, outputs, run.failed)
+            write_report(files, report, f"{len(kept)} molecules of {name}", page_parts(kept, judged), summary)
     if kept:
-        print_report(report, as_json)
+        print_report(judged, as_json)
     _end(files, run, len(kept), len(drawn), number, output)
 
 
@@ -124,13 +129,15 @@ def _check_sampling(
         raise ValueError("--guidance follows conditions, and none is given; add --condition NAME=NUMBER")
 
 
-def _check_outputs(output: Path, picture: Path | None) -> None:
+def _check_outputs(output: Path, picture: Path | None, report: Path | None) -> None:
     from atomsml.cli.generate.picture import check_molecules_picture
     from atomsml.cli.generate.records import check_molecules_output
+    from atomsml.cli.report import check_report
 
     check_molecules_output(output)
     if picture is not None:
         check_molecules_picture(picture)
+    check_report(report)
 
 
 def _open(model: str | None, device: str, precision: str) -> tuple[str, MoleculeModel]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atomsml.cli.generate.records import Generated
 from atomsml.cli.generate.run import Run
 
+if TYPE_CHECKING:
+    from atomsml.report import Fragment
+
 COUNTS = ("drawn", "left_out", "written")
+HEADER = ("", "value", "from", "to", "unit")
 
 
 def make_report(kept: Sequence[Generated], run: Run) -> dict[str, Any]:
@@ -41,13 +45,38 @@ def print_report(report: dict[str, Any], as_json: bool) -> None:
 
     if as_json:
         print_json(report)
-        return
+    else:
+        print_table(HEADER, _rows(report))
+
+
+def page_parts(kept: Sequence[Generated], report: dict[str, Any]) -> list[Fragment]:
+    """What --report shows of the molecules: each in three dimensions, and how good they are together."""
+    from atomsml.report import Scene, section, table, viewer
+
+    header = ["index", "formula", "SMILES", "valid", "strain kcal/mol"]
+    scenes, rows = [], []
+    for molecule in kept:
+        found = molecule.properties()
+        name = f"{found['index']}  {found.get('smiles', found['formula'])}"
+        scenes.append(Scene(name, [molecule.atoms], [""]))
+        valid = "yes" if molecule.valid else f"no: {molecule.reason}"
+        cells = [found["index"], found["formula"], found.get("smiles", "-"), valid, found.get("strain_kcal_mol", "-")]
+        rows.append([str(cell) for cell in cells])
+    if all(molecule.strain is None for molecule in kept):
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    return [
+        section("Molecules", viewer(scenes, header, rows)),
+        section("How good they are", table(HEADER, _rows(report))),
+    ]
+
+
+def _rows(report: dict[str, Any]) -> list[list[str]]:
+    """The cells of a table of HEADER."""
     rows = [[name.replace("_", " "), str(report[name]), "", "", "molecules"] for name in COUNTS]
     found = {name: metric for suite in report["suites"].values() for name, metric in suite["metrics"].items()}
     if "median_strain" in report:
         found["median_strain"] = report["median_strain"]
-    rows += [[name.replace("_", " "), *_cells(metric)] for name, metric in found.items()]
-    print_table(["", "value", "from", "to", "unit"], rows)
+    return rows + [[name.replace("_", " "), *_cells(metric)] for name, metric in found.items()]
 
 
 def _cells(metric: dict[str, Any]) -> list[str]:

@@ -159,13 +159,8 @@
 
     center() {
       if (!this.canvas || !this.scene.frames.length) return;
-      this.canvas.setView([0, 0, 0, 0, ...this.turn()]);
+      this.canvas.setView([0, 0, 0, 0, ...this.scene.turn]);
       this.canvas.zoomTo();
-    }
-
-    // the quaternion of a view slightly from above, which shows all three lattice vectors
-    turn() {
-      return this.scene.pbc.some(Boolean) ? [-0.6, -0.106, -0.138, 0.781] : [0, 0, 0, 1];
     }
 
     draw() {

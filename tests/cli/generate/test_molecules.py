@@ -30,6 +30,7 @@ from atomsml.generative.molecules.flow.model import NetworkConfig
 from atomsml.generative.molecules.metrics.perception import perceive
 from atomsml.generative.molecules.modelfile import load_generator
 from atomsml.generative.molecules.set import MoleculeSet
+from tests.browser import viewer_data
 
 Run = Callable[..., Any]
 
@@ -198,6 +199,21 @@ class TestWrites:
         generate("-n", 1, "--picture", "out.svg")
         assert "<svg" in Path("out.svg").read_text()
 
+    def test_report(self, generate: Run) -> None:
+        result = generate("-n", 8, "-o", "out.extxyz", "--report", "out.html", "--json")
+        text = Path("out.html").read_text(encoding="utf-8")
+        images = ase.io.read("out.extxyz", ":")
+        scenes = viewer_data(text)["scenes"]
+        assert [scene["numbers"] for scene in scenes] == [atoms.numbers.tolist() for atoms in images]
+        for scene, atoms in zip(scenes, images, strict=True):
+            assert np.allclose(np.reshape(scene["frames"][0]["places"], (-1, 3)) / 1000, atoms.positions, atol=6e-4)
+        assert text.count('<td class="text">no: ') == len(images)
+        found = json.loads(result.out)["suites"]["edm"]["metrics"]["atom_stability"]["value"]
+        assert f'<td class="text">atom stability</td><td>{100 * found:.2f}</td>' in text
+        summary = json.loads(Path("out.summary.json").read_text())
+        assert summary["outputs"] == ["out.extxyz", "out.html"]
+        assert summary["model"]["sha256"] in text
+
     def test_only_valid_goes_on_until_there_are_enough(self, generate: Run, carbon_dioxide: str) -> None:
         result = generate("-n", 3, "--scaffold", carbon_dioxide, "--formula", "CO2", "--only-valid", "--json")
         assert result.status == 0
@@ -327,6 +343,8 @@ class TestRefuses:
             (("-o", "out.pdb"), "cannot write molecules to out.pdb; use the suffix"),
             (("-o", "water.xyz/out.sdf"), "cannot write water.xyz/out.sdf"),
             (("--picture", "out.pdf"), "cannot draw out.pdf; use the suffix .png or .svg"),
+            (("--report", "out.htm"), "cannot write the report out.htm; use the suffix .html"),
+            (("--report", "water.xyz/out.html"), "cannot write water.xyz/out.html"),
             (("--relax", "refractory-pbe"), "--relax refractory-pbe: the model does not know H, C, N, O"),
             (("-m", "organic-xtb"), "organic-xtb is a potential, not a generator"),
         ],

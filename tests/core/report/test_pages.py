@@ -42,6 +42,12 @@ def test_foreign_text_is_text() -> None:
     assert text.count("&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;") == 11
 
 
+def test_columns_of_numbers_stand_to_the_right() -> None:
+    text = table(["name", "count", "formula", "left"], [["a", "1,234.5", "CO", ""], ["b", "-", "2", "nan"]]).html
+    assert '<th class="text">name</th><th>count</th><th class="text">formula</th><th>left</th>' in text
+    assert '<td class="text">b</td><td>-</td><td class="text">2</td><td>nan</td>' in text
+
+
 def test_pictures_become_part_of_the_page(tmp_path: Path) -> None:
     for name, kind in (("a.png", "png"), ("a.svg", "svg+xml")):
         (tmp_path / name).write_bytes(b"\x89 picture")

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import re
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import overload
 
 import ase
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
+from scipy.spatial.transform import Rotation
 
 from atomsml.report import Scene, asset, viewer
 from atomsml.report.scenes import MOST_FRAMES, MOST_SCENES
-
-
-def data_of(html: str) -> dict[str, Any]:
-    return json.loads(re.search(r'<script type="application/json">(.*?)</script>', html, re.DOTALL)[1])
+from tests.browser import viewer_data
 
 
 def labels(count: int) -> list[str]:
@@ -53,7 +49,7 @@ def test_the_library_is_the_published_file() -> None:
 def test_a_scene_keeps_its_numbers() -> None:
     before, after = bulk("NaCl", "rocksalt", 5.6402), bulk("NaCl", "rocksalt", 5.7)
     curve = {"energy (eV)": [-1.23456789012, math.nan]}
-    (scene,) = data_of(viewer([Scene("salt", [before, after], ["before", "after"], curve)]).html)["scenes"]
+    (scene,) = viewer_data(viewer([Scene("salt", [before, after], ["before", "after"], curve)]).html)["scenes"]
     assert scene["numbers"] == [11, 17]
     assert scene["pbc"] == [True] * 3
     assert (scene["labels"], scene["opening"]) == (["before", "after"], 1)
@@ -67,20 +63,31 @@ def test_a_scene_keeps_its_numbers() -> None:
     assert scene["faces"] == [[0, 1, 1, 1]]  # sodium on the corners
 
 
+def test_a_molecule_lies_flat_in_the_first_view() -> None:
+    benzene = molecule("C6H6")
+    benzene.rotate(50, (1, 2, 3))
+    (scene,) = viewer_data(viewer([Scene("benzene", [benzene], ["x"])]).html)["scenes"]
+    assert np.ptp(Rotation.from_quat(scene["turn"]).apply(benzene.positions)[:, 2]) < 0.01
+    for atoms in (molecule("H2O"), molecule("CO2"), ase.Atoms("Ar")):
+        (scene,) = viewer_data(viewer([Scene("x", [atoms], ["x"])]).html)["scenes"]
+        spans = np.ptp(Rotation.from_quat(scene["turn"]).apply(atoms.positions), axis=0)
+        assert spans[0] >= spans[1] >= spans[2]
+
+
 def test_names_of_strangers_do_not_end_the_script() -> None:
     name = "</script><script>alert(1)</script><!--"
     scene = Scene(name, [molecule("H2O")], [name], {name: [0.0]})
     html = viewer([scene], [name], [[name]]).html
     assert html.count("<script") == html.count("</script>") == 1
     assert "<!--" not in html
-    (found,) = data_of(html)["scenes"]
+    (found,) = viewer_data(html)["scenes"]
     assert found["name"] == found["labels"][0] == next(iter(found["curves"])) == name
 
 
 def test_a_long_trajectory_is_thinned_and_only_what_is_shown_is_read() -> None:
     frames = Lazy(10_001)
     html = viewer([Scene("long", frames, labels(10_001), {"i": list(range(10_001))})]).html
-    (scene,) = data_of(html)["scenes"]
+    (scene,) = viewer_data(html)["scenes"]
     assert len(scene["frames"]) == MOST_FRAMES
     assert {str(index) for index in frames.asked} == set(scene["labels"])
     assert (scene["labels"][0], scene["labels"][-1]) == ("0", "10000")
@@ -94,26 +101,28 @@ def test_many_structures_are_bounded() -> None:
     scenes = [Scene(str(index), [atoms], ["x"]) for index in range(MOST_SCENES + 1)]
     html = viewer(scenes, ["name"], [[scene.name] for scene in scenes]).html
     assert "The first 1,000 of 1,001 structures are shown" in html
-    assert len(data_of(html)["scenes"]) == html.count("<tr><td>") == MOST_SCENES
+    assert len(viewer_data(html)["scenes"]) == html.count("<tr><td>") == MOST_SCENES
 
 
 def test_many_large_trajectories_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("atomsml.report.scenes.MOST_PLACES", 2000)
     scenes = [Scene(str(index), [molecule("CH3CH2OH")] * 100, labels(100)) for index in range(4)]  # of 9 atoms
     html = viewer(scenes, ["name"], [[scene.name] for scene in scenes]).html
-    assert [len(scene["frames"]) for scene in data_of(html)["scenes"]] == [2000 // 36] * 4
+    assert [len(scene["frames"]) for scene in viewer_data(html)["scenes"]] == [2000 // 36] * 4
     assert "55 of 100 frames are shown" in html
     html = viewer(scenes * 50, ["name"], [[scene.name] for scene in scenes * 50]).html
-    assert [len(scene["frames"]) for scene in data_of(html)["scenes"]] == [2] * (2000 // 18)
+    assert [len(scene["frames"]) for scene in viewer_data(html)["scenes"]] == [2] * (2000 // 18)
     assert "The first 111 of 200 structures are shown" in html
 
 
 def test_frames_without_a_place_are_left_out() -> None:
     good, bad = molecule("H2O"), molecule("H2O")
     bad.positions[1, 2] = math.nan
-    (scene,) = data_of(viewer([Scene("water", [good, bad, good], labels(3), {"e": [1.0, 2.0, 3.0]})]).html)["scenes"]
+    (scene,) = viewer_data(viewer([Scene("water", [good, bad, good], labels(3), {"e": [1.0, 2.0, 3.0]})]).html)[
+        "scenes"
+    ]
     assert (scene["labels"], scene["curves"]) == (["0", "2"], {"e": [1.0, 3.0]})
-    (scene,) = data_of(viewer([Scene("water", [bad], ["0"])]).html)["scenes"]
+    (scene,) = viewer_data(viewer([Scene("water", [bad], ["0"])]).html)["scenes"]
     assert scene["frames"] == []
 
 
