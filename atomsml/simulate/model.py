@@ -49,6 +49,11 @@ class Model:
         self.neighbors = None if cutoff is None else VerletList(cutoff, skin)
         self._listed: Tensor | None = None  # indices of the systems of the last call
 
+    @property
+    def reach(self) -> float | None:
+        """A: how far the neighbour lists reach, if there are any."""
+        return None if self.neighbors is None else self.neighbors.cutoff + self.neighbors.skin
+
     @staticmethod
     def of(calculator: AtomsMLCalculator) -> Model:
         """What a calculator computes, on its device and in its precision, of many systems at once.
