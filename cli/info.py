@@ -63,7 +63,7 @@ def _report_precision(model: str, source: str, device: str, as_json: bool) -> No
         rows = list(follow(reports, len(POLICIES), "precision", lambda report: report.name))
     tables = _radial_tables(model, structure) if not all(row.exact for row in rows) else {}
     if as_json:
-        settings = {key: getattr(SETTINGS, key) for key in ("ensemble", "temperature", "timestep", "steps")}
+        settings = {"ensemble": "nve", **asdict(SETTINGS)}
         facts = {"model": model, **identity(structure), "atoms": len(structure.atoms), **settings, "seed": SEED}
         facts |= {"threads": torch.get_num_threads(), "radial_tables": tables}
         print_json({**facts, "policies": [asdict(row) for row in rows]})

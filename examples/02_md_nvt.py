@@ -2,7 +2,7 @@
 
     python examples/02_md_nvt.py "CC(=O)Nc1ccc(O)cc1" --temperature 300 --steps 2000
 
-The loop yields a state after every step, and what is done with it stays here; results go to md.traj and md.png.
+The loop yields a frame after every step, and what is done with it stays here; results go to md.traj and md.png.
 """
 
 import argparse
@@ -13,7 +13,9 @@ from ase.io.trajectory import Trajectory
 
 from atomsml import AtomsMLCalculator
 from atomsml.io import atoms_from_smiles
-from atomsml.simulate.md import MDSettings, iterate_md
+from atomsml.simulate.dynamics.langevin import Langevin
+from atomsml.simulate.md import md
+from atomsml.simulate.model import Model
 from atomsml.simulate.relax import relax
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -29,17 +31,16 @@ atoms = atoms_from_smiles(options.smiles, seed=options.seed)
 atoms.calc = AtomsMLCalculator(options.model)
 relax(atoms)
 
-settings = MDSettings("nvt", options.temperature, options.timestep, options.steps)
-states = []
-with Trajectory("md.traj", "w", atoms) as trajectory:
-    for state in iterate_md(atoms, settings, np.random.default_rng(options.seed)):
-        states.append(state)
-        if state.step % 10 == 0:
-            trajectory.write()
+integrator = Langevin(options.timestep, options.temperature, seed=options.seed)
+model, start = Model.of(atoms.calc), {"temperature": options.temperature, "seed": options.seed}
+found = []
+with Trajectory("md.traj", "w") as trajectory:
+    for frame in md([atoms], model, integrator, options.steps, **start):
+        found.append((frame.step * options.timestep, frame.potential.item(), frame.temperature.item()))
+        if frame.step % 10 == 0:
+            trajectory.write(*frame.state.write_to([atoms]))
 
-time = np.array([state.time for state in states])  # fs
-energy = np.array([state.potential_energy for state in states])  # eV
-temperature = np.array([state.temperature for state in states])  # K
+time, energy, temperature = np.array(found).T  # fs, eV, K
 
 figure, (top, bottom) = plt.subplots(2, sharex=True, layout="constrained")
 top.plot(time, energy)

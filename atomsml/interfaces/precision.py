@@ -17,14 +17,27 @@ from numpy.typing import NDArray
 
 from atomsml.interfaces.ase import AtomsMLCalculator
 from atomsml.potential import Potential
-from atomsml.simulate.md import MDSettings, iterate_md
+from atomsml.simulate.dynamics.nve import NVE
+from atomsml.simulate.md import md
+from atomsml.simulate.model import Model
 
 # (precision, exact), from precise to fast; the first is the reference
 POLICIES = tuple((precision, exact) for precision in ("float64", "mixed", "float32") for exact in (True, False))
-SETTINGS = MDSettings(ensemble="nve", temperature=300.0, timestep=0.5, steps=400)
 SEED = 0
 CONFIGURATIONS = 10  # of the reference run, evenly spaced
 ROUNDING = 1e-12  # eV/A: forces in float64 that differ by less come from the same radial functions
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The run at constant energy."""
+
+    temperature: float = 300.0  # K, of the start velocities
+    timestep: float = 0.5  # fs
+    steps: int = 400
+
+
+SETTINGS = RunSettings()
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,7 @@ class _Values:
 
 
 def precision_report(
-    model: str | Path | Potential, atoms: ase.Atoms, device: str = "auto", settings: MDSettings = SETTINGS
+    model: str | Path | Potential, atoms: ase.Atoms, device: str = "auto", settings: RunSettings = SETTINGS
 ) -> Iterator[PolicyReport]:
     """Yield a report of each of POLICIES, the reference first.
 
@@ -92,15 +105,16 @@ def precision_report(
             yield _report(calculator, _dynamics(free, calculator, settings), values, right, settings)
 
 
-def _dynamics(start: ase.Atoms, calculator: AtomsMLCalculator, settings: MDSettings) -> _Run:
-    atoms = start.copy()
-    atoms.calc = calculator
+def _dynamics(start: ase.Atoms, calculator: AtomsMLCalculator, settings: RunSettings) -> _Run:
     configurations, energies, times = [], [], [time.perf_counter()]
-    for state in iterate_md(atoms, settings, np.random.default_rng(SEED)):
+    given = NVE(settings.timestep), settings.steps
+    for frame in md([start], Model.of(calculator), *given, temperature=settings.temperature, seed=SEED):
         times.append(time.perf_counter())
-        energies.append(state.total_energy)
-        if state.step % max(1, settings.steps // CONFIGURATIONS) == 0:
-            configurations.append(atoms.copy())
+        if frame.lost:
+            raise ValueError(frame.lost[0].reason)
+        energies.append(frame.conserved.item())
+        if frame.step % max(1, settings.steps // CONFIGURATIONS) == 0:
+            configurations += frame.state.write_to([start])
     # the first interval is that of the start, which prepares kernels and lists
     return _Run(configurations, np.array(energies), np.diff(times)[1:])
 
@@ -115,7 +129,7 @@ def _values(configurations: list[ase.Atoms], calculator: AtomsMLCalculator) -> _
 
 
 def _report(
-    calculator: AtomsMLCalculator, run: _Run, values: _Values, right: _Values, settings: MDSettings
+    calculator: AtomsMLCalculator, run: _Run, values: _Values, right: _Values, settings: RunSettings
 ) -> PolicyReport:
     energies = run.total_energies / values.forces.shape[1]
     times = np.arange(len(energies)) * settings.timestep / 1000  # ps

@@ -86,8 +86,9 @@ def md(
 ) -> Iterator[Frame]:
     """Move all systems by `steps` steps; yields a frame at the start and after every `every` of them.
 
-    A system whose energy or forces are not finite, or of which an atom moves more than stability.LARGEST_DISPLACEMENT
-    in a step, leaves: the next frame tells of it. The others go on; when none is left, the run ends.
+    A system in which nothing can move, whose energy or forces are not finite, or of which an atom moves more than
+    stability.LARGEST_DISPLACEMENT in a step leaves: the next frame tells of it. The others go on; when none is left,
+    the run ends.
 
     Args:
         temperature: K; draws the velocities of the start (see `draw_velocities`). Without it they are as given.
@@ -95,44 +96,41 @@ def md(
         stress: whether frames know the stress and the pressure at fixed cells, too, which takes another evaluation.
 
     Raises:
-        ValueError: a system in which nothing can move.
+        ValueError: nothing can move in any system.
     """
     state = systems if isinstance(systems, State) else State.of(systems)
-    if bool((state.degrees_of_freedom < 0.5).any()):
-        raise ValueError(
-            f"nothing can move in {_names(state, state.degrees_of_freedom < 0.5)}: atoms that constraints hold, or a "
-            "single one, whose centre of mass rests"
-        )
+    watch = Watch.of(state)
+    lost = watch.lost(state)
+    if len(lost) == state.num_systems:
+        raise ValueError(lost[0].reason)
+    if lost:
+        rows = watch.left(state)
+        state, watch, memory = state.take(*rows), watch.take(*rows), None if memory is None else memory.take(*rows)
     if temperature is not None:
         draw_velocities(state, temperature, seed)
     if memory is None:
         model(state, stress=integrator.needs_stress)
         memory = integrator.start(state)
-    watch = Watch.of(state)
+    watch.check(state, state.positions)
     step = int(state.step.max())
     last = step + steps
     while True:
-        lost = watch.lost(state)
-        if lost:
-            left = (watch.step < 0).nonzero().flatten()
-            rows = state.atoms_of(left), left
-            state, memory, watch = state.take(*rows), memory.take(*rows), watch.take(*rows)
+        exploded = watch.lost(state)
+        if exploded:
+            rows = watch.left(state)
+            state, watch, memory = state.take(*rows), watch.take(*rows), memory.take(*rows)
         if stress and not integrator.needs_stress and state.num_systems:
             asked = replace(state)  # forces remain those of the run, bit for bit
             model(asked, stress=True)
             state.stress = asked.stress
-        yield Frame(step, state, memory, integrator.conserved(state, memory), lost)
+        yield Frame(step, state, memory, integrator.conserved(state, memory), lost + exploded)
         if step + every > last or not state.num_systems:
             return
         for _ in range(every):
             before = state.positions
             integrator.step(state, memory, model)
             watch.check(state, before)
-        step += every
-
-
-def _names(state: State, chosen: Tensor) -> str:
-    return ", ".join(f"system {i}" for i in state.index[chosen].tolist())
+        step, lost = step + every, ()
 
 
 @dataclass(frozen=True)

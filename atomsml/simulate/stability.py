@@ -41,10 +41,9 @@ class Watch(Flat):
 
     @staticmethod
     def of(state: State) -> Watch:
-        """A watch over systems that were just evaluated."""
-        watch = Watch(torch.full_like(state.step, -1), torch.zeros_like(state.masses))
-        watch.check(state, state.positions)
-        return watch
+        """A watch over systems that begin, of which those in which nothing can move are lost already."""
+        stuck = state.degrees_of_freedom < 0.5
+        return Watch(torch.where(stuck, state.step, -1), torch.zeros_like(state.masses))
 
     def check(self, state: State, before: Tensor) -> None:
         """Look at a step, before which the atoms stood at `before` (atoms, 3)."""
@@ -62,14 +61,24 @@ class Watch(Flat):
         state.forces = state.forces.masked_fill(stands, 0)
 
     def lost(self, state: State) -> tuple[Lost, ...]:
-        """What exploded."""
+        """What exploded, and why."""
         found = []
+        stuck = (state.degrees_of_freedom < 0.5).tolist()
         for system in (self.step >= 0).nonzero().flatten().tolist():
             step, moved = int(self.step[system]), self.moved[state.batch == system]
             atom = int(moved.argmax())
-            if moved[atom] > LARGEST_DISPLACEMENT:
+            if stuck[system] and len(moved) == 1:
+                reason = "a single atom cannot move when its centre of mass is at rest; give at least two"
+            elif stuck[system]:
+                reason = "constraints hold all atoms; nothing can move"
+            elif moved[atom] > LARGEST_DISPLACEMENT:
                 reason = f"atom {atom} moved by {moved[atom]:.1f} A in step {step}; {REMEDY}"
             else:
                 reason = f"energy or forces are not finite at step {step}; {REMEDY}"
             found.append(Lost(int(state.index[system]), step, reason))
         return tuple(found)
+
+    def left(self, state: State) -> tuple[Tensor, Tensor]:
+        """The atoms and the systems that did not explode, for `take`."""
+        left = (self.step < 0).nonzero().flatten()
+        return state.atoms_of(left), left

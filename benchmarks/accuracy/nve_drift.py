@@ -16,7 +16,9 @@ import numpy as np
 
 from atomsml import AtomsMLCalculator
 from atomsml.io import atoms_from_smiles
-from atomsml.simulate.md import MDSettings, iterate_md
+from atomsml.simulate.dynamics.nve import NVE
+from atomsml.simulate.md import md
+from atomsml.simulate.model import Model
 from atomsml.simulate.relax import RelaxSettings, relax
 
 SMILES = "NCCc1ccccc1"
@@ -34,18 +36,18 @@ def main() -> None:
     print(f"{start.get_chemical_formula()}, {len(start)} atoms, {arguments.picoseconds} ps at 300 K, {arguments.model}")
     for timestep in arguments.timesteps:
         steps = round(1000 * arguments.picoseconds / timestep)
-        settings = MDSettings("nve", temperature=600.0, timestep=timestep, steps=steps)
-        atoms = start.copy()
-        atoms.calc = start.calc
-        states = list(iterate_md(atoms, settings, np.random.default_rng(0)))
-        time = np.array([s.time for s in states]) / 1000
-        energy = 1000 * np.array([s.total_energy for s in states]) / len(atoms)  # meV/atom
+        found = [
+            (frame.conserved.item(), frame.temperature.item())
+            for frame in md([start], Model.of(start.calc), NVE(timestep), steps, temperature=600.0)
+        ]
+        energy, temperatures = np.array(found).T
+        time = timestep / 1000 * np.arange(len(energy))  # ps
+        energy = 1000 * energy / len(start)  # meV/atom
         slope, offset = np.polyfit(time, energy, 1)
         residual = energy - (slope * time + offset)
-        temperature = np.mean([s.temperature for s in states])
         print(
             f"{timestep} fs: drift over the run {slope * time[-1]:+.4f} meV/atom, "
-            f"fluctuation {residual.std():.4f} meV/atom, mean temperature {temperature:.0f} K"
+            f"fluctuation {residual.std():.4f} meV/atom, mean temperature {temperatures.mean():.0f} K"
         )
 
 

@@ -15,7 +15,6 @@ from ase.build import molecule
 
 from atomsml.interfaces import precision
 from atomsml.io import atoms_from_smiles
-from atomsml.simulate.md import MDSettings
 
 Run = Callable[..., Any]
 
@@ -23,7 +22,7 @@ Run = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def short_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """20 steps instead of 400."""
-    monkeypatch.setattr(precision, "SETTINGS", MDSettings("nve", 300.0, 0.5, 20))
+    monkeypatch.setattr(precision, "SETTINGS", precision.RunSettings(300.0, 0.5, 20))
 
 
 def test_json_is_what_the_library_reports(run: Run, model: str) -> None:
