@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from atomsml.cli.relax.outputs import Output
     from atomsml.io import OutputSet, StructureRecord
     from atomsml.simulate.relax import RelaxSettings, RelaxState
+    from atomsml.simulate.relax_many import Batch
+
+BATCH_ATOMS = 2000  # that are computed at a time
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ def relax_all(
     stop: KeyboardInterrupt | None = None
     with trajectory_writer(files, trajectory) as write_frame:
         try:
-            for done in _one_by_one(job, waiting, settings, write_frame):
+            for done in _relax(job, dict(waiting), settings, None if trajectory is None else write_frame):
                 structure = waiting.pop(done.number)
                 with held_stops():
                     place = output.place(done.number)
@@ -62,24 +67,110 @@ def relax_all(
     return stop
 
 
+def _relax(
+    job: Job,
+    structures: dict[int, StructureRecord],
+    settings: RelaxSettings,
+    write_frame: Callable[[ase.Atoms], None] | None,
+) -> Iterator[Relaxed]:
+    """In batches what the engine can do, and one by one what only ASE can: see `_fits_batches`."""
+    together = {number: each for number, each in structures.items() if _fits_batches(each.atoms, settings)}
+    yield from _in_batches(job, together, settings, write_frame)
+    yield from _one_by_one(job, {n: each for n, each in structures.items() if n not in together}, settings, write_frame)
+
+
+def _fits_batches(atoms: ase.Atoms, settings: RelaxSettings) -> bool:
+    """Whether the optimizer, and the constraints of the input, are among those of many structures at once."""
+    from atomsml.simulate.constraints import KEPT
+    from atomsml.simulate.optimizers import OPTIMIZERS
+
+    known = settings.optimizer in OPTIMIZERS and not settings.cell
+    return known and all(isinstance(each, KEPT) for each in atoms.constraints)
+
+
+def _in_batches(
+    job: Job,
+    structures: dict[int, StructureRecord],
+    settings: RelaxSettings,
+    write_frame: Callable[[ase.Atoms], None] | None,
+) -> Iterator[Relaxed]:
+    """Many at once; one after the other where their steps are to be written."""
+    from atomsml.cli.simulate.progress import progress
+    from atomsml.simulate.model import Model
+    from atomsml.simulate.relax_many import iterate_relax_many
+
+    numbers, given = list(structures), [each.atoms for each in structures.values()]
+    batch_atoms = BATCH_ATOMS if write_frame is None else 0
+    done, atoms, start = 0, 0, time.monotonic()
+    with progress("relax", len(given)) as report:
+        for batch in iterate_relax_many(given, Model.of(job.calculator), settings, batch_atoms):
+            if write_frame is not None:
+                (only,) = batch.states
+                write_frame(batch.systems.write_to([given[only]])[0])
+            done, atoms = done + len(batch.done), atoms + batch.systems.num_atoms
+            report(done, _describe_batch(batch, atoms / (time.monotonic() - start)))
+            for each in batch.done:
+                number = numbers[each.index]
+                reason = _no_answer(job, structures[number]) if not math.isfinite(each.start_energy) else None
+                if reason is not None:
+                    job.refuse(structures[number], reason)
+                else:
+                    yield Relaxed(number, _completed(each.atoms, job), each.start_energy, each.state)
+
+
+def _describe_batch(batch: Batch, rate: float) -> str:
+    """The worst structure is told where there is only one."""
+    if len(batch.states) == 1:
+        (state,) = batch.states.values()
+        return f"step {state.step}  {_describe(state)}"
+    return f"{len(batch.states)} on their way  {rate:.0f} atoms/s"
+
+
+def _no_answer(job: Job, structure: StructureRecord) -> str:
+    """Why the model says nothing of a structure as it was given."""
+    atoms = structure.atoms.copy()
+    atoms.calc = job.calculator
+    try:
+        atoms.get_potential_energy()
+    except ValueError as error:  # atoms that overlap, for example
+        return str(error)
+    return "the model gives no finite energy and forces; do atoms overlap?"
+
+
+def _completed(atoms: ase.Atoms, job: Job) -> ase.Atoms:
+    """With what batches do not know: the stress of a crystal whose cell stays, and how uncertain a committee is."""
+    from atomsml.cli.output import with_results
+    from atomsml.uncertainty.committee import Committee
+    from atomsml.uncertainty.last_layer import LastLayerUncertainty
+
+    results = dict(atoms.calc.results)
+    lacks_stress = atoms.pbc.all() and "stress" not in results
+    is_uncertain = isinstance(job.calculator.potential, Committee | LastLayerUncertainty)
+    if (lacks_stress or is_uncertain) and math.isfinite(results["energy"]):
+        job.calculator.calculate(atoms, ["energy", "forces", "stress"])
+        results = {**job.calculator.results, **results}
+    return with_results(atoms, results)
+
+
 def _one_by_one(
     job: Job,
     structures: dict[int, StructureRecord],
     settings: RelaxSettings,
-    write_frame: Callable[[ase.Atoms], None],
+    write_frame: Callable[[ase.Atoms], None] | None,
 ) -> Iterator[Relaxed]:
     from atomsml.cli.job import label
     from atomsml.cli.output import follow, snapshot
     from atomsml.simulate.relax import iterate_relax
 
-    for number, structure in list(structures.items()):
+    for number, structure in structures.items():
         atoms, states = structure.atoms.copy(), []
         atoms.calc = job.calculator
         run = iterate_relax(atoms, settings)
         try:
             for state in follow(run, settings.steps, label(structure), _describe):
                 states.append(state)
-                write_frame(atoms)
+                if write_frame is not None:
+                    write_frame(atoms)
         except ValueError as error:  # atoms that overlap, for example
             job.refuse(structure, str(error))
         else:

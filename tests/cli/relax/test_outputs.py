@@ -91,7 +91,7 @@ def test_no_two_names_are_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("output", ["out/", "all.extxyz"])
-def test_shards_are_disjoint_and_complete(run: Run, model: str, output: str) -> None:
+def test_shards_are_disjoint_and_complete(run: Run, output: str) -> None:
     """Together they relax what one run does, to the same; a structure that is refused is so in one of them."""
     frames = []
     for i in range(7):
@@ -100,11 +100,11 @@ def test_shards_are_disjoint_and_complete(run: Run, model: str, output: str) -> 
         frames.append(atoms)
     frames[3].positions[0] = np.nan
     ase.io.write("seven.traj", frames)
-    whole = json.loads(run("relax", "seven.traj", "-m", model, "-o", "whole.extxyz", "--json").out)
+    whole = json.loads(run("relax", "seven.traj", "-m", "organic-xtb", "-o", "whole.extxyz", "--json").out)
     found: dict[int, dict[str, Any]] = {}
     places = []
     for i in range(3):
-        result = run("relax", "seven.traj", "-m", model, "-o", output, "--shard", f"{i}/3", "--json")
+        result = run("relax", "seven.traj", "-m", "organic-xtb", "-o", output, "--shard", f"{i}/3", "--json")
         records = json.loads(result.out)
         assert [r["index"] for r in records] == list(range(i, 7, 3))
         assert not found.keys() & {r["index"] for r in records}
