@@ -18,7 +18,10 @@ Memory = TypeVar("Memory", bound=Flat)
 
 @dataclass(eq=False)
 class Heat(Flat):
-    """heat: (systems,) eV that a thermostat has put in so far."""
+    """What a thermostat remembers, all of it or the beginning.
+
+    heat: (systems,) eV put in so far by noise, by changes of the temperature and by swaps.
+    """
 
     heat: PerSystem
 

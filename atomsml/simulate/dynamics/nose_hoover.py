@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from atomsml.simulate.dynamics import chains
-from atomsml.simulate.dynamics.integrator import Integrator, internal_time, kinetic_energy
+from atomsml.simulate.dynamics.integrator import Heat, Integrator, internal_time, kinetic_energy
 from atomsml.simulate.dynamics.nve import kick
 from atomsml.simulate.model import Model
 from atomsml.simulate.schedules import Value, temperatures
-from atomsml.simulate.state import Flat, PerSystem, State
+from atomsml.simulate.state import PerSystem, State
 from atomsml.units import KB
 
 # three second-order steps of these lengths make one of fourth order: Suzuki, Phys. Lett. A 146, 319 (1990); Yoshida,
@@ -23,12 +23,11 @@ SLOW = 20  # time steps: a chain with such a thermostat time needs only second o
 
 
 @dataclass(eq=False)
-class Chain(Flat):
-    """Places and rates of the links (systems, links), and the eV (systems,) that changes of the temperature put in."""
+class Chain(Heat):
+    """Also places and rates of the links, (systems, links)."""
 
     place: PerSystem
     rate: PerSystem
-    work: PerSystem
 
 
 class NoseHoover(Integrator[Chain]):
@@ -55,7 +54,7 @@ class NoseHoover(Integrator[Chain]):
 
     def start(self, state: State) -> Chain:
         rest = chains.at_rest(state.cell, self.links)
-        return Chain(rest, rest, torch.zeros_like(state.energy))
+        return Chain(torch.zeros_like(state.energy), rest, rest)
 
     def step(self, state: State, memory: Chain, model: Model) -> None:
         kt = KB * self.temperature(state)
@@ -66,7 +65,7 @@ class NoseHoover(Integrator[Chain]):
         model(state)
         kick(state, self.dt / 2)
         state.step = state.step + 1
-        memory.work = memory.work + self._energy(state, memory, KB * self.temperature(state) - kt)
+        memory.heat = memory.heat + self._energy(state, memory, KB * self.temperature(state) - kt)
 
     def _thermostat(self, state: State, memory: Chain, kt: Tensor) -> None:
         freedom = state.degrees_of_freedom
@@ -84,4 +83,4 @@ class NoseHoover(Integrator[Chain]):
 
     def conserved(self, state: State, memory: Chain) -> Tensor:
         chain = self._energy(state, memory, KB * self.temperature(state))
-        return state.energy + kinetic_energy(state) + chain - memory.work
+        return state.energy + kinetic_energy(state) + chain - memory.heat
