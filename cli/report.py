@@ -18,7 +18,7 @@ ReportOption = Annotated[
 
 
 def check_report(path: Path | None) -> None:
-    """Refuse the file of a page before the work rather than after it.
+    """Where there is to be a page, refuse the file of a page before the work rather than after it.
 
     Raises:
         ValueError: a suffix other than .html.
@@ -33,9 +33,7 @@ def check_report(path: Path | None) -> None:
         raise ValueError(f"cannot write the report {path}; use the suffix .html")
 
 
-def write_report(
-    files: OutputSet, path: Path | None, title: str, parts: Sequence[Fragment], summary: dict[str, Any]
-) -> None:
+def write_report(files: OutputSet, path: Path, title: str, parts: Sequence[Fragment], summary: dict[str, Any]) -> None:
     """Write a page with its own parts first and, of the summary of the run, what is needed to repeat it last.
 
     Raises:
@@ -43,8 +41,6 @@ def write_report(
     """
     from atomsml.report import heading, page, pairs, section
 
-    if path is None:
-        return
     options = {name.replace("_", " "): _said(value) for name, value in summary["options"].items()}
     model = summary["model"]
     run = {

@@ -106,7 +106,8 @@ def molecules(
             facts = Facts(name, str(generator.formulas.device), len(kept), started, judged)
             outputs += [] if report is None else [report]
             summary = write_summary(files, output, context, facts, outputs, run.failed)
-            write_report(files, report, f"{len(kept)} molecules of {name}", page_parts(kept, judged), summary)
+            if report is not None:
+                write_report(files, report, f"Molecules from {name}", page_parts(kept, judged), summary)
     if kept:
         print_report(judged, as_json)
     _end(files, run, len(kept), len(drawn), number, output)

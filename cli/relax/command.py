@@ -21,6 +21,7 @@ from atomsml.cli.options import (
     StrictOption,
     key_of,
 )
+from atomsml.cli.report import ReportOption, check_report
 from atomsml.cli.simulate.held import FixOption, hold
 from atomsml.cli.simulate.shards import Shard, ShardOption
 from atomsml.simulate.optimizers.ase_optimizers import ASE_OPTIMIZERS as OPTIMIZERS
@@ -50,6 +51,7 @@ def relax(
         ),
     ] = "relaxed.extxyz",
     trajectory: Annotated[Path | None, typer.Option(help="Write every step as well, .extxyz or .traj.")] = None,
+    report: ReportOption = None,
     shard: ShardOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run of the same ended.")] = False,
     device: DeviceOption = "auto",
@@ -77,6 +79,8 @@ def relax(
     held = None if fix is None else Selection(fix)
     place = output_of(output, Shard.parse(shard))
     place.check(1, resume)
+    report = None if report is None else place.shard.name(report)
+    check_report(report)
     if trajectory is not None:
         check_trajectory(trajectory)
         if resume:
@@ -91,7 +95,7 @@ def relax(
         with_direct_forces="where they vanish the energy need not be at a minimum, and --cell follows the energy",
         with_jumps="forces know nothing of the jumps, and the energy need not be at a minimum",
     )
-    _relax(context, job, settings, place, trajectory, resume, as_json)
+    _relax(context, job, settings, place, trajectory, report, resume, as_json)
 
 
 def _relax(
@@ -100,6 +104,7 @@ def _relax(
     settings: RelaxSettings,
     place: Output,
     trajectory: Path | None,
+    report: Path | None,
     resume: bool,
     as_json: bool,
 ) -> None:
@@ -108,12 +113,17 @@ def _relax(
     from atomsml.cli.output import print_json, write_summary
     from atomsml.cli.relax.journal import open_journal, remove, run_identity
     from atomsml.cli.relax.records import print_records, reacted, write_table
+    from atomsml.cli.relax.report import page_parts
     from atomsml.cli.relax.run import relax_all
+    from atomsml.cli.report import write_report
 
     identity = run_identity(context, job.model, job.inputs)
     if resume and not place.journal.exists():
         _end_if_finished(summary_path(place.base), identity)
-    with place.open(context, trajectory) as files, open_journal(place.journal, identity, job.inputs, resume) as journal:
+    with (
+        place.open(context, trajectory, report) as files,
+        open_journal(place.journal, identity, job.inputs, resume) as journal,
+    ):
         stop = relax_all(job, settings, files, place, journal, trajectory)
         records = [journal.records[number] for number in sorted(journal.records)]
         if stop is not None and not records:
@@ -125,8 +135,10 @@ def _relax(
         write_table(files, place.table, records)
         facts = replace(job.facts(), results={**reacted(records), "run": identity})
         written = [*dict.fromkeys(record["output"] for record in records), place.table]
-        written += [trajectory] if trajectory else []
-        write_summary(files, place.base, context, facts, written, [*failed, *job.refusals()])
+        written += [path for path in (trajectory, report) if path is not None]
+        summary = write_summary(files, place.base, context, facts, written, [*failed, *job.refusals()])
+        if report is not None:
+            write_report(files, report, "Relaxed structures", page_parts(job, journal), summary)
     if stop is None:
         remove(place.journal)
     if as_json:

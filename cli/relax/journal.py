@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from atomsml.io import Refused, StructureRecord
 
 # what may be another when a run goes on
-FREE_OPTIONS = {"inputs", "config", "resume", "as_json", "device", "strict", "output", "model"}
+FREE_OPTIONS = {"inputs", "config", "resume", "as_json", "device", "strict", "output", "report", "model"}
 
 
 @dataclass

@@ -44,8 +44,8 @@ class Output(ABC):
         return self.shard.of(inputs)
 
     @abstractmethod
-    def open(self, context: typer.Context, trajectory: Path | None) -> AbstractContextManager[OutputSet]:
-        """The set of output files; raises as open_outputs."""
+    def open(self, context: typer.Context, *named: Path | None) -> AbstractContextManager[OutputSet]:
+        """The set of output files, with further ones that the command line names; raises as open_outputs."""
 
     @abstractmethod
     def check(self, structures: int, resume: bool) -> None:
@@ -81,10 +81,10 @@ class OneFile(Output):
     def __str__(self) -> str:
         return str(self.base)
 
-    def open(self, context: typer.Context, trajectory: Path | None) -> AbstractContextManager[OutputSet]:
+    def open(self, context: typer.Context, *named: Path | None) -> AbstractContextManager[OutputSet]:
         from atomsml.cli.files import open_outputs
 
-        return open_outputs(context, self.base, [self.base, trajectory], [self.table])
+        return open_outputs(context, self.base, [self.base, *named], [self.table])
 
     def check(self, structures: int, resume: bool) -> None:
         from atomsml.cli.output import check_output
@@ -123,10 +123,10 @@ class Folder(Output):
         self.names = self.shard.of(names_by_source(inputs))
         return super().share(inputs)
 
-    def open(self, context: typer.Context, trajectory: Path | None) -> AbstractContextManager[OutputSet]:
+    def open(self, context: typer.Context, *named: Path | None) -> AbstractContextManager[OutputSet]:
         from atomsml.cli.files import open_outputs, summary_path
 
-        return open_outputs(context, None, [trajectory, self.table, summary_path(self.base)])
+        return open_outputs(context, None, [*named, self.table, summary_path(self.base)])
 
     def check(self, structures: int, resume: bool) -> None:
         from atomsml.cli.output import check_writable

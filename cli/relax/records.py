@@ -100,9 +100,15 @@ def reacted(records: list[dict[str, Any]]) -> dict[str, Any]:
     return {"bonding_changed": changed}
 
 
-def print_records(records: list[dict[str, Any]]) -> None:
-    """A table; its last columns are those of crystals, of molecules, or both."""
-    from atomsml.cli.output import number, print_table
+def print_records(records: Sequence[dict[str, Any]]) -> None:
+    from atomsml.cli.output import print_table
+
+    print_table(*table_of(records))
+
+
+def table_of(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows to be read; the last columns are those of crystals, of molecules, or both."""
+    from atomsml.cli.output import number
 
     crystals = any(r["cell"] is not None for r in records)
     molecules = any(r["cell"] is None for r in records)
@@ -122,7 +128,7 @@ def print_records(records: list[dict[str, Any]]) -> None:
             row += [r["space_group_before"] or "-", r["space_group"] or "-"]
         row += [r["bonding"] or "-"] if molecules else []
         rows.append(row)
-    print_table(header, rows)
+    return header, rows
 
 
 def write_table(files: OutputSet, path: Path, records: Sequence[dict[str, Any]]) -> None:

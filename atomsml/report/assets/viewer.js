@@ -27,6 +27,11 @@
     return [made("label", {}, title + " ", select), select];
   }
 
+  // the sum of lattice vectors, each so often
+  const along = (lattice, counts) => [0, 1, 2].map((part) =>
+    counts.reduce((sum, count, axis) => sum + count * lattice[axis][part], 0));
+  const point = ([x, y, z]) => ({ x, y, z });
+
   class Viewer {
     constructor(place) {
       Object.assign(this, JSON.parse(place.querySelector("script").textContent));
@@ -161,6 +166,7 @@
       if (!this.canvas || !this.scene.frames.length) return;
       this.canvas.setView([0, 0, 0, 0, ...this.scene.turn]);
       this.canvas.zoomTo();
+      this.canvas.zoom(0.85); // it leaves no room for the size of atoms
     }
 
     draw() {
@@ -172,13 +178,13 @@
       if (frame) {
         const { ball, stick } = STYLES[this.style.value];
         const model = this.canvas.addModel();
-        model.addAtoms(this.atoms(frame));
+        model.addAtoms([...this.atoms(frame), ...this.corners(frame)]);
         for (const { symbol, colour, ...radii } of Object.values(this.elements)) {
           const style = { sphere: { radius: ball(radii), color: colour } };
           if (stick) style.stick = { radius: stick, color: colour };
           model.setStyle({ elem: symbol }, style);
         }
-        if (this.box.checked && this.scene.pbc.some(Boolean)) this.drawCell(this.lattice(frame));
+        if (this.hasBox()) this.drawCell(this.lattice(frame));
       }
       this.canvas.render();
     }
@@ -196,8 +202,7 @@
       const add = (i, image) => {
         const key = [i, ...image].join();
         if (places.has(key)) return;
-        const [x, y, z] = [0, 1, 2].map((part) => frame.places[3 * i + part] / 1000 +
-          image.reduce((sum, count, axis) => sum + count * lattice[axis][part], 0));
+        const [x, y, z] = along(lattice, image).map((part, axis) => part + frame.places[3 * i + axis] / 1000);
         places.set(key, atoms.length);
         atoms.push({ elem: this.elements[this.scene.numbers[i]].symbol, x, y, z, bonds: [], bondOrder: [], i, image });
       };
@@ -227,10 +232,19 @@
       return atoms;
     }
 
+    hasBox() {
+      return this.box.checked && this.scene.pbc.some(Boolean);
+    }
+
+    // atoms that are not drawn, so that the cell is in view as a whole
+    corners(frame) {
+      if (!this.hasBox()) return [];
+      const lattice = this.lattice(frame);
+      const ends = [...Array(8).keys()].map((k) => [k & 1, (k >> 1) & 1, k >> 2]);
+      return ends.map((end) => ({ elem: "X", style: {}, ...point(along(lattice, end)) }));
+    }
+
     drawCell(lattice) {
-      const corner = (...counts) => [0, 1, 2].map((part) =>
-        counts.reduce((sum, count, axis) => sum + count * lattice[axis][part], 0));
-      const point = ([x, y, z]) => ({ x, y, z });
       for (let axis = 0; axis < 3; axis++) {
         const others = [0, 1, 2].filter((other) => other !== axis);
         for (let k = 0; k < 4; k++) {
@@ -240,14 +254,14 @@
           const to = [...from];
           to[axis] = 1;
           this.canvas.addCylinder({
-            start: point(corner(...from)), end: point(corner(...to)), radius: k ? 0.025 : 0.05,
+            start: point(along(lattice, from)), end: point(along(lattice, to)), radius: k ? 0.025 : 0.05,
             color: k ? "#8a8f98" : AXES[axis], fromCap: 1, toCap: 1,
           });
         }
         const end = [0, 0, 0];
         end[axis] = 1;
         const long = Math.hypot(...lattice[axis]);
-        const place = corner(...end).map((part) => part * (1 + 0.4 / (long || 1)));
+        const place = along(lattice, end).map((part) => part * (1 + 0.4 / (long || 1)));
         if (long) this.canvas.addLabel("abc"[axis], {
           position: point(place), showBackground: false, fontColor: AXES[axis], fontSize: 16, bold: true,
           alignment: "center", inFront: true,
