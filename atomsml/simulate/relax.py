@@ -1,26 +1,34 @@
-"""Relax atoms, and optionally their cell, to the nearest minimum of the energy.
+"""Relax atoms, and optionally their cells, to the nearest minimum of the energy.
 
-One structure moves by the optimizers of ase_optimizers.py, many in batches by those of optimizers/. A relaxed cell goes
-through ASE's FrechetCellFilter, whose variables are positions and the logarithm of the deformation gradient, so that
-the cell may change shape and volume; `fmax` then bounds the largest force and every row of volume * stress / atoms.
+`relax_many` moves many structures at once: a model evaluates them in batches, their steps are their own. One that is
+done makes room for the next, and what becomes of it does not depend on those beside it. `relax` does the same with one
+structure that has a calculator of ASE.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import ase
-import numpy as np
-from ase.filters import FrechetCellFilter
+import torch
+from torch import Tensor
 
-from atomsml.geometry import ImpossibleGeometry
-from atomsml.simulate.optimizers.ase_optimizers import ASE_OPTIMIZERS as OPTIMIZERS
+from atomsml.geometry import volume
+from atomsml.graph import AtomicGraph
+from atomsml.potential import Prediction
+from atomsml.simulate.cell import MEASURES, SHAPES, Coordinates, FixedCell, FreeCell
+from atomsml.simulate.model import Model
+from atomsml.simulate.optimizers import OPTIMIZERS
+from atomsml.simulate.optimizers.optimizer import Optimizer
+from atomsml.simulate.optimizers.vector import Vector
+from atomsml.simulate.state import Flat, PerSystem, State
+from atomsml.units import GPA
 
-# eV: without a line search, LBFGS may climb to a saddle point, where forces vanish as well; the noise of a network in
-# float32 is well below this
+# eV: forces vanish at saddle points as well, to which a step may climb; the noise of a network in float32 is well below
 LARGEST_RISE = 1e-2
 
 
@@ -29,52 +37,103 @@ class RelaxSettings:
     """How to relax.
 
     Raises:
-        ValueError: `fmax` or `steps` not positive, an unknown optimizer.
+        ValueError: `fmax` or `steps` not positive, an unknown word, options of the cell where it is fixed.
     """
 
-    fmax: float = 0.05  # eV/A: converged when no force is larger
+    fmax: float = 0.05  # eV/A: converged when no force, and in a free cell no row of V stress / atoms (eV), is larger
     steps: int = 300  # give up after so many
     cell: bool = False  # relax the cell as well
     optimizer: str = "lbfgs"  # a key of OPTIMIZERS
+    pressure: float = 0.0  # GPa, from outside, on a relaxed cell
+    shape: str = "free"  # what may change of a relaxed cell, a key of SHAPES
+    fixed_axes: str = ""  # lattice vectors that stay, such as "c" or "ab"
+    measure: str = "frechet"  # by what the cell is varied, a key of MEASURES
+    symmetry: float | None = None  # A: keep the space group that is found within this tolerance
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.fmax) and self.fmax > 0):
             raise ValueError(f"fmax must be a positive number of eV/A, got {self.fmax}")
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"unknown optimizer {self.optimizer!r}; there are {', '.join(OPTIMIZERS)}")
+        for name, known in (("optimizer", OPTIMIZERS), ("shape", SHAPES), ("measure", MEASURES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; there are {', '.join(known)}")
+        if set(self.fixed_axes) - set("abc"):
+            raise ValueError(f"fixed_axes names lattice vectors, such as c or ab, got {self.fixed_axes!r}")
+        if not math.isfinite(self.pressure):
+            raise ValueError(f"the pressure must be a number of GPa, got {self.pressure}")
+        if self.symmetry is not None and not 0 < self.symmetry < 1:
+            raise ValueError(f"symmetry is a tolerance between 0 and 1 A, got {self.symmetry}")
+        if not self.cell and (self.pressure, self.shape, self.fixed_axes) != (0, "free", ""):
+            raise ValueError("pressure, shape and fixed_axes are about a relaxed cell; set cell as well")
+        if self.shape == "volume" and self.measure != "frechet":
+            raise ValueError("only the measure frechet keeps the volume")
 
     def check(self, atoms: ase.Atoms) -> None:
         """Refuse atoms that cannot be relaxed in this way.
 
         Raises:
-            ValueError: a cell to be relaxed that is not periodic along all three axes.
+            ValueError: a cell to be relaxed, or a space group to be kept, without periodicity along all three axes.
         """
-        if self.cell and not atoms.pbc.all():
+        if (self.cell or self.symmetry is not None) and not atoms.pbc.all():
+            what = "relaxing the cell" if self.cell else "keeping the space group"
             raise ValueError(
-                f"relaxing the cell needs a crystal that is periodic along all three axes, pbc is {atoms.pbc.tolist()}"
+                f"{what} needs a crystal that is periodic along all three axes, pbc is {atoms.pbc.tolist()}"
             )
+
+    def coordinates(self) -> Coordinates[Any]:
+        """What is varied."""
+        if not self.cell and self.symmetry is None:
+            return FixedCell()
+        return FreeCell(
+            MEASURES[self.measure],
+            self.pressure * GPA,
+            self.shape if self.cell else "fixed",
+            ["abc".index(axis) for axis in self.fixed_axes],
+            self.symmetry,
+        )
 
 
 Reason = Literal["running", "converged", "out of steps", "energy rose", "energy or forces are not finite"]
+REASONS: tuple[Reason, ...] = ("running", "converged", "out of steps", "energy rose", "energy or forces are not finite")
 
 
 @dataclass(frozen=True)
 class RelaxState:
     """Where a relaxation stands after a step; the last one is its result.
 
-    "energy rose" is a point where forces vanish but which lies above the start: a saddle point, no minimum.
+    "energy rose" is a point where forces vanish but which lies above the start: a saddle point, no minimum. With a
+    pressure it is the enthalpy that must not rise.
     """
 
     step: int
     energy: float  # eV
-    fmax: float  # eV/A, what settings.fmax bounds
+    fmax: float  # eV/A, the largest force that constraints and symmetry leave
     reason: Reason
+    stress: float | None = None  # GPa, the largest component that is to vanish of the stress plus the pressure
 
     @property
     def converged(self) -> bool:
         return self.reason == "converged"
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """A structure that is done."""
+
+    index: int  # among the structures that were given
+    atoms: ase.Atoms  # relaxed, with energy, forces and, of a relaxed cell, stress
+    start_energy: float  # eV
+    state: RelaxState
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The structures on their way, after an evaluation."""
+
+    systems: State
+    states: dict[int, RelaxState]  # by the index of a structure
+    done: list[Relaxation]  # those of them that are done; they leave
 
 
 def relax(atoms: ase.Atoms, settings: RelaxSettings | None = None) -> RelaxState:
@@ -89,7 +148,7 @@ def relax(atoms: ase.Atoms, settings: RelaxSettings | None = None) -> RelaxState
         True
 
     Raises:
-        ValueError: atoms that `settings.check` refuses.
+        ValueError: atoms that `settings.check` refuses, constraints that cannot be kept (`constraints.projectors`).
     """
     *_, last = iterate_relax(atoms, settings or RelaxSettings())
     return last
@@ -99,28 +158,142 @@ def iterate_relax(atoms: ase.Atoms, settings: RelaxSettings) -> Iterator[RelaxSt
     """Relax `atoms` in place, yielding a state before the first and after every step.
 
     Raises:
-        ValueError: atoms that `settings.check` refuses.
+        ValueError: atoms that `settings.check` refuses, constraints that cannot be kept (`constraints.projectors`).
     """
+
+    def predict(graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
+        atoms.cell[:], atoms.positions = graph.cell[0].numpy(), graph.positions.numpy()
+        found = torch.from_numpy(atoms.get_forces(apply_constraint=False))
+        tensor = torch.from_numpy(atoms.get_stress(voigt=False, apply_constraint=False))[None] if stress else None
+        energy = torch.tensor([atoms.get_potential_energy()], dtype=torch.float64)
+        return Prediction(energy, torch.full_like(found[:, 0], torch.nan), found, tensor)
+
     settings.check(atoms)
-    target = FrechetCellFilter(atoms) if settings.cell else atoms
-    dynamics = OPTIMIZERS[settings.optimizer].start(target)
-    start = float(atoms.get_potential_energy())
-    steps = dynamics.irun(fmax=settings.fmax, steps=settings.steps)
-    while True:
-        try:
-            converged = next(steps)
-        except ImpossibleGeometry:
-            yield RelaxState(dynamics.nsteps, math.nan, math.nan, "energy or forces are not finite")
-            return
-        energy = float(atoms.get_potential_energy())
-        fmax = float(np.linalg.norm(target.get_forces(), axis=1).max())
-        reason: Reason = "running"
-        if not (math.isfinite(energy) and math.isfinite(fmax)):
-            reason = "energy or forces are not finite"
-        elif converged:
-            reason = "converged" if energy < start + LARGEST_RISE else "energy rose"
-        elif dynamics.nsteps == settings.steps:
-            reason = "out of steps"
-        yield RelaxState(dynamics.nsteps, energy, fmax, reason)
-        if reason != "running":
-            return
+    atoms.get_forces()  # what a calculator refuses of the atoms as they are given is no failure of a step
+    for batch in iterate_relax_many([atoms], Model(predict), settings):
+        yield batch.states[0]
+
+
+def relax_many(
+    structures: Sequence[ase.Atoms], model: Model, settings: RelaxSettings | None = None, batch_atoms: int = 2000
+) -> Iterator[Relaxation]:
+    """Relax copies of `structures`, each yielded when it is done; about `batch_atoms` atoms are computed at a time.
+
+    Raises:
+        ValueError: structures that `settings.check` refuses, constraints that cannot be kept
+            (`constraints.projectors`); what the model raises.
+    """
+    for batch in iterate_relax_many(structures, model, settings or RelaxSettings(), batch_atoms):
+        yield from batch.done
+
+
+def iterate_relax_many(
+    structures: Sequence[ase.Atoms], model: Model, settings: RelaxSettings, batch_atoms: int = 2000
+) -> Iterator[Batch]:
+    """The same as a loop that yields all structures on their way after each evaluation."""
+    for atoms in structures:
+        settings.check(atoms)
+    everything = State.of(structures) if structures else None  # refuses constraints before anything is computed
+    method = _Method(settings.coordinates(), OPTIMIZERS[settings.optimizer].make(), settings)
+    waiting, running = deque(range(len(structures))), None
+    while waiting or running is not None:
+        assert everything is not None
+        entering, space = list[int](), batch_atoms - (0 if running is None else running.state.num_atoms)
+        while waiting and (len(structures[waiting[0]]) <= space or (running is None and not entering)):
+            entering.append(waiting.popleft())
+            space -= len(structures[entering[-1]])
+        if entering:
+            fresh = method.start(everything.systems(torch.tensor(entering)))
+            running = fresh if running is None else running.join(fresh)
+        assert running is not None
+        model(running.state, stress=method.coordinates.needs_stress)
+        states = method.judge(running)
+        done = torch.tensor([state.reason != "running" for state in states.values()])
+        yield Batch(running.state, states, _results(running, done.nonzero().flatten(), structures, states))
+        running = None if done.all() else running.take((~done).nonzero().flatten())
+        if running is not None:
+            method.step(running)
+
+
+@dataclass(eq=False)
+class _Start(Flat):
+    energy: PerSystem  # eV, what is minimised, at the start; NaN before the first evaluation
+
+
+@dataclass
+class _Running:
+    """Structures on their way with all that is remembered of them."""
+
+    state: State
+    coordinates: Flat
+    optimizer: Flat
+    start: _Start
+
+    def take(self, systems: Tensor) -> _Running:
+        atoms = self.state.atoms_of(systems)
+        return _Running(
+            self.state.systems(systems),
+            self.coordinates.take(atoms, systems),
+            self.optimizer.take(atoms, systems),
+            self.start.take(atoms, systems),
+        )
+
+    def join(self, other: _Running) -> _Running:
+        return _Running(
+            self.state.join([other.state]),
+            self.coordinates.join([other.coordinates]),
+            self.optimizer.join([other.optimizer]),
+            self.start.join([other.start]),
+        )
+
+
+@dataclass(frozen=True)
+class _Method:
+    """An optimizer in its coordinates."""
+
+    coordinates: Coordinates[Any]
+    optimizer: Optimizer[Any]
+    settings: RelaxSettings
+
+    def start(self, state: State) -> _Running:
+        memory = self.coordinates.start(state)
+        optimizer = self.optimizer.start(self.coordinates.variables(state, memory))
+        return _Running(state, memory, optimizer, _Start(torch.full_like(state.energy, torch.nan)))
+
+    def step(self, running: _Running) -> None:
+        state, memory = running.state, running.coordinates
+        variables, forces = self.coordinates.variables(state, memory), self.coordinates.forces(state, memory)
+        energy = variables.over_groups(self.coordinates.energy(state))
+        self.coordinates.move(state, memory, self.optimizer.step(running.optimizer, variables, forces, energy))
+        state.step = state.step + 1
+
+    def judge(self, running: _Running) -> dict[int, RelaxState]:
+        """How each structure stands; in one transfer from the device."""
+        state, start = running.state, running.start
+        energy = self.coordinates.energy(state)
+        start.energy = torch.where(state.step == 0, energy, start.energy)
+        forces, stress = self.coordinates.residual(state, running.coordinates)
+        of_cell = (volume(state.cell) / state.atoms_per_system)[:, None, None] * stress
+        everything = Vector(forces, of_cell, state.batch, state.group)
+        finite = torch.isfinite(energy + everything.dot(everything))
+        fmax, largest = everything.like(forces, of_cell[:, :0]).longest(), everything.longest()
+        reason = torch.where(state.step >= self.settings.steps, 2, 0)
+        low = energy < start.energy + LARGEST_RISE
+        reason = torch.where(largest <= self.settings.fmax, torch.where(low, 1, 3), reason)
+        reason = torch.where(finite, reason, 4)
+        columns = (state.index, state.step, state.energy, fmax, reason, stress.abs().amax(dim=(1, 2)) / GPA)
+        return {
+            int(index): RelaxState(int(step), e, f, REASONS[int(code)], s if self.settings.cell else None)
+            for index, step, e, f, code, s in torch.stack([c.to(energy) for c in columns], dim=1).tolist()
+        }
+
+
+def _results(
+    running: _Running, systems: Tensor, structures: Sequence[ase.Atoms], states: dict[int, RelaxState]
+) -> list[Relaxation]:
+    """Of the systems that are done."""
+    if len(systems) == 0:
+        return []
+    indices, energies = running.state.index[systems].tolist(), running.start.energy[systems].tolist()
+    copies = running.state.systems(systems).write_to([structures[i] for i in indices])
+    return [Relaxation(i, atoms, e, states[i]) for i, atoms, e in zip(indices, copies, energies, strict=True)]

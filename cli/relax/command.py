@@ -24,7 +24,7 @@ from atomsml.cli.options import (
 from atomsml.cli.report import ReportOption, check_report
 from atomsml.cli.simulate.held import FixOption, hold
 from atomsml.cli.simulate.shards import Shard, ShardOption
-from atomsml.simulate.optimizers.ase_optimizers import ASE_OPTIMIZERS as OPTIMIZERS
+from atomsml.simulate.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
     from atomsml.cli.job import Job
@@ -39,7 +39,7 @@ def relax(
     cell: Annotated[bool, typer.Option(help="Relax the cell as well (crystals).")] = False,
     fmax: Annotated[float, typer.Option(help="Converged when no force is larger, eV/A.")] = 0.05,
     steps: Annotated[int, typer.Option(help="Give up after this many steps.")] = 300,
-    optimizer: Annotated[str, key_of(OPTIMIZERS, " If an energy rose, try bfgs.")] = "lbfgs",
+    optimizer: Annotated[str, key_of(OPTIMIZERS, " If an energy rose, try fire.")] = "lbfgs",
     fix: FixOption = None,
     output: Annotated[
         str,

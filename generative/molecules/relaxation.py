@@ -11,8 +11,7 @@ from ase import units
 from atomsml.io import REACH, bond_graph
 from atomsml.potential import Predictor
 from atomsml.simulate.model import Model
-from atomsml.simulate.relax import RelaxSettings
-from atomsml.simulate.relax_many import relax_many
+from atomsml.simulate.relax import RelaxSettings, relax_many
 
 KCAL_PER_MOL = units.kcal / units.mol  # eV
 

@@ -20,10 +20,10 @@ def test_yaml_sets_options_and_the_command_line_wins(run: Run, model: str) -> No
     Path("run.yaml").write_text(
         f"model: {model}\nfmax: 1e-3\nsteps: 4\noptimizer: fire\nprecision: float64\noutput: a.extxyz\njson: true\n"
     )
-    result = run("relax", "O", "--config", "run.yaml", "--steps", 3, "--optimizer", "bfgs")
+    result = run("relax", "O", "--config", "run.yaml", "--steps", 3, "--optimizer", "fire")
     assert json.loads(result.out)[0]["file"] == "O"
     options = _options("a")
-    assert (options["fmax"], options["steps"], options["optimizer"]) == (1e-3, 3, "bfgs")
+    assert (options["fmax"], options["steps"], options["optimizer"]) == (1e-3, 3, "fire")
     assert (options["model"], options["precision"]) == (model, "float64")
 
 

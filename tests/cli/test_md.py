@@ -18,7 +18,7 @@ from ase.md.md import MolecularDynamics
 
 from atomsml.simulate.integrators import INTEGRATORS
 from atomsml.simulate.md import MDSettings
-from atomsml.simulate.optimizers.ase_optimizers import ASE_OPTIMIZERS as OPTIMIZERS
+from atomsml.simulate.optimizers import OPTIMIZERS
 from atomsml.simulate.thermostats import THERMOSTATS, Thermostat
 
 Run = Callable[..., Any]

@@ -20,8 +20,7 @@ from atomsml.graph import AtomicGraph
 from atomsml.interfaces.ase import AtomsMLCalculator
 from atomsml.potentials.mace import MACE
 from atomsml.simulate.model import Model
-from atomsml.simulate.relax import RelaxSettings
-from atomsml.simulate.relax_many import relax_many
+from atomsml.simulate.relax import RelaxSettings, relax_many
 from atomsml.uncertainty import Committee
 from atomsml.uncertainty.last_layer import LastLayerUncertainty
 

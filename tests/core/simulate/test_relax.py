@@ -10,7 +10,7 @@ import pytest
 from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
-from ase.optimize import BFGS
+from ase.optimize import FIRE
 
 from atomsml.simulate.relax import OPTIMIZERS, RelaxSettings, iterate_relax, relax
 
@@ -35,12 +35,12 @@ def test_ends_where_the_forces_are_small(optimizer: str) -> None:
 
 def test_takes_the_steps_that_ase_takes() -> None:
     ours, theirs = _ethane(), _ethane()
-    states = list(iterate_relax(ours, RelaxSettings(fmax=0.02, optimizer="bfgs")))
-    dynamics = BFGS(theirs, logfile=None)
+    states = list(iterate_relax(ours, RelaxSettings(fmax=0.02, optimizer="fire")))
+    dynamics = FIRE(theirs, logfile=None)
     dynamics.run(fmax=0.02)
     assert states[-1].step == dynamics.nsteps
     assert [state.step for state in states] == list(range(dynamics.nsteps + 1))
-    np.testing.assert_allclose(ours.positions, theirs.positions, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(ours.positions, theirs.positions, rtol=0, atol=1e-9)
 
 
 def test_relaxed_cell_is_the_minimum_of_the_energy_volume_curve() -> None:
@@ -163,7 +163,7 @@ def test_fixed_atoms_stay() -> None:
         ({"fmax": float("nan")}, "fmax must be a positive number"),
         ({"fmax": 0.0}, "fmax must be a positive number"),
         ({"steps": 0}, "steps must be at least 1"),
-        ({"optimizer": "newton"}, "there are lbfgs, bfgs, fire"),
+        ({"optimizer": "newton"}, "there are lbfgs, fire"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, object], message: str) -> None:

@@ -14,8 +14,7 @@ from ase.optimize import BFGS
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Prediction
 from atomsml.simulate.model import Model
-from atomsml.simulate.relax import RelaxSettings
-from atomsml.simulate.relax_many import relax_many
+from atomsml.simulate.relax import RelaxSettings, relax_many
 
 RADIUS = 2 ** (1 / 6)  # where the pair energy is lowest
 
