@@ -217,7 +217,8 @@ def iterate_relax_many(
 
 @dataclass(eq=False)
 class _Start(Flat):
-    energy: PerSystem  # eV, what is minimised, at the start; NaN before the first evaluation
+    energy: PerSystem  # eV at the start; NaN before the first evaluation
+    minimised: PerSystem  # the same with p V
 
 
 @dataclass
@@ -258,7 +259,8 @@ class _Method:
     def start(self, state: State) -> _Running:
         memory = self.coordinates.start(state)
         optimizer = self.optimizer.start(self.coordinates.variables(state, memory))
-        return _Running(state, memory, optimizer, _Start(torch.full_like(state.energy, torch.nan)))
+        unknown = torch.full_like(state.energy, torch.nan)
+        return _Running(state, memory, optimizer, _Start(unknown, unknown))
 
     def step(self, running: _Running) -> None:
         state, memory = running.state, running.coordinates
@@ -271,14 +273,15 @@ class _Method:
         """How each structure stands; in one transfer from the device."""
         state, start = running.state, running.start
         energy = self.coordinates.energy(state)
-        start.energy = torch.where(state.step == 0, energy, start.energy)
+        start.energy = torch.where(state.step == 0, state.energy, start.energy)
+        start.minimised = torch.where(state.step == 0, energy, start.minimised)
         forces, stress = self.coordinates.residual(state, running.coordinates)
         of_cell = (volume(state.cell) / state.atoms_per_system)[:, None, None] * stress
         everything = Vector(forces, of_cell, state.batch, state.group)
         finite = torch.isfinite(energy + everything.dot(everything))
         fmax, largest = everything.like(forces, of_cell[:, :0]).longest(), everything.longest()
         reason = torch.where(state.step >= self.settings.steps, 2, 0)
-        low = energy < start.energy + LARGEST_RISE
+        low = energy < start.minimised + LARGEST_RISE
         reason = torch.where(largest <= self.settings.fmax, torch.where(low, 1, 3), reason)
         reason = torch.where(finite, reason, 4)
         columns = (state.index, state.step, state.energy, fmax, reason, stress.abs().amax(dim=(1, 2)) / GPA)

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from atomsml.cli.relax.journal import Journal
     from atomsml.cli.relax.outputs import Output
     from atomsml.io import OutputSet, StructureRecord
-    from atomsml.simulate.relax import RelaxSettings, RelaxState
-    from atomsml.simulate.relax_many import Batch
+    from atomsml.simulate.relax import Batch, RelaxSettings, RelaxState
 
 BATCH_ATOMS = 2000  # that are computed at a time
 
@@ -74,18 +73,16 @@ def _relax(
     write_frame: Callable[[ase.Atoms], None] | None,
 ) -> Iterator[Relaxed]:
     """In batches what the engine can do, and one by one what only ASE can: see `_fits_batches`."""
-    together = {number: each for number, each in structures.items() if _fits_batches(each.atoms, settings)}
+    together = {number: each for number, each in structures.items() if _fits_batches(each.atoms)}
     yield from _in_batches(job, together, settings, write_frame)
     yield from _one_by_one(job, {n: each for n, each in structures.items() if n not in together}, settings, write_frame)
 
 
-def _fits_batches(atoms: ase.Atoms, settings: RelaxSettings) -> bool:
-    """Whether the optimizer, and the constraints of the input, are among those of many structures at once."""
+def _fits_batches(atoms: ase.Atoms) -> bool:
+    """Whether the constraints of the input are among those of many structures at once."""
     from atomsml.simulate.constraints import KEPT
-    from atomsml.simulate.optimizers import OPTIMIZERS
 
-    known = settings.optimizer in OPTIMIZERS and not settings.cell
-    return known and all(isinstance(each, KEPT) for each in atoms.constraints)
+    return all(isinstance(each, KEPT) for each in atoms.constraints)
 
 
 def _in_batches(
@@ -97,7 +94,7 @@ def _in_batches(
     """Many at once; one after the other where their steps are to be written."""
     from atomsml.cli.simulate.progress import progress
     from atomsml.simulate.model import Model
-    from atomsml.simulate.relax_many import iterate_relax_many
+    from atomsml.simulate.relax import iterate_relax_many
 
     numbers, given = list(structures), [each.atoms for each in structures.values()]
     batch_atoms = BATCH_ATOMS if write_frame is None else 0
