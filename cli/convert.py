@@ -1,7 +1,8 @@
-"""`atomsml convert`: an official file of MACE, SevenNet, nequip or EDM becomes a .safetensors file."""
+"""`atomsml convert`: official files of models become .safetensors files, runs of MD files of other programs."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,11 +18,17 @@ def convert(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="Official MACE .model file, SevenNet .pth checkpoint, .nequip.zip, or EDM generative_model_ema.npy.",
+            help="Official MACE .model file, SevenNet .pth checkpoint, .nequip.zip, EDM generative_model_ema.npy; or "
+            "the .h5 file of a run of md.",
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="[default: FILE with the suffix .safetensors]")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="[default: FILE with the suffix .safetensors]. Of a run: .extxyz, .traj, .dcd or XDATCAR.",
+        ),
     ] = None,
     head: Annotated[
         str | None,
@@ -38,14 +45,18 @@ def convert(
         ),
     ] = False,
 ) -> None:
-    """Convert an official file of MACE, SevenNet, nequip or EDM.
+    """Convert an official file of MACE, SevenNet, nequip or EDM, or a run of md.
 
     What a file is shows in its content. Nothing in it is executed, and the programs that wrote it are not needed. The
-    args.pickle of EDM must lie beside its weights.
+    args.pickle of EDM must lie beside its weights. Of several systems in a run each becomes a file.
     """
     from atomsml.cli.files import check_distinct
     from atomsml.cli.output import check_writable
+    from atomsml.io.formats.run_trajectory import is_trajectory
 
+    if is_trajectory(file):
+        _convert_trajectory(context, file, output, {"--head": head, "--train": train, "--trim": trim})
+        return
     target = file.with_suffix(".safetensors") if output is None else output
     if target.suffix != ".safetensors":
         raise ValueError(f"the converted model must have the suffix .safetensors, got {target}")
@@ -60,6 +71,37 @@ def convert(
     else:
         _convert_potential(file, target, head, trim)
     typer.echo(f"wrote {target}; `atomsml info {target}` describes it")
+
+
+def _convert_trajectory(context: typer.Context, file: Path, output: Path | None, of_others: dict[str, Any]) -> None:
+    """A run; `of_others` are the options of other files, as they were given."""
+    from atomsml.cli.files import open_outputs
+    from atomsml.cli.output import check_writable, numbered
+    from atomsml.io.trajectory import Trajectory
+    from atomsml.io.trajectory.export import exporter
+
+    for option, value in of_others.items():
+        if value:
+            raise ValueError(f"{option} is for models, but {file} is a run of md; leave it out")
+    if output is None:
+        raise ValueError(f"{file} is a run of md: name the output with -o, for example {file.with_suffix('.extxyz')}")
+    export = exporter(output)
+    with Trajectory(file) as trajectory:
+        names = numbered(output, len(trajectory.systems))
+        chosen = {path: system for path, system in zip(names, trajectory.systems, strict=True) if len(system)}
+        if not chosen:
+            raise ValueError(f"{file} has no frames yet")
+        for target in chosen:
+            check_writable(target)
+        with open_outputs(context, None, list(chosen)) as files:
+            for target, system in chosen.items():
+                files.write(target, partial(export, system))
+        for target, system in chosen.items():
+            typer.echo(f"wrote {target}: {len(system)} frames of {system.name}")
+        for system in trajectory.systems:
+            if not len(system):
+                reason = trajectory.endings.get(system.index, "it was not begun")
+                typer.echo(f"note: {system.name} has no frames: {reason}", err=True)
 
 
 def _convert_generator(file: Path, target: Path, train: list[Path] | None, of_others: dict[str, Any]) -> None:

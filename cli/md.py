@@ -62,7 +62,7 @@ def md(
 
     from atomsml.cli.files import end_interrupted, open_outputs
     from atomsml.cli.job import importing, prepare, warn_of_potential
-    from atomsml.cli.output import check_trajectory, print_json, write_summary
+    from atomsml.cli.output import check_trajectory, numbered, print_json, write_summary
     from atomsml.io import Refused
 
     with importing():
@@ -77,7 +77,7 @@ def md(
         with_direct_forces="nve does not conserve the total energy, and nvt samples no Boltzmann distribution",
         with_jumps="where they do nve does not conserve the total energy",
     )
-    sets = [_files(path) for path in _numbered(output, len(job.inputs))]
+    sets = [_files(path) for path in numbered(output, len(job.inputs))]
     derived = [file for paths in sets for file in paths.values() if file != output]
     records: list[dict[str, Any]] = []
     stop: KeyboardInterrupt | None = None
@@ -114,13 +114,6 @@ def md(
     for record in failed:
         typer.echo(f"error: {record['file']}, frame {record['index']}: {record['reason']}", err=True)
     job.end(failed=bool(failed))
-
-
-def _numbered(path: Path, count: int) -> list[Path]:
-    """`md.extxyz` for one structure; `md-0.extxyz`, `md-1.extxyz`, ... for several."""
-    if count == 1:
-        return [path]
-    return [path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(count)]
 
 
 def _files(path: Path) -> dict[str, Path]:

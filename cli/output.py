@@ -111,6 +111,13 @@ def check_trajectory(path: Path) -> None:
         raise ValueError(f"cannot write a trajectory to {path}; use the suffix .extxyz, .xyz or .traj")
 
 
+def numbered(path: Path, count: int) -> list[Path]:
+    """`md.extxyz` for one structure; `md-0.extxyz`, `md-1.extxyz`, ... for several."""
+    if count == 1:
+        return [path]
+    return [path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(count)]
+
+
 def check_picture(path: Path) -> None:
     """Refuse an output file of a plot, as `check_output` does."""
     check_writable(path)

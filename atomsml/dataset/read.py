@@ -15,12 +15,13 @@ from atomsml.dataset.formats.storage import StoredColumns, is_stored, stored_key
 from atomsml.dataset.labels import Found, LabelKeys, as_energy, as_forces, as_matrix, find_keys, stress_of_virial
 from atomsml.io.files import read_records
 from atomsml.io.formats.extxyz import comment_fields, extxyz_texts
+from atomsml.io.formats.run_trajectory import is_trajectory
 from atomsml.io.formats.source import DAMAGED, Source, format_suffix
 from atomsml.io.formats.table import format_name
+from atomsml.io.hdf5_safety import SUFFIXES
 from atomsml.io.records import Refused, StructureRecord
 
 BLOCK = 1000  # structures that are converted at a time
-HDF5 = (".h5", ".hdf5")
 GEOMETRY = ("", "Lattice", "pbc", "species", "pos", "Z")  # keys and columns of extended XYZ that are no label
 
 
@@ -43,7 +44,7 @@ def read_dataset(
             a structure that no model can use.
     """
     path = Path(path)
-    if format_suffix(path) in HDF5 and path.is_file() and is_stored(path):
+    if path.is_file() and _holds_dataset(path) and is_stored(path):
         stored = StoredColumns(path)
         return Dataset([stored], [stored_keys(stored, keys)])
     found, blocks = open_blocks(path, keys, refused)
@@ -61,11 +62,11 @@ def open_blocks(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no file {path}; check the path")
-    suffix = format_suffix(path)
-    if suffix in HDF5 and is_stored(path):
+    holds_dataset = _holds_dataset(path)
+    if holds_dataset and is_stored(path):
         stored = StoredColumns(path)
         return stored_keys(stored, keys), (columns for _, columns in Dataset([stored]).blocks())
-    if suffix in HDF5:
+    if holds_dataset:
         present, structures = plain_fields(path)
         own, states = find_keys(present, structures, keys, str(path)), tuple(plain_states(path).items())
         found = Found(str(path), "HDF5", structures, dict(present), own, states=states)
@@ -76,6 +77,10 @@ def open_blocks(
     warnings, states = tuple(census.warnings(own)), tuple(census.states.items())
     found = Found(str(path), name, census.structures, dict(census.present), own, warnings, states)
     return found, _blocks(path, found, refused)
+
+
+def _holds_dataset(path: Path) -> bool:
+    return format_suffix(path) in SUFFIXES and not is_trajectory(path)
 
 
 def _census(path: Path, keys: LabelKeys) -> Census:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import ase
 
+from atomsml.io.formats.run_trajectory import is_trajectory
 from atomsml.io.formats.source import DAMAGED, Source, format_suffix, plain_name
 from atomsml.io.formats.table import format_name, reader_of
+from atomsml.io.hdf5_safety import SUFFIXES
 from atomsml.io.molecules import atoms_from_smiles, parse_smiles
 from atomsml.io.records import Refused, StructureRecord, fault, record_of
 
@@ -132,10 +134,12 @@ def _vasp_run(files: Sequence[Path]) -> Path | None:
 
 
 def _holds_structures(file: Path) -> bool:
-    """By its name; tables are asked whether they have SMILES, and the summaries of commands are none."""
+    """By its name; tables are asked whether they have SMILES, HDF5 whether it is of a run; summaries are none."""
     if plain_name(file).endswith(".summary.json"):
         return False
     if format_suffix(file) == ".csv":
         with Source(file).open_text() as text:
             return "smiles" in text.readline().lower()
+    if format_suffix(file) in SUFFIXES:
+        return is_trajectory(file)
     return format_name(file) is not None

@@ -15,6 +15,7 @@ import ase.io
 import numpy as np
 import pytest
 import torch
+from ase.build import bulk
 
 from atomsml.modelfile import read_metadata
 
@@ -205,3 +206,66 @@ def test_modules_that_share_their_children_are_visited_once(run: Run) -> None:
     result = run("convert", "shared.model", "-o", "shared.safetensors")
     assert result.status == 1
     assert result.err == "error: shared.model: the file's ScaleShiftMACE has no interactions\n"
+
+
+@pytest.fixture
+def a_run(run: Run) -> Path:
+    """run.h5, two systems with three frames each, and one that cannot move."""
+    from atomsml.simulate.dynamics.nve import NVE
+    from atomsml.simulate.md import md
+    from atomsml.simulate.model import Model
+    from atomsml.simulate.trajectory import TrajectoryWriter, record
+    from atomsml.testing.model_potentials import LennardJones
+
+    model, structures = Model(LennardJones(), 8.5), [bulk("Ar", cubic=True), bulk("Ar") * (2, 1, 1), bulk("Ar")]
+    with TrajectoryWriter.create(Path("run.h5"), structures, timestep=1.0, interval=2) as writer:
+        for _ in record(md(structures, model, NVE(1.0), 4, 2, temperature=20.0), writer, model):
+            pass
+    return Path("run.h5")
+
+
+def test_a_run_becomes_a_file_for_each_system(run: Run, a_run: Path) -> None:
+    result = run("convert", a_run, "-o", "out.extxyz")
+    assert result.out == "wrote out-0.extxyz: 3 frames of Ar4\nwrote out-1.extxyz: 3 frames of Ar2\n"
+    assert result.err.startswith("note: Ar has no frames: a single atom cannot move")
+    assert result.status == 0
+    frames = ase.io.read("out-0.extxyz", ":")
+    assert [len(atoms) for atoms in frames] == [4, 4, 4]
+    result = run("convert", a_run, "-o", "XDATCAR")
+    assert len(ase.io.read("XDATCAR-1", ":", format="vasp-xdatcar")) == 3
+
+
+def test_a_run_is_an_input_of_every_command(run: Run, a_run: Path) -> None:
+    """Frames of all systems, and their energies as labels."""
+    result = run("data", "info", a_run, "--json")
+    assert result.status == 0, result.err
+    report = json.loads(result.out)["files"][0]
+    assert report["structures"] == 6
+    result = run("data", "build", a_run, "-o", "data.h5")
+    assert result.status == 0, result.err
+    assert "6 structures (energy 6, forces 6" in result.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "run.h5 is a run of md: name the output with -o, for example run.extxyz"),
+        (["-o", "out.pdb"], "cannot write a trajectory to out.pdb; use the suffix .extxyz"),
+        (["-o", "run.h5"], "cannot write a trajectory to run.h5"),
+        (["--head", "a", "-o", "out.dcd"], "--head is for models, but run.h5 is a run of md; leave it out"),
+    ],
+)
+def test_what_cannot_be_done_with_a_run_is_said(run: Run, a_run: Path, words: list[str], said: str) -> None:
+    before = a_run.read_bytes()
+    result = run("convert", a_run, *words)
+    assert result.status == 1
+    assert said in result.err
+    assert [path.name for path in Path().iterdir()] == ["run.h5"]
+    assert a_run.read_bytes() == before
+
+
+def test_a_data_set_is_no_run(run: Run, data: Path) -> None:
+    assert run("data", "build", data, "--energy-key", "dft_energy", "-o", "data.h5").status == 0
+    result = run("energy", "data.h5", "-m", "universal-small")
+    assert result.status == 1
+    assert "is no trajectory of atomsml; data sets in HDF5 are for train, evaluate and data" in result.err

@@ -140,7 +140,8 @@ class CommittedFile(io.RawIOBase):
         """Finish the commit, or drop the beginning of one, that another process had to leave."""
         if self._head.journal_size:
             self._apply(self._read_journal())
-        os.ftruncate(self._file, self._head.size)
+        elif os.fstat(self._file).st_size != self._head.size:
+            os.ftruncate(self._file, self._head.size)
 
     def _look(self) -> None:
         """See the file as a whole commit has it, while another process may be writing; leaves it as it is."""

@@ -22,7 +22,7 @@ import numpy as np
 
 from atomsml.io.hdf5_safety import DAMAGED
 from atomsml.io.trajectory.committed_hdf5 import ConsistentReader
-from atomsml.io.trajectory.layout import FORMAT, read_text
+from atomsml.io.trajectory.layout import FORMAT, LEAST_ROWS, read_text
 from atomsml.units import FS
 
 Result = TypeVar("Result")
@@ -168,7 +168,11 @@ class SystemTrajectory:
         return self.to_ase(frames)
 
     def __iter__(self) -> Iterator[ase.Atoms]:
-        return (self.to_ase(i) for i in range(len(self)))
+        for start in range(0, len(self), LEAST_ROWS):  # that are compressed together
+            rows = slice(start, start + LEAST_ROWS)
+            values = {name: self.read(name, rows) for name in self.trajectory.quantities}
+            for i in range(len(values["positions"])):
+                yield self._atoms_of({name: array[i] for name, array in values.items()})
 
     @cached_property
     def _start(self) -> ase.Atoms:

@@ -111,7 +111,7 @@ def test_killed_at_every_write_of_a_commit_the_file_is_as_before_or_as_after(tmp
         seen.add(looked)
         number += 1
     assert seen == {2, 3}
-    assert number > 8
+    assert number >= 8
 
 
 def test_a_full_disk_leaves_the_file_and_says_so(tmp_path: Path) -> None:

@@ -71,18 +71,23 @@ def kill_while_running(path: Path, name: str, steps: int, rng: random.Random) ->
         except BaseException:
             os._exit(9)
         os._exit(0)
-    before = changed(path)
-    while rng.random() < 0.99 and changed(path) == before and os.waitpid(child, os.WNOHANG) == (0, 0):
-        time.sleep(0.005)  # some are killed before they write anything
-    time.sleep(rng.uniform(0.0, 0.2))
+    before = frames_in(path)
+    if rng.random() < 0.8:  # the others are killed while they begin
+        while frames_in(path) == before:
+            time.sleep(0.01)
+    time.sleep(rng.uniform(0.0, 0.3))
     os.kill(child, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status in (0, -signal.SIGKILL)
     return status != 0
 
 
-def changed(path: Path) -> int:
-    return path.stat().st_mtime_ns if path.exists() else 0
+def frames_in(path: Path) -> int:
+    """Of the first system."""
+    if not path.exists():
+        return 0
+    with Trajectory(path) as trajectory:
+        return int(trajectory.frames[0])
 
 
 def kill_often(folder: Path, name: str, steps: int, kills: int) -> None:
@@ -92,11 +97,8 @@ def kill_often(folder: Path, name: str, steps: int, kills: int) -> None:
     hits, progress = 0, set()
     while hits < kills:
         hits += kill_while_running(path, name, steps, rng)
-        if path.exists():
-            with Trajectory(path) as trajectory:
-                progress.add(trajectory.frames.tolist()[0])
-                assert np.isfinite(trajectory.systems[0].read("positions")).all()
-    assert len(progress) > kills // 3, "it was killed in few places"
+        progress.add(frames_in(path))
+    assert len(progress) > kills // 5, "it was killed in few places"
     assert max(progress) < 1 + steps // EVERY, "it had ended before the last kill"
     run(path, name, steps)
     assert_same(path, folder / "whole.h5")
