@@ -13,7 +13,7 @@ def repartition_masses(atoms: ase.Atoms, hydrogen: float = 3.024) -> ase.Atoms:
     """A copy in which mass has moved from heavy atoms to the hydrogen that is bonded to them, up to `hydrogen` u each.
 
     Feenstra, Hess, Berendsen, J. Comput. Chem. 20, 786 (1999). The total mass stays, and so do all averages of
-    positions: masses are no part of them. The fastest motions slow down, so that time steps may be about twice as long;
+    positions: masses are no part of them. The fastest motions slow down, so that time steps may be half as long again;
     rates of motion, as diffusion and vibrations, are those of other masses. Hydrogen without a heavy neighbour stays as
     it is. Momenta are left out.
 
