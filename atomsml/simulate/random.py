@@ -49,6 +49,13 @@ def system_normals(state: State, seed: int, stream: Stream) -> Tensor:
     return normals(_counters(torch.zeros_like(state.step), state.step, state.index, stream), seed)
 
 
+def system_matrices(state: State, seed: int, stream: Stream) -> Tensor:
+    """(systems, 3, 3) independent standard normal numbers, float64."""
+    place = torch.arange(3, device=state.device).repeat(state.num_systems)
+    step, index = state.step.repeat_interleave(3), state.index.repeat_interleave(3)
+    return normals(_counters(place, step, index, stream), seed)[:, :3].view(-1, 3, 3)
+
+
 def system_uniforms(state: State, seed: int, stream: Stream) -> Tensor:
     """(systems, 4) independent numbers, uniform between 0 and 1, neither of which occurs, float64."""
     return uniforms(_counters(torch.zeros_like(state.step), state.step, state.index, stream), seed)

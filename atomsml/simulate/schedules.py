@@ -74,4 +74,16 @@ def temperatures(value: Value) -> Schedule:
     return schedule
 
 
+def pressures(value: Value) -> Schedule:
+    """Of pressures in GPa.
+
+    Raises:
+        ValueError: one is not a finite number.
+    """
+    schedule = Schedule.of(value)
+    if not all(math.isfinite(x) for x in schedule.values):
+        raise ValueError(f"pressures must be numbers of GPa, got {schedule.values}")
+    return schedule
+
+
 Value: TypeAlias = float | Sequence[float] | Schedule

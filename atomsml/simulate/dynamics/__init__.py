@@ -35,4 +35,11 @@ INTEGRATORS: dict[str, NamedIntegrator] = {
     "csvr": NamedIntegrator("csvr", "CSVR", "nvt", "random rescaling of all velocities, easy on diffusion"),
     "nose-hoover": NamedIntegrator("nose_hoover", "NoseHoover", "nvt", "a chain of thermostats without noise"),
     "mtk": NamedIntegrator("mtk", "MTK", "npt", "Martyna, Tobias and Klein: constant pressure, Nose-Hoover chains"),
+    "scr": NamedIntegrator("scr", "SCR", "npt", "stochastic cell rescaling: constant pressure, by noise"),
+}
+
+CELL_MOTIONS: dict[str, str] = {  # what barostats may change: name and, for --help, meaning
+    "isotropic": "the volume alone",
+    "anisotropic": "the lengths of the lattice vectors, at fixed angles",
+    "full": "lengths and angles",
 }

@@ -1,4 +1,4 @@
-"""How a cell may move under pressure: CELL_MOTIONS, by the names that settings and the command line take.
+"""How a cell may move under pressure.
 
 A motion has a strain e (systems, 3, 3) for each system. Applied, it multiplies positions and the rows of the cell by
 exp(G) from the right, with a generator G(e), and velocities by exp(-G^T), so that the momenta stay conjugate to
@@ -20,63 +20,65 @@ import torch
 from torch import Tensor
 
 from atomsml.geometry import volume
+from atomsml.simulate.dynamics import CELL_MOTIONS
 from atomsml.simulate.state import State, total
 
 
 class CellMotion(ABC):
     """The strains that a cell may undergo."""
 
-    about: ClassVar[str]  # for --help
     freedom: ClassVar[int]  # degrees of freedom
 
     @abstractmethod
-    def project(self, work: Tensor, cell: Tensor) -> Tensor:
-        """What is left in the space of e of a Cartesian matrix (systems, 3, 3).
+    def project(self, matrix: Tensor) -> Tensor:
+        """The strain e that is closest to a matrix (systems, 3, 3)."""
 
-        Where it is minus the derivative of an energy by a Cartesian strain, the result is that by e.
-        """
-
-    @abstractmethod
-    def generator(self, strain: Tensor, cell: Tensor) -> Tensor:
-        """(systems, 3, 3) G; moving by it leaves it as it is."""
-
-
-class Isotropic(CellMotion):
-    about = "the volume alone"
-    freedom = 1
-
-    def project(self, work: Tensor, cell: Tensor) -> Tensor:
-        mean = work.diagonal(dim1=1, dim2=2).mean(dim=1)
-        return mean[:, None, None] * torch.eye(3, dtype=work.dtype, device=work.device)
+    def force(self, work: Tensor, cell: Tensor) -> Tensor:
+        """Minus the derivative of an energy by e, from the symmetric `work`, minus that by a Cartesian strain."""
+        return self.project(work)
 
     def generator(self, strain: Tensor, cell: Tensor) -> Tensor:
+        """(systems, 3, 3) G; a cell that it moves has the same."""
         return strain
 
 
+class Isotropic(CellMotion):
+    freedom = 1
+
+    def project(self, matrix: Tensor) -> Tensor:
+        mean = matrix.diagonal(dim1=1, dim2=2).mean(dim=1)
+        return torch.diag_embed(mean[:, None].expand(-1, 3))
+
+
 class Anisotropic(CellMotion):
-    about = "the lengths of the lattice vectors, at fixed angles"
     freedom = 3
 
-    def project(self, work: Tensor, cell: Tensor) -> Tensor:
-        along = cell @ work @ inverse(cell)
-        return torch.diag_embed(along.diagonal(dim1=1, dim2=2))
+    def project(self, matrix: Tensor) -> Tensor:
+        return torch.diag_embed(matrix.diagonal(dim1=1, dim2=2))
+
+    def force(self, work: Tensor, cell: Tensor) -> Tensor:
+        return self.project(cell @ work @ inverse(cell))
 
     def generator(self, strain: Tensor, cell: Tensor) -> Tensor:
         return inverse(cell) @ strain @ cell
 
 
 class Full(CellMotion):
-    about = "lengths and angles"
     freedom = 6
 
-    def project(self, work: Tensor, cell: Tensor) -> Tensor:
-        return (work + work.mT) / 2
-
-    def generator(self, strain: Tensor, cell: Tensor) -> Tensor:
-        return strain
+    def project(self, matrix: Tensor) -> Tensor:
+        return (matrix + matrix.mT) / 2
 
 
-CELL_MOTIONS: dict[str, CellMotion] = {"isotropic": Isotropic(), "anisotropic": Anisotropic(), "full": Full()}
+def cell_motion(name: str) -> CellMotion:
+    """That of a name of CELL_MOTIONS.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name not in CELL_MOTIONS:
+        raise ValueError(f"unknown motion of the cell {name!r}; there are {', '.join(CELL_MOTIONS)}")
+    return {"isotropic": Isotropic(), "anisotropic": Anisotropic(), "full": Full()}[name]
 
 
 def inverse(matrices: Tensor) -> Tensor:

@@ -50,11 +50,15 @@ class CSVR(Integrator[Heat]):
         state.positions = state.positions + self.dt * state.velocities
         model(state)
         kick(state, self.dt / 2)
+        memory.heat = memory.heat + self.rescale(state)
+        state.step = state.step + 1
+
+    def rescale(self, state: State) -> Tensor:
+        """Scale the velocities as in a step; returns the heat (systems,) that this puts in, eV."""
         kinetic = kinetic_energy(state)
         factor = self._factor(state, kinetic)
         state.velocities = factor[state.batch, None] * state.velocities
-        memory.heat = memory.heat + (factor.square() - 1) * kinetic
-        state.step = state.step + 1
+        return (factor.square() - 1) * kinetic
 
     def _factor(self, state: State, kinetic: Tensor) -> Tensor:
         """(systems,) a."""

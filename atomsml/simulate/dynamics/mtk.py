@@ -10,30 +10,34 @@ from torch import Tensor
 from atomsml.geometry import volume
 from atomsml.simulate.dynamics import chains
 from atomsml.simulate.dynamics.cell_motion import (
-    CELL_MOTIONS,
+    cell_motion,
     check_movable,
     exponential,
     strain_work,
     transform,
 )
-from atomsml.simulate.dynamics.integrator import Integrator, kinetic_energy
+from atomsml.simulate.dynamics.integrator import Integrator, internal_time, kinetic_energy
 from atomsml.simulate.dynamics.nve import kick
 from atomsml.simulate.model import Model
-from atomsml.simulate.schedules import Schedule, Value
+from atomsml.simulate.schedules import Value, pressures, temperatures
 from atomsml.simulate.state import Flat, PerSystem, State
-from atomsml.units import FS, GPA, KB
+from atomsml.units import GPA, KB
 
 
 @dataclass(eq=False)
 class MTKMemory(Flat):
-    """The rate of strain (systems, 3, 3) of `CellMotion`, and the chains (systems, links) of atoms and cell."""
+    """The rate of strain (systems, 3, 3) of `CellMotion`, and the chains (systems, links) of atoms and cell.
 
-    freedom: PerSystem  # (systems,) that of the atoms, 3N - 3
+    freedom: (systems,) 3N - 3; work: (systems,) eV that changes of temperature and pressure have put in so far.
+    """
+
+    freedom: PerSystem
     strain_rate: PerSystem
     atom_place: PerSystem
     atom_rate: PerSystem
     cell_place: PerSystem
     cell_rate: PerSystem
+    work: PerSystem
 
 
 class MTK(Integrator[MTKMemory]):
@@ -74,9 +78,11 @@ class MTK(Integrator[MTKMemory]):
         cell: str = "isotropic",
         links: int = 3,
     ) -> None:
-        self.dt, self.temperature, self.pressure = timestep * FS, Schedule.of(temperature), Schedule.of(pressure)
-        self.thermostat_time, self.barostat_time = thermostat_time * FS, barostat_time * FS
-        self.motion, self.links = CELL_MOTIONS[cell], links
+        self.dt = internal_time("timestep", timestep)
+        self.temperature, self.pressure = temperatures(temperature), pressures(pressure)
+        self.thermostat_time = internal_time("thermostat_time", thermostat_time)
+        self.barostat_time = internal_time("barostat_time", barostat_time)
+        self.motion, self.links = cell_motion(cell), links
 
     def start(self, state: State) -> MTKMemory:
         """Brings the centres of mass to rest; cell and chains begin at rest.
@@ -87,68 +93,80 @@ class MTK(Integrator[MTKMemory]):
         check_movable(state)
         state.velocities = state.moving(state.velocities)
         chain = chains.at_rest(state.energy, self.links)
-        return MTKMemory(state.degrees_of_freedom, torch.zeros_like(state.cell), chain, chain, chain, chain)
+        still, none = torch.zeros_like(state.cell), torch.zeros_like(state.energy)
+        return MTKMemory(state.degrees_of_freedom, still, chain, chain, chain, chain, none)
 
     def step(self, state: State, memory: MTKMemory, model: Model) -> None:
         half = self.dt / 2
-        self._thermostats(state, memory, half)
-        self._push_cell(state, memory, half)
-        generator = self.motion.generator(memory.strain_rate, state.cell)
-        grow, shrink = exponential(generator * self.dt / 4)
-        trace = generator.diagonal(dim1=1, dim2=2).sum(dim=1)
-        slow = torch.exp(-trace / memory.freedom * self.dt / 4)[:, None, None] * shrink.mT
-        self._kick(state, slow, half)
-        grow = grow @ grow
-        state.positions = transform(
-            transform(state.positions, grow, state.batch) + self.dt * state.velocities, grow, state.batch
-        )
-        state.cell = state.cell @ grow @ grow
-        model(state, stress=True)
-        self._kick(state, slow, half)
-        self._push_cell(state, memory, half)
-        self._thermostats(state, memory, half)
+        kt, pressure = self._targets(state)
+        self._thermostats(state, memory, kt, half)
+        self._push_cell(state, memory, kt, pressure, half)
+        self._move(state, memory, model)
+        self._push_cell(state, memory, kt, pressure, half)
+        self._thermostats(state, memory, kt, half)
         state.step = state.step + 1
+        new_kt, new_pressure = self._targets(state)
+        memory.work = memory.work + self._extension(state, memory, new_kt - kt, new_pressure - pressure)
 
     def conserved(self, state: State, memory: MTKMemory) -> Tensor:
-        """E + K + w tr e'^2 / 2 + P V - kT ln V, and the energies of both chains."""
-        kt, size, motion = self._kt(state), volume(state.cell), torch.full_like(state.energy, self.motion.freedom)
-        of_cell = self._cell_kinetic(state, memory) + self.pressure(state) * GPA * size - kt * size.log()
-        of_chains = chains.energy(memory.atom_place, memory.atom_rate, memory.freedom, kt, self.thermostat_time)
-        of_chains = of_chains + chains.energy(memory.cell_place, memory.cell_rate, motion, kt, self.barostat_time)
-        return state.energy + kinetic_energy(state) + of_cell + of_chains
+        """E + K + w tr e'^2 / 2 + P V - kT ln V + energies of the chains - work of changes of T and P."""
+        extension = self._extension(state, memory, *self._targets(state))
+        return state.energy + kinetic_energy(state) + extension - memory.work
 
-    def _kt(self, state: State) -> Tensor:
-        return KB * self.temperature(state)
+    def _targets(self, state: State) -> tuple[Tensor, Tensor]:
+        """(systems,) kT in eV and P in eV/A^3 at the present step."""
+        return KB * self.temperature(state), GPA * self.pressure(state)
 
-    def _mass(self, state: State, memory: MTKMemory) -> Tensor:
-        """(systems,) w."""
-        return (memory.freedom + 3) * self._kt(state) * self.barostat_time**2 / 3
+    def _extension(self, state: State, memory: MTKMemory, kt: Tensor, pressure: Tensor) -> Tensor:
+        """(systems,) eV of cell and chains, linear in kT and P."""
+        size, freedom = volume(state.cell), self._cell_freedom(state)
+        of_atoms = chains.energy(memory.atom_place, memory.atom_rate, memory.freedom, kt, self.thermostat_time)
+        of_cell = chains.energy(memory.cell_place, memory.cell_rate, freedom, kt, self.barostat_time)
+        kinetic = 0.5 * kt * self._inertia(memory) * memory.strain_rate.square().sum(dim=(1, 2))
+        return of_atoms + of_cell + kinetic + pressure * size - kt * size.log()
 
-    def _cell_kinetic(self, state: State, memory: MTKMemory) -> Tensor:
-        """(systems,) w tr e'^2 / 2."""
-        return 0.5 * self._mass(state, memory) * memory.strain_rate.square().sum(dim=(1, 2))
+    def _inertia(self, memory: MTKMemory) -> Tensor:
+        """(systems,) w / kT."""
+        return (memory.freedom + 3) * self.barostat_time**2 / 3
 
-    def _thermostats(self, state: State, memory: MTKMemory, time: float) -> None:
-        kt, freedom = self._kt(state), torch.full_like(state.energy, self.motion.freedom)
+    def _cell_freedom(self, state: State) -> Tensor:
+        return torch.full_like(state.energy, self.motion.freedom)
+
+    def _thermostats(self, state: State, memory: MTKMemory, kt: Tensor, time: float) -> None:
+        """Move both chains, and scale velocities and rate of strain by them."""
         ratio = 2 * kinetic_energy(state) / (memory.freedom * kt)
         memory.atom_place, memory.atom_rate, scale = chains.propagate(
             memory.atom_place, memory.atom_rate, ratio, memory.freedom, self.thermostat_time, time
         )
         state.velocities = state.velocities * scale[state.batch, None]
-        ratio = 2 * self._cell_kinetic(state, memory) / (freedom * kt)
+        ratio = self._inertia(memory) * memory.strain_rate.square().sum(dim=(1, 2)) / self.motion.freedom
         memory.cell_place, memory.cell_rate, scale = chains.propagate(
-            memory.cell_place, memory.cell_rate, ratio, freedom, self.barostat_time, time
+            memory.cell_place, memory.cell_rate, ratio, self._cell_freedom(state), self.barostat_time, time
         )
         memory.strain_rate = memory.strain_rate * scale[:, None, None]
 
-    def _push_cell(self, state: State, memory: MTKMemory, time: float) -> None:
+    def _push_cell(self, state: State, memory: MTKMemory, kt: Tensor, pressure: Tensor, time: float) -> None:
         """e' += force / w t."""
-        extra = 2 * kinetic_energy(state) / memory.freedom + self._kt(state)
-        force = self.motion.project(strain_work(state, self.pressure(state) * GPA, extra), state.cell)
-        memory.strain_rate = memory.strain_rate + time * force / self._mass(state, memory)[:, None, None]
+        work = strain_work(state, pressure, 2 * kinetic_energy(state) / memory.freedom + kt)
+        acceleration = self.motion.force(work, state.cell) / (kt * self._inertia(memory))[:, None, None]
+        memory.strain_rate = memory.strain_rate + time * acceleration
 
-    def _kick(self, state: State, slow: Tensor, time: float) -> None:
-        """v' = F / m - v (G^T + tr G / N_f) over `time`, of whose second term `slow` is the effect of half."""
+    def _move(self, state: State, memory: MTKMemory, model: Model) -> None:
+        """A step of velocity Verlet in a cell that strains at a constant rate."""
+        generator = self.motion.generator(memory.strain_rate, state.cell)
+        grow, shrink = exponential(generator * self.dt / 4)
+        trace = generator.diagonal(dim1=1, dim2=2).sum(dim=1)
+        slow = torch.exp(-trace / memory.freedom * self.dt / 4)[:, None, None] * shrink.mT
+        grow = grow @ grow
+        self._kick(state, slow)
+        state.positions = transform(state.positions, grow, state.batch) + self.dt * state.velocities
+        state.positions = transform(state.positions, grow, state.batch)
+        state.cell = state.cell @ grow @ grow
+        model(state, stress=True)
+        self._kick(state, slow)
+
+    def _kick(self, state: State, slow: Tensor) -> None:
+        """v' = F / m - v (G^T + tr G / N_f) over half a step; `slow` is what its second term does in half of that."""
         state.velocities = transform(state.velocities, slow, state.batch)
-        kick(state, time)
+        kick(state, self.dt / 2)
         state.velocities = transform(state.velocities, slow, state.batch)

@@ -10,15 +10,25 @@ from ase.md.velocitydistribution import thermalize_momenta
 from scipy import stats
 
 from atomsml.geometry import volume
-from atomsml.simulate.dynamics.cell_motion import CELL_MOTIONS
+from atomsml.simulate.dynamics import CELL_MOTIONS
+from atomsml.simulate.dynamics.cell_motion import cell_motion
 from atomsml.simulate.dynamics.mtk import MTK, MTKMemory
 from atomsml.simulate.model import Model
+from atomsml.simulate.schedules import Schedule
 from atomsml.simulate.state import State
-from atomsml.testing.model_potentials import AskingCalculator, IdealGas, LennardJones
+from atomsml.testing.model_potentials import AskingCalculator, LennardJones
 from atomsml.units import GPA, KB
+from tests.core.simulate.dynamics.volumes import (
+    CASES,
+    GAS,
+    GAS_VOLUMES,
+    KT,
+    PRESSURE,
+    TEMPERATURE,
+    chi_square,
+    systems_of,
+)
 
-TEMPERATURE = 60.0  # K, of solid argon
-PRESSURE = 0.05  # GPa
 ARGON = LennardJones(onset=4.0, cutoff=5.5)  # short, hence quick
 
 
@@ -47,10 +57,10 @@ def argon(repeat=(2, 2, 1), seed=0):
     return atoms
 
 
-def started(atoms, cell, timestep, pressure=PRESSURE):
+def started(atoms, cell, timestep, temperature=TEMPERATURE, pressure=PRESSURE):
     state, model = State.of(atoms), Model(ARGON, ARGON.cutoff)
     model(state, stress=True)
-    integrator = MTK(timestep, TEMPERATURE, pressure, thermostat_time=100, barostat_time=300, cell=cell)
+    integrator = MTK(timestep, temperature, pressure, thermostat_time=100, barostat_time=300, cell=cell)
     return state, model, integrator, integrator.start(state)
 
 
@@ -68,7 +78,7 @@ def ase_dynamics(atoms, cell, timestep):
         dynamics = MTKNPT(atoms, **given, **times)
         dynamics._barostat._cell_dof = 6
     barostat = dynamics._barostat
-    barostat._R[0] = CELL_MOTIONS[cell].freedom * barostat._kT * barostat._pdamp**2
+    barostat._R[0] = cell_motion(cell).freedom * barostat._kT * barostat._pdamp**2
     return dynamics
 
 
@@ -95,12 +105,13 @@ def test_the_motion_is_that_of_ase_to_the_square_of_the_time_step(cell):
 
 @pytest.mark.parametrize("cell", CELL_MOTIONS)
 def test_the_conserved_energy_falls_with_the_square_of_the_time_step_also_after_swaps(cell):
-    """Halfway one system leaves and another enters."""
+    """Halfway one system leaves and another enters; temperature and pressure change all the time."""
     drifts = []
     for timestep in (4.0, 2.0):
         steps = int(120 / timestep)
-        state, model, integrator, memory = started([argon(seed=1), argon(seed=2)], cell, timestep)
-        late, _, _, late_memory = started([argon((2, 1, 1), seed=3)], cell, timestep)
+        ramps = Schedule((0, 60.0), (2 * steps, 80.0)), Schedule((0, 0.05), (2 * steps, 0.2))
+        state, model, integrator, memory = started([argon(seed=1), argon(seed=2)], cell, timestep, *ramps)
+        late, _, _, late_memory = started([argon((2, 1, 1), seed=3)], cell, timestep, *ramps)
         constant = integrator.conserved(state, memory)
         worst = 0.0
         for step in range(2 * steps):
@@ -162,63 +173,47 @@ def test_what_a_motion_holds_stays():
     assert np.abs(ends["full"].angles() - start.angles()).max() > 0.1
 
 
-# volumes
-
-
-def of_volumes(atoms, sizes, rng):
-    """Systems of the given volumes with velocities as in equilibrium; atoms anywhere."""
-    systems = len(sizes)
-    state = State.of([atoms] * systems)
-    state.cell = state.cell * torch.from_numpy(np.cbrt(sizes / volume(state.cell).numpy()))[:, None, None]
-    state.positions = torch.bmm(torch.from_numpy(rng.random((len(state.positions), 1, 3))), state.cell[state.batch])[
-        :, 0
-    ]
-    width = np.sqrt(KB * TEMPERATURE / state.masses.numpy())[:, None]
-    state.velocities = torch.from_numpy(rng.standard_normal((state.num_atoms, 3)) * width)
-    return state
-
-
 def stir(state, integrator, memory: MTKMemory, rng):
     """Strain rates and chains as in equilibrium."""
     normal = torch.from_numpy(rng.standard_normal((state.num_systems, 3, 3)))
-    memory.strain_rate = (
-        integrator.motion.project(normal, state.cell)
-        / (integrator._mass(state, memory) / (KB * TEMPERATURE)).sqrt()[:, None, None]
-    )
+    mass = (memory.freedom + 3) * KT * integrator.barostat_time**2 / 3
+    memory.strain_rate = integrator.motion.project(normal) * (KT / mass).sqrt()[:, None, None]
     weights = torch.ones_like(memory.atom_rate)
     weights[:, 0] = memory.freedom
     memory.atom_rate = (
         torch.from_numpy(rng.standard_normal(weights.shape)) / weights.sqrt() / integrator.thermostat_time
     )
-    weights = weights.clone()
     weights[:, 0] = integrator.motion.freedom
     memory.cell_rate = torch.from_numpy(rng.standard_normal(weights.shape)) / weights.sqrt() / integrator.barostat_time
 
 
-def chi_square(samples, distribution, bins=20):
-    """The probability that the samples come from the distribution, by Pearson's test in bins of equal probability."""
-    counts, _ = np.histogram(distribution.cdf(samples), bins=bins, range=(0, 1))
-    return stats.chisquare(counts).pvalue
+@pytest.mark.parametrize(("case", "cell"), [*(("gas", cell) for cell in CELL_MOTIONS), ("crystal", "isotropic")])
+def test_volumes_stay_distributed_as_they_must(case, cell):
+    """2,000 systems from the exact distribution, after their volumes have changed.
 
-
-@pytest.mark.parametrize("cell", CELL_MOTIONS)
-def test_volumes_of_an_ideal_gas_stay_distributed_by_v_to_the_n(cell):
-    """2,000 systems of five atoms from the exact distribution, three times the period of the barostat later."""
-    rng, systems, count = np.random.default_rng(0), 2000, 5
-    atoms = ase.Atoms(f"Ar{count}", cell=np.eye(3) * 10, pbc=True)
-    exact = stats.gamma(count + 1, scale=KB * TEMPERATURE / (PRESSURE * GPA))
-    integrator = MTK(15.0, TEMPERATURE, PRESSURE, thermostat_time=200, barostat_time=300, cell=cell)
-    state, model = of_volumes(atoms, exact.rvs(systems, random_state=rng), rng), Model(IdealGas())
+    The volume of a gas is slow; that of the crystal oscillates with 2 pi sqrt(w / 3 B V) = 0.6 ps.
+    """
+    rng, systems = np.random.default_rng(0), 2000
+    atoms, potential, exact = CASES[case]
+    timestep, period, steps = (15.0, 300.0, 60) if case == "gas" else (10.0, 2000.0, 45)
+    integrator = MTK(timestep, TEMPERATURE, PRESSURE, thermostat_time=200, barostat_time=period, cell=cell)
+    state, model = systems_of(atoms, exact.rvs(systems, random_state=rng), rng), Model(potential)
     model(state, stress=True)
     memory = integrator.start(state)
     stir(state, integrator, memory, rng)
     before = volume(state.cell)
-    for _ in range(60):
+    for _ in range(steps):
         integrator.step(state, memory, model)
     after = volume(state.cell)
     assert abs(np.corrcoef(before, after)[0, 1]) < 0.5
     assert chi_square(after.numpy(), exact) > 1e-3
-    assert chi_square(after.numpy(), stats.gamma(count, scale=exact.kwds["scale"])) < 1e-6
+
+
+def test_the_chi_square_test_can_fail():
+    """An atom more or less in an ideal gas is seen."""
+    volumes = GAS_VOLUMES.rvs(2000, random_state=0)
+    for atoms in (len(GAS) - 1, len(GAS) + 1):
+        assert chi_square(volumes, stats.gamma(atoms + 1, scale=KT / (PRESSURE * GPA))) < 1e-6
 
 
 def test_it_refuses_what_no_barostat_can_treat():
@@ -241,3 +236,17 @@ def test_each_system_has_its_own_temperature_and_pressure():
         integrator.step(alone, own_memory, own_model)
     assert state.positions[16:].numpy() == pytest.approx(alone.positions.numpy(), abs=1e-10)
     assert volume(state.cell)[0] < 0.95 * volume(state.cell)[1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"cell": "cubic"}, "unknown motion of the cell 'cubic'; there are isotropic"),
+        ({"pressure": float("nan")}, "pressures must be numbers of GPa"),
+        ({"temperature": -1.0}, "not below zero"),
+        ({"barostat_time": 0.0}, "barostat_time must be a positive number of fs"),
+    ],
+)
+def test_it_refuses_impossible_parameters(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        MTK(**{"timestep": 1.0, "temperature": 300.0, **wrong})

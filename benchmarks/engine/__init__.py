@@ -1,0 +1,1 @@
+"""The engine of simulation: many systems at once, ensembles, runs that last."""
