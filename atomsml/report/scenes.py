@@ -22,7 +22,7 @@ from atomsml.report.bonds import drawn_bonds, layout
 from atomsml.report.pages import Fragment, asset, table
 
 MOST_SCENES = 1000
-MOST_FRAMES = 300  # of one scene
+MOST_FRAMES = 501  # of one scene
 MOST_ATOMS = 20_000  # of one structure: more take a browser seconds to draw
 MOST_PLACES = 200_000  # atoms times frames on a page: some 4 MB
 CRYSTALS = [-0.6, -0.106, -0.138, 0.781]  # the turn of their first view: a to the right and c up, a little from above
@@ -88,7 +88,7 @@ def _left_out(scenes: Sequence[Scene], shown: int, frames: int) -> list[str]:
 
 
 def _scene(scene: Scene, most: int) -> dict[str, Any]:
-    """What viewer.js reads of a scene: positions in thousandths of an A, bonds that frames share once."""
+    """What viewer.js reads of a scene: positions in thousandths of an A, of bonds what changes."""
     count = len(scene.frames)
     for name, values in {"labels": scene.labels, **scene.curves}.items():
         if len(values) != count:
@@ -117,30 +117,27 @@ def _is_drawn(atoms: ase.Atoms) -> bool:
 def _places(images: Sequence[ase.Atoms]) -> dict[str, Any]:
     """Positions, cells and bonds of frames; all are shifted alike, so that atoms move without jumps."""
     if not images:
-        return {"frames": [], "bonds": [], "faces": [], "opening": 0, "turn": CRYSTALS}
+        return {"frames": [], "faces": [], "opening": 0, "turn": CRYSTALS}
     opening = 1 if len(images) == 2 else 0  # of a structure before and after what came out
     arranged = layout(images[opening], drawn_bonds(images[opening]))
-    known: dict[bytes, int] = {}
     frames: list[dict[str, Any]] = []
-    bonds: list[list[int]] = []
+    before: set[tuple[int, ...]] = set()
     for atoms in images:
         moved = atoms.copy()
         moved.positions += arranged.shifts @ atoms.cell.array
-        joined = drawn_bonds(moved)
-        if joined.tobytes() not in known:
-            known[joined.tobytes()] = len(bonds)
-            bonds.append(joined.ravel().tolist())
+        joined = set(map(tuple, drawn_bonds(moved).tolist()))
         frames.append(
             {
                 "places": (1000 * moved.positions).round().astype(int).ravel().tolist(),
                 "cell": (1000 * atoms.cell.array).round().astype(int).ravel().tolist(),
-                "bonds": known[joined.tobytes()],
+                "changes": sorted(joined ^ before),  # bonds that come or go since the frame before
             }
         )
+        before = joined
     faces = []
     if len(images) <= 2:  # in a trajectory atoms would come and go
         faces = [[int(i), *arranged.faces[i].astype(int).tolist()] for i in np.flatnonzero(arranged.faces.any(1))]
-    return {"frames": frames, "bonds": bonds, "faces": faces, "opening": opening, "turn": _turn(images[opening])}
+    return {"frames": frames, "faces": faces, "opening": opening, "turn": _turn(images[opening])}
 
 
 def _turn(atoms: ase.Atoms) -> list[float]:

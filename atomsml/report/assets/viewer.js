@@ -44,7 +44,7 @@
       place.addEventListener("keydown", (event) => this.pressed(event));
       const probe = made("canvas");
       if (probe.getContext("webgl2") || probe.getContext("webgl")) {
-        this.canvas = $3Dmol.createViewer(this.stage, { orthographic: true });
+        this.canvas = $3Dmol.createViewer(this.stage, { orthographic: true, minimumZoomToDistance: 2 });
       } else this.note.textContent = "This browser draws nothing in three dimensions: it has no WebGL.";
       this.show(0);
       if (!this.canvas) return;
@@ -122,6 +122,8 @@
     show(index) {
       this.stop();
       this.scene = this.scenes[index];
+      this.bonds = new Map();
+      this.bonded = -1; // the frame whose bonds these are
       const many = this.scene.frames.length > 1;
       const periodic = this.scene.pbc.some(Boolean);
       this.rows.forEach((row, place) => row.setAttribute("aria-selected", place === index));
@@ -143,10 +145,19 @@
 
     go(frame) {
       this.frame = Math.min(Math.max(frame, 0), Math.max(0, this.scene.frames.length - 1));
+      this.moveBonds();
       this.slider.value = this.frame;
       this.caption.textContent = this.scene.labels[this.frame] ?? "";
       this.moveMarks();
       this.draw();
+    }
+
+    // bonds come and go from frame to frame, in either direction
+    moveBonds() {
+      const change = (bond) => this.bonds.delete(bond.join()) || this.bonds.set(bond.join(), bond);
+      const last = Math.min(this.frame, this.scene.frames.length - 1);
+      while (this.bonded < last) this.scene.frames[++this.bonded].changes.forEach(change);
+      while (this.bonded > last) this.scene.frames[this.bonded--].changes.forEach(change);
     }
 
     toggle() {
@@ -213,9 +224,7 @@
         for (const image of cells(repeats.map((end, axis) => end + onFace[axis]))) add(i, image);
       }
       const bonded = new Map();
-      const bonds = this.scene.bonds[frame.bonds];
-      for (let k = 0; k < bonds.length; k += 5) {
-        const [i, j, ...offset] = bonds.slice(k, k + 5);
+      for (const [i, j, ...offset] of this.bonds.values()) {
         if (!bonded.has(i)) bonded.set(i, []);
         bonded.get(i).push([j, offset]);
       }

@@ -29,6 +29,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     water = [molecule("H2O") for _ in range(5)]
     for index, atoms in enumerate(water):
         atoms.rotate(20 * index, "x")
+    water[3].positions[1] *= 2  # a bond that breaks, and comes back
     curves = {"energy (eV)": [-1.0, -2.0, float("nan"), -4.0, -5.0]}
     scenes = [
         Scene("salt", [moved, salt], ["before", "after"]),
@@ -105,6 +106,10 @@ def test_slider_keys_and_curve_change_the_frame(opened: Browser) -> None:
         "(document.querySelector('.curves svg'))"
     )
     assert text(opened, "output") == "4 fs"
+    for _ in range(5):
+        opened.press("ArrowLeft")
+    assert text(opened, "output") == "0 fs"
+    assert abs(stage(opened) - first).max() < 0.02
     assert opened.complaints == []
 
 
