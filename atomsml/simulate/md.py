@@ -115,10 +115,7 @@ def md(
     step = int(state.step.max())
     last = step + steps
     while True:
-        exploded = watch.lost(state)
-        if exploded:
-            rows = watch.left(state)
-            state, watch, memory = state.take(*rows), watch.take(*rows), memory.take(*rows)
+        state, memory, watch, exploded = _without_exploded(state, memory, watch)
         if stress and not integrator.needs_stress and state.num_systems:
             asked = replace(state)  # forces remain those of the run, bit for bit
             model(asked, stress=True)
@@ -126,11 +123,25 @@ def md(
         yield Frame(step, state, memory, integrator.conserved(state, memory), lost + exploded)
         if step + every > last or not state.num_systems:
             return
+        lost = ()
         for _ in range(every):
             before = state.positions
             integrator.step(state, memory, model)
             watch.check(state, before)
-        step, lost = step + every, ()
+            if state.device.type == "cpu":  # elsewhere a look would wait, and they stand until the next frame
+                state, memory, watch, exploded = _without_exploded(state, memory, watch)
+                lost += exploded
+                if not state.num_systems:
+                    break
+        step += every
+
+
+def _without_exploded(state: State, memory: Memory, watch: Watch) -> tuple[State, Memory, Watch, tuple[Lost, ...]]:
+    lost = watch.lost(state)
+    if lost:
+        rows = watch.left(state)
+        state, memory, watch = state.take(*rows), memory.take(*rows), watch.take(*rows)
+    return state, memory, watch, lost
 
 
 @dataclass(frozen=True)

@@ -62,9 +62,12 @@ class Watch(Flat):
 
     def lost(self, state: State) -> tuple[Lost, ...]:
         """What exploded, and why."""
+        systems = (self.step >= 0).nonzero().flatten().tolist()
+        if not systems:
+            return ()
         found = []
         stuck = (state.degrees_of_freedom < 0.5).tolist()
-        for system in (self.step >= 0).nonzero().flatten().tolist():
+        for system in systems:
             step, moved = int(self.step[system]), self.moved[state.batch == system]
             atom = int(moved.argmax())
             if stuck[system] and len(moved) == 1:
