@@ -8,6 +8,7 @@
 | velocities | (atoms, 3) | A per unit of time, A sqrt(u/eV) |
 | free | (atoms, 3, 3) | projector on the directions in which an atom may move |
 | rest | (systems, 3, 3) | projector on the directions in which the centre of mass rests: no atom is held there |
+| still | (systems,) | degrees of rotation that are at rest and stay there, see velocities.py |
 | index | (systems,) | which of the structures of a run this is, whatever else is in the batch |
 | group | (systems,) | number of the first of the systems that move as one: images of a band, beads of a ring |
 | step | (systems,) | how many steps it has made |
@@ -88,6 +89,7 @@ class State(Flat):
     cell: PerSystem
     pbc: PerSystem
     rest: PerSystem
+    still: PerSystem
     index: PerSystem
     group: PerSystem
     step: PerSystem
@@ -120,7 +122,7 @@ class State(Flat):
     def degrees_of_freedom(self) -> Tensor:
         """(systems,) in how many directions something moves, float64: what temperatures count."""
         moving = total(self.free.diagonal(dim1=1, dim2=2).sum(dim=1), self.batch, self.num_systems)
-        return moving - self.rest.diagonal(dim1=1, dim2=2).sum(dim=1)
+        return moving - self.rest.diagonal(dim1=1, dim2=2).sum(dim=1) - self.still
 
     def held(self, vectors: Tensor) -> Tensor:
         """What the constraints leave of (atoms, 3) forces or velocities."""
@@ -156,6 +158,7 @@ class State(Flat):
             cell=torch.from_numpy(np.stack([atoms.cell.array for atoms in structures]).astype(np.float64)),
             pbc=torch.from_numpy(np.stack([atoms.pbc for atoms in structures])),
             rest=torch.stack([resting(each) for each in free]),
+            still=torch.zeros(systems, dtype=torch.float64),
             index=torch.arange(systems),
             group=torch.arange(systems),
             step=torch.zeros(systems, dtype=torch.int64),

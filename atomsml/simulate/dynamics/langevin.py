@@ -40,6 +40,8 @@ class Langevin(Integrator[Heat]):
         self.seed = seed
 
     def start(self, state: State) -> Heat:
+        """Noise turns every open system."""
+        state.still = torch.zeros_like(state.still)
         return Heat(torch.zeros_like(state.energy))
 
     def step(self, state: State, memory: Heat, model: Model) -> None:
