@@ -56,17 +56,13 @@ class AtomicGraph:
 
     def __post_init__(self) -> None:
         atoms, systems = len(self.positions), len(self.cell)
-        wanted = {
-            "positions": (atoms, 3),
-            "numbers": (atoms,),
-            "cell": (systems, 3, 3),
-            "pbc": (systems, 3),
-            "batch": (atoms,),
-        }
-        for name, shape in wanted.items():
-            found = tuple(getattr(self, name).shape)
-            if found != shape:
-                raise ValueError(f"AtomicGraph.{name} must have shape {shape}, got {found}")
+        names = ("positions", "numbers", "cell", "pbc", "batch")
+        shapes = tuple(getattr(self, name).shape for name in names)
+        wanted = (atoms, 3), (atoms,), (systems, 3, 3), (systems, 3), (atoms,)
+        if shapes != wanted:  # at once: every step of molecular dynamics asks
+            for name, shape, found in zip(names, wanted, shapes, strict=True):
+                if shape != found:
+                    raise ValueError(f"AtomicGraph.{name} must have shape {shape}, got {tuple(found)}")
         for level, size, data in (("atom", atoms, self.atom_data), ("system", systems, self.system_data)):
             for name, value in data.items():
                 if value.ndim == 0 or len(value) != size:

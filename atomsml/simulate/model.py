@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,6 +52,7 @@ class Model:
         self.predict = predict
         self.neighbors = None if cutoff is None else VerletList(cutoff, skin)
         self._listed: Tensor | None = None  # indices of the systems of the last call
+        self.parts = 1  # into which the systems are divided, because memory did not suffice for all
 
     @property
     def reach(self) -> float | None:
@@ -63,7 +68,9 @@ class Model:
         dtype, _ = PRECISIONS[calculator.parameters["precision"]]
 
         def predict(graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
-            return calculator.predict(graph.to(calculator.device, dtype), forces, stress)
+            if graph.device != calculator.device or graph.dtype != dtype:
+                graph = graph.to(calculator.device, dtype)
+            return calculator.predict(graph, forces, stress)
 
         thin = calculator.parameters["exact"] or isinstance(calculator.potential, LastLayerUncertainty)
         return Model(predict, calculator.potential.cutoff, 0.0 if thin else SKIN)
@@ -71,7 +78,7 @@ class Model:
     def __call__(self, state: State, stress: bool = False) -> None:
         """Fill energy and forces of the state, and its stress where it is asked for; NaN where there is none."""
         try:
-            found = self.predict(self._connected(state), forces=True, stress=stress)
+            found = self._predict(self._connected(state), stress)
         except ImpossibleGeometry:
             if self.neighbors is not None:
                 self.neighbors.forget()  # of whoever asks again, the list is looked at again
@@ -83,6 +90,29 @@ class Model:
         state.stress = (
             torch.full_like(state.cell, torch.nan) if found.stress is None else found.stress.to(state.positions)
         )
+
+    def _predict(self, graph: AtomicGraph, stress: bool) -> Prediction:
+        """Of all systems at once, or in parts, twice as many whenever memory does not suffice; a warning says so."""
+        while True:
+            try:
+                found = [self.predict(part, forces=True, stress=stress) for part in self._divided(graph)]
+                return found[0] if len(found) == 1 else _together(found)
+            except (torch.OutOfMemoryError, MemoryError):
+                if self.parts >= graph.num_systems:
+                    raise
+            self.parts *= 2  # not in the handler, which holds what the failed call had
+            torch.cuda.empty_cache()
+            warnings.warn(
+                f"out of memory with {graph.num_systems} systems of {graph.num_atoms} atoms: from now on a batch is "
+                f"evaluated in {self.parts} parts, one after the other",
+                stacklevel=2,
+            )
+
+    def _divided(self, graph: AtomicGraph) -> list[AtomicGraph]:
+        if self.parts == 1:
+            return [graph]
+        systems, cuts = graph.to_list(), np.linspace(0, graph.num_systems, self.parts + 1).round().astype(int)
+        return [AtomicGraph.from_list(systems[a:b]) for a, b in pairwise(cuts.tolist()) if a < b]
 
     def _connected(self, state: State) -> AtomicGraph:
         if self.neighbors is None:
@@ -132,3 +162,15 @@ class Model:
             self._listed = state.index
             if origin.positions.isfinite().all():
                 self.neighbors.update(state.graph.replace(positions=origin.positions, cell=origin.cell))
+
+
+def _together(parts: Sequence[Prediction]) -> Prediction:
+    """Energies, forces and stresses of batches as of one."""
+    forces = [part.forces for part in parts if part.forces is not None]
+    stress = [part.stress for part in parts if part.stress is not None]
+    return Prediction(
+        energy=torch.cat([part.energy for part in parts]),
+        atom_energies=torch.cat([part.atom_energies for part in parts]),
+        forces=torch.cat(forces),
+        stress=torch.cat(stress) if stress else None,
+    )

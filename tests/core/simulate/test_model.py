@@ -1,6 +1,6 @@
 """Models: what the calculator says of each system alone; impossible systems by themselves; lists that are restored."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import ase
 import numpy as np
@@ -11,7 +11,7 @@ from ase.build import bulk, molecule
 from atomsml import AtomsMLCalculator
 from atomsml.geometry import ImpossibleGeometry
 from atomsml.graph import AtomicGraph
-from atomsml.potential import Potential
+from atomsml.potential import Potential, Prediction
 from atomsml.potentials.mace import MACE, MACEConfig
 from atomsml.potentials.mace.cpu import MACEOnCPU
 from atomsml.simulate.dynamics.nve import NVE
@@ -175,3 +175,34 @@ def test_systems_that_leave_and_enter_neither_need_a_new_plan_nor_change_the_oth
     for name in ("energy", "forces"):
         together, wanted = getattr(state, name), torch.cat([getattr(system, name) for system in single[40:]])
         assert torch.allclose(together, wanted, rtol=0, atol=1e-10)
+
+
+@dataclass(frozen=True)
+class LittleMemory:
+    """Lennard-Jones where there is memory for some atoms only."""
+
+    most: int
+    asked: list[int] = field(default_factory=list)
+
+    def __call__(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
+        self.asked.append(graph.num_atoms)
+        if graph.num_atoms > self.most:
+            raise torch.OutOfMemoryError
+        return LennardJones()(graph, forces, stress)
+
+
+def test_out_of_memory_a_batch_is_evaluated_in_parts_from_then_on():
+    structures = [argon(seed, 1 + seed % 2) for seed in range(7)]  # of 4 or 8 atoms
+    wanted, state, little = State.of(structures), State.of(structures), LittleMemory(most=16)
+    Model(LennardJones(), LennardJones().cutoff)(wanted, stress=True)
+    model = Model(little, LennardJones().cutoff)
+    with pytest.warns(UserWarning, match="out of memory with 7 systems of 40 atoms") as told:
+        model(state, stress=True)
+    assert len(told) == 2
+    for name in ("energy", "forces", "stress"):
+        assert torch.allclose(getattr(state, name), getattr(wanted, name), rtol=0, atol=1e-12)
+    little.asked.clear()
+    model(state, stress=True)
+    assert max(little.asked) <= 16
+    with pytest.raises(torch.OutOfMemoryError):
+        Model(LittleMemory(most=3), LennardJones().cutoff)(State.of(structures[:1]))
