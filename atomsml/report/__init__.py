@@ -12,5 +12,6 @@ from atomsml.report.pages import paragraph as paragraph
 from atomsml.report.pages import preformatted as preformatted
 from atomsml.report.pages import section as section
 from atomsml.report.pages import table as table
+from atomsml.report.scenes import Frames as Frames
 from atomsml.report.scenes import Scene as Scene
 from atomsml.report.scenes import viewer as viewer

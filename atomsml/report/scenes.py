@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from html import escape
-from typing import Any
+from typing import Any, Protocol
 
 import ase
 import numpy as np
@@ -29,12 +29,20 @@ CRYSTALS = [-0.6, -0.106, -0.138, 0.781]  # the turn of their first view: a to t
 FARTHEST = 1e5  # A: farther atoms have flown apart, and such a frame is left out
 
 
+class Frames(Protocol):
+    """A list of structures, or what reads them from a file when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, frame: int, /) -> ase.Atoms: ...
+
+
 @dataclass(frozen=True)
 class Scene:
     """What a viewer shows at a time: a structure, or a trajectory of the same atoms."""
 
     name: str
-    frames: Sequence[ase.Atoms]  # may be read when they are asked for: only those that are shown are
+    frames: Frames  # only those that are shown are asked for
     labels: Sequence[str]  # of each frame: "before" and "after", "12 fs"
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)  # "energy (eV)" -> a value for each frame
 

@@ -270,7 +270,7 @@
         const end = [0, 0, 0];
         end[axis] = 1;
         const long = Math.hypot(...lattice[axis]);
-        const place = along(lattice, end).map((part) => part * (1 + 0.4 / (long || 1)));
+        const place = along(lattice, end).map((part) => part * (1 + 0.9 / (long || 1)));
         if (long) this.canvas.addLabel("abc"[axis], {
           position: point(place), showBackground: false, fontColor: AXES[axis], fontSize: 16, bold: true,
           alignment: "center", inFront: true,
