@@ -13,10 +13,11 @@ import typer
 from typer.core import TyperGroup
 
 from atomsml import __version__
-from atomsml.cli import convert, data, energy, info, md, uncertainty
+from atomsml.cli import convert, data, energy, info, uncertainty
 from atomsml.cli.evaluate import molecules as evaluate_molecules
 from atomsml.cli.evaluate import potential as evaluate
 from atomsml.cli.generate import command as generate
+from atomsml.cli.md import command as md
 from atomsml.cli.models import fetch, models
 from atomsml.cli.relax import command as relax
 from atomsml.cli.train import command as train

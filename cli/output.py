@@ -104,11 +104,12 @@ def check_output(path: Path, images: int) -> None:
         raise ValueError(f"cannot write {images} structures to {path}: {known.name} holds one; use .extxyz or .traj")
 
 
-def check_trajectory(path: Path) -> None:
-    """Refuse an output file of many frames, as `check_output` does."""
+def check_trajectory(path: Path, *more: str) -> None:
+    """Refuse an output file of many frames, as `check_output` does; `more` are suffixes that are taken as well."""
     check_writable(path)
-    if path.suffix not in (".extxyz", ".xyz", ".traj"):
-        raise ValueError(f"cannot write a trajectory to {path}; use the suffix .extxyz, .xyz or .traj")
+    known = [*more, ".extxyz", ".xyz", ".traj"]
+    if path.suffix not in known:
+        raise ValueError(f"cannot write a trajectory to {path}; use the suffix {', '.join(known[:-1])} or {known[-1]}")
 
 
 def numbered(path: Path, count: int) -> list[Path]:

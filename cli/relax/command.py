@@ -23,6 +23,7 @@ from atomsml.cli.options import (
 )
 from atomsml.cli.report import ReportOption, check_report
 from atomsml.cli.simulate.held import FixOption, hold
+from atomsml.cli.simulate.identity import ResumeOption
 from atomsml.cli.simulate.shards import Shard, ShardOption
 from atomsml.simulate.optimizers import OPTIMIZERS
 
@@ -53,7 +54,7 @@ def relax(
     trajectory: Annotated[Path | None, typer.Option(help="Write every step as well, .extxyz or .traj.")] = None,
     report: ReportOption = None,
     shard: ShardOption = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run of the same ended.")] = False,
+    resume: ResumeOption = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "mixed",
     exact: ExactOption = False,
@@ -86,7 +87,7 @@ def relax(
         if resume:
             raise ValueError("--trajectory cannot go on where a run ended; leave it or --resume out")
     job = prepare(inputs, format, model, device, precision, exact, strict, settings.check)
-    hold(job, held, strict)
+    hold(job, held, strict, settings.check)
     job.inputs = place.share(job.inputs)
     job.require_some()
     place.check(len(job.structures), resume)
@@ -111,11 +112,12 @@ def _relax(
     """Relax, write, print, and end with the exit status."""
     from atomsml.cli.files import end_interrupted, summary_path
     from atomsml.cli.output import print_json, write_summary
-    from atomsml.cli.relax.journal import open_journal, remove, run_identity
+    from atomsml.cli.relax.journal import open_journal, remove
     from atomsml.cli.relax.records import print_records, reacted, write_table
     from atomsml.cli.relax.report import page_parts
     from atomsml.cli.relax.run import relax_all
     from atomsml.cli.report import write_report
+    from atomsml.cli.simulate.identity import run_identity
 
     identity = run_identity(context, job.model, job.inputs)
     if resume and not place.journal.exists():
@@ -159,7 +161,7 @@ def _end_if_finished(path: Path, identity: dict[str, Any]) -> None:
     Raises:
         ValueError: that was another run.
     """
-    from atomsml.cli.relax.journal import check_same_run
+    from atomsml.cli.simulate.identity import check_same_run
 
     if not path.exists():
         typer.echo("note: there is nothing to resume; begins anew", err=True)

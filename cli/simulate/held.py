@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    import ase
+
     from atomsml.cli.job import Job
     from atomsml.simulate.selection import Selection
 
@@ -21,8 +24,8 @@ FixOption = Annotated[
 ]
 
 
-def hold(job: Job, selection: Selection | None, strict: bool) -> None:
-    """Hold the atoms in all structures; those of which it means none, or all, are refused.
+def hold(job: Job, selection: Selection | None, strict: bool, check: Callable[[ase.Atoms], None]) -> None:
+    """Hold the atoms in all structures; refused are those of which it means none, or all, and what `check` refuses.
 
     Raises:
         ValueError: no structure is left, or one was refused and the command is `strict`.
@@ -33,6 +36,7 @@ def hold(job: Job, selection: Selection | None, strict: bool) -> None:
         assert selection is not None
         try:
             selection.hold(structure.atoms)
+            check(structure.atoms)
         except ValueError as error:
             stop_if(strict, job.refuse(structure, f"--fix: {error}"))
     job.require_some()

@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
-import ase.md.bussi
 import numpy as np
 import pytest
 from ase import units
-from ase.md.md import MolecularDynamics
+from ase.build import bulk
 
-from atomsml.simulate.integrators import INTEGRATORS
-from atomsml.simulate.md import MDSettings
+from atomsml.cli.md.settings import BAROSTATS, CELL_MOTIONS, ENSEMBLES, THERMOSTATS
 from atomsml.simulate.optimizers import OPTIMIZERS
-from atomsml.simulate.thermostats import THERMOSTATS, Thermostat
 
 Run = Callable[..., Any]
 
@@ -32,7 +29,7 @@ def test_nve_writes_trajectory_log_plot_and_summary(run: Run, model: str) -> Non
     assert sorted(path.name for path in Path().iterdir()) == ["md.csv", "md.extxyz", "md.png", "md.summary.json"]
     assert Path("md.png").read_bytes().startswith(b"\x89PNG")
     with open("md.csv", newline="") as file:
-        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
     frames = ase.io.read("md.extxyz", ":")
     assert [row["step"] for row in rows] == [0, 5, 10, 15, 20]
     assert [row["time_fs"] for row in rows] == pytest.approx([0, 1, 2, 3, 4])
@@ -40,7 +37,7 @@ def test_nve_writes_trajectory_log_plot_and_summary(run: Run, model: str) -> Non
         assert atoms.get_potential_energy() == pytest.approx(row["potential_eV"], abs=1e-6)
         assert atoms.get_kinetic_energy() == pytest.approx(row["kinetic_eV"], abs=1e-6)
         assert row["temperature_K"] == pytest.approx(2 * row["kinetic_eV"] / (15 * units.kB), abs=1e-2)
-        assert row["total_eV"] == pytest.approx(rows[0]["total_eV"], abs=1e-3)
+        assert row["total_eV"] == row["conserved_eV"] == pytest.approx(rows[0]["total_eV"], abs=1e-3)
     record = json.loads(result.out)[0]
     assert (record["finished"], record["steps"]) == (True, 20)
     assert record["mean_temperature"] == pytest.approx(np.mean([row["temperature_K"] for row in rows]), abs=1e-2)
@@ -78,40 +75,42 @@ def test_an_exploding_run_fails_and_keeps_what_it_had(run: Run, model: str) -> N
     assert not list(Path().glob(".*"))
 
 
-class Bussi(Thermostat):
-    """What somebody would write who misses it."""
-
-    about = "rescales all momenta alike"
-
-    def dynamics(self, atoms: ase.Atoms, settings: MDSettings, rng: np.random.Generator) -> MolecularDynamics:
-        time = settings.thermostat_time * units.fs
-        return ase.md.bussi.Bussi(atoms, settings.timestep * units.fs, settings.temperature, time, rng)
-
-
-def test_a_thermostat_is_one_class_and_one_line(run: Run, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ("md", "CO", "-m", model, *SHORT, "--thermostat-time", 1, "--thermostat")
-    refused = run(*options, "bussi")
-    assert (refused.status, refused.err) == (1, "error: unknown --thermostat 'bussi'; there are langevin\n")
-    monkeypatch.setitem(THERMOSTATS, "bussi", Bussi())
-    record = json.loads(run(*options, "Bussi", "--json").out)[0]
-    assert record["finished"]
-    assert record["drift_meV_per_atom"] is None  # the thermostat exchanges energy
-    assert json.loads(Path("md.summary.json").read_text())["options"]["thermostat"] == "bussi"
-    # momenta after a step of a global thermostat are one number times those of velocity Verlet: directions stay
-    frames = {}
-    for name, extra in (("nve", ("--ensemble", "nve")), ("bussi", ("--thermostat", "bussi"))):
-        run("md", "CO", "-m", model, "--steps", 1, "--interval", 1, "--timestep", 0.001, *extra, "-o", f"{name}.traj")
-        frames[name] = ase.io.read(f"{name}.traj", -1).get_momenta()
-    ratio = frames["bussi"] / frames["nve"]
-    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-3)
+@pytest.mark.parametrize(
+    ("ensemble", "method"),
+    [("nvt", ("--thermostat", name)) for name in THERMOSTATS] + [("npt", ("--barostat", name)) for name in BAROSTATS],
+)
+def test_every_thermostat_and_barostat_conserves_its_energy(run: Run, ensemble: str, method: tuple[str, str]) -> None:
+    salt = bulk("NaCl", "rocksalt", 5.64, cubic=True)
+    ase.io.write("salt.vasp", salt)
+    words = ("salt.vasp", "-m", "universal-small", "--precision", "float64", "--ensemble", ensemble, *method)
+    times = ("--thermostat-time", 20, "--barostat-time", 200)
+    result = run("md", *words, *times, "--steps", 60, "--interval", 2, "--pressure", 0.5, "--json")
+    assert result.status == 0
+    (record,) = json.loads(result.out)
+    with open("md.csv", newline="") as file:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    total, conserved = (np.array([row[key] for row in rows]) for key in ("total_eV", "conserved_eV"))
+    assert np.ptp(conserved) < 0.02 * np.ptp(total)
+    assert abs(record["drift_meV_per_atom"]) < 1
+    volumes = [row["volume_A^3"] for row in rows]
+    assert (np.ptp(volumes) > 1e-3) == (ensemble == "npt")
+    assert volumes[0] == pytest.approx(salt.get_volume(), rel=1e-6)
+    for row, atoms in zip(rows, ase.io.iread("md.extxyz"), strict=True):
+        assert atoms.get_volume() == pytest.approx(row["volume_A^3"], rel=1e-6)
+        pressure = (
+            -np.trace(atoms.get_stress(voigt=False)) / 3 + 8 * units.kB * row["temperature_K"] / atoms.get_volume()
+        )
+        assert pressure / units.GPa == pytest.approx(row["pressure_GPa"], abs=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("command", "nouns"), [("md", INTEGRATORS | THERMOSTATS), ("relax", OPTIMIZERS)], ids=["md", "relax"]
+    ("command", "nouns"),
+    [("md", ENSEMBLES | THERMOSTATS | BAROSTATS | CELL_MOTIONS), ("relax", OPTIMIZERS)],
+    ids=["md", "relax"],
 )
 def test_help_and_guide_list_what_there_is(run: Run, command: str, nouns: dict[str, Any]) -> None:
     listed = " ".join(run(command, "--help").out.split())
-    guide = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text()
+    guide = (Path(__file__).parents[3] / "docs" / "simulation.md").read_text()
     for name, noun in nouns.items():
         assert f"{name}: {noun.about}" in listed
         assert f"| `{name}` | {noun.about} |" in guide

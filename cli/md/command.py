@@ -1,0 +1,244 @@
+"""`atomsml md`: molecular dynamics of one structure or many, with trajectory, log and plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from atomsml.cli.config import naming_config
+from atomsml.cli.md.settings import (
+    BAROSTATS,
+    CELL_MOTIONS,
+    ENSEMBLES,
+    LONG_FOR_HYDROGEN,
+    THERMOSTATS,
+    Settings,
+    method_of,
+)
+from atomsml.cli.options import (
+    ConfigOption,
+    DeviceOption,
+    ExactOption,
+    FormatOption,
+    Inputs,
+    JsonOption,
+    ModelOption,
+    PrecisionOption,
+    SeedOption,
+    StrictOption,
+    key_of,
+)
+from atomsml.cli.simulate.held import FixOption, hold
+from atomsml.cli.simulate.identity import ResumeOption
+
+if TYPE_CHECKING:
+    from atomsml.cli.job import Job
+    from atomsml.cli.md.outputs import Output
+    from atomsml.cli.md.series import Series
+    from atomsml.io import StructureRecord
+
+
+def md(
+    context: typer.Context,
+    inputs: Inputs,
+    model: ModelOption = None,
+    ensemble: Annotated[str, key_of(ENSEMBLES)] = "nvt",
+    temperature: Annotated[
+        str,
+        typer.Option(
+            metavar="K",
+            help="Of the start and the thermostat: a number, a ramp as 300:600, or points as 0=300,5000=600.",
+        ),
+    ] = "300",
+    pressure: Annotated[
+        str, typer.Option(metavar="GPA", help="Of the barostat, likewise. Compression is positive.")
+    ] = "0",
+    timestep: Annotated[float, typer.Option(help="fs. Hydrogen needs 0.5 to 1, heavy atoms allow 2.")] = 1.0,
+    steps: Annotated[int, typer.Option(help="How many time steps.")] = 1000,
+    thermostat: Annotated[str | None, key_of(THERMOSTATS, " [default: langevin]")] = None,
+    barostat: Annotated[str | None, key_of(BAROSTATS, " [default: mtk]")] = None,
+    thermostat_time: Annotated[float, typer.Option(help="In which momenta are forgotten, fs.")] = 100.0,
+    barostat_time: Annotated[float, typer.Option(help="In which the cell answers to the pressure, fs.")] = 1000.0,
+    cell: Annotated[str, key_of(CELL_MOTIONS)] = "isotropic",
+    fix: FixOption = None,
+    seed: SeedOption = 0,
+    interval: Annotated[int, typer.Option(min=1, help="Write a frame and a log line every so many steps.")] = 10,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Trajectory: .h5, one file from which --resume goes on, or .extxyz or .traj, one for each structure; "
+            ".csv and .png stand beside it.",
+        ),
+    ] = Path("md.extxyz"),
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "mixed",
+    exact: ExactOption = False,
+    format: FormatOption = None,
+    strict: StrictOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run molecular dynamics.
+
+    Velocities start from the Maxwell-Boltzmann distribution. Many structures run together. The exit status is 1 if a
+    run exploded; the others finish. After Ctrl-C what there is is kept, and --resume goes on with it from a file .h5.
+    """
+    from atomsml.cli.job import importing, prepare, warn_of_potential
+
+    with importing():
+        from atomsml.simulate.selection import Selection
+
+    with naming_config(config):
+        method = method_of(ensemble, thermostat, barostat)
+        every, times = min(interval, max(steps, 1)), (thermostat_time, barostat_time)
+        settings = Settings(ensemble, method, timestep, steps, every, temperature, pressure, *times, cell, seed)
+    held = None if fix is None else Selection(fix)
+    _check_output(output, resume)
+    job = prepare(inputs, format, model, device, precision, exact, strict, settings.check)
+    hold(job, held, strict, settings.check)
+    warn_of_potential(
+        job,
+        with_direct_forces="nve does not conserve the total energy, and nvt samples no Boltzmann distribution",
+        with_jumps="where they do nve does not conserve the total energy",
+    )
+    _warn_of_long_steps(job, timestep)
+    _run(context, job, settings, output, resume, as_json)
+
+
+def _check_output(path: Path, resume: bool) -> None:
+    """Refuse before the work what could not be written.
+
+    Raises:
+        ValueError: a format that holds no trajectory, or from which no run goes on; a run that is there.
+        OSError: a path that cannot be written.
+    """
+    from atomsml.cli.md.outputs import NATIVE
+    from atomsml.cli.output import check_trajectory, check_writable
+
+    if path.suffix == NATIVE:
+        check_writable(path)
+        if path.exists() and not resume:
+            raise ValueError(f"{path} is there already; --resume goes on with the run in it, or choose another output")
+        return
+    check_trajectory(path, NATIVE)
+    if resume:
+        raise ValueError(f"--resume needs a file from which a run can go on, as {path.with_suffix(NATIVE)}; got {path}")
+
+
+def _warn_of_long_steps(job: Job, timestep: float) -> None:
+    if timestep > LONG_FOR_HYDROGEN and any(1 in structure.atoms.numbers for structure in job.structures):
+        typer.echo(f"note: steps of {timestep:g} fs are long for hydrogen, which needs 0.5 to 1 fs", err=True)
+
+
+def _run(context: typer.Context, job: Job, settings: Settings, path: Path, resume: bool, as_json: bool) -> None:
+    """Run, write, print, and end with the exit status."""
+    from atomsml.cli.files import end_interrupted, open_outputs
+    from atomsml.cli.md.run import run
+    from atomsml.cli.output import print_json, write_summary
+
+    structures = job.structures
+    output = _output(context, job, settings, path, resume)
+    with open_outputs(context, path, output.named, output.derived) as files:
+        with output.writing(files, structures):
+            rate, stop = run(job, settings, output)
+        formulas = [structure.atoms.get_chemical_formula() for structure in structures]
+        series = output.finish(files, formulas, [len(structure.atoms) for structure in structures])
+        records = _records(structures, series, output, settings, stop is not None)
+        failed = [record for record in records if not record["finished"]]
+        written = [r[key] for r in records for key in ("trajectory", "log", "plot") if r[key] is not None]
+        if stop is not None and not written:
+            raise stop
+        files.interrupted = stop is not None
+        facts = replace(job.facts(), results=rate.facts(settings.timestep))
+        write_summary(files, path, context, facts, [*dict.fromkeys(written)], [*failed, *job.refusals()])
+    if as_json:
+        print_json(job.in_order(records))
+    else:
+        _print(records)
+    if stop is not None:
+        end_interrupted(files, stop, _kept(records, path))
+    if rate.steps:
+        typer.echo(
+            "{atoms_per_s:.0f} atoms/s, {ns_per_day:.3g} ns/day".format(**rate.facts(settings.timestep)), err=True
+        )
+    for record in failed:
+        typer.echo(f"error: {record['file']}, frame {record['index']}: {record['reason']}", err=True)
+    job.end(failed=bool(failed))
+
+
+def _output(context: typer.Context, job: Job, settings: Settings, path: Path, resume: bool) -> Output:
+    from atomsml.cli.md.outputs import NATIVE, ASEOutput, NativeOutput
+    from atomsml.cli.simulate.identity import FREE, run_identity
+    from atomsml.io import StructureRecord
+
+    if path.suffix != NATIVE:
+        numbers = [i for i, each in enumerate(job.inputs) if isinstance(each, StructureRecord)]
+        return ASEOutput(path, settings, numbers, len(job.inputs))
+    free = FREE | ({"steps"} if settings.is_constant else set())  # a longer run goes on with the same
+    return NativeOutput(path, settings, run_identity(context, job.model, job.inputs, free), resume)
+
+
+def _records(
+    structures: Sequence[StructureRecord],
+    series: Sequence[Series],
+    output: Output,
+    settings: Settings,
+    interrupted: bool,
+) -> list[dict[str, Any]]:
+    """A JSON object for each structure; pressures in GPa, volumes in A^3."""
+    from atomsml.cli.job import identity
+
+    endings = output.endings()
+    last = settings.steps - settings.steps % settings.interval
+    records = []
+    for system, (structure, run) in enumerate(zip(structures, series, strict=True)):
+        files, steps = output.files_of(system), int(run.step[-1]) if len(run) else 0
+        reason = endings.get(system, "interrupted" if interrupted and (steps < last or not len(run)) else "finished")
+        means = {"temperature": "temperature_K", "pressure": "pressure_GPa", "volume": "volume_A^3"}
+        records.append(
+            {
+                **identity(structure),
+                "finished": reason == "finished",
+                "reason": reason,
+                "steps": steps,
+                **{f"mean_{name}": run.mean(column) if len(run) else None for name, column in means.items()},
+                "drift_meV_per_atom": run.drift(len(structure.atoms)) if settings.is_constant else None,
+                "trajectory": str(files.trajectory) if len(run) else None,
+                "log": str(files.log) if len(run) else None,
+                "plot": str(files.plot) if len(run) else None,
+            }
+        )
+    return records
+
+
+def _kept(records: Sequence[dict[str, Any]], path: Path) -> str:
+    """What there is of an interrupted run."""
+    written = [record for record in records if record["trajectory"] is not None]
+    missing = f"; nothing is written of {len(records) - len(written)} structures" if len(written) < len(records) else ""
+    where = ", ".join(dict.fromkeys(record["trajectory"] for record in written))
+    kept = f"the trajectory up to step {max(record['steps'] for record in written)} is in {where}{missing}"
+    return f"{kept}; --resume goes on" if path.suffix == ".h5" else kept
+
+
+def _print(records: list[dict[str, Any]]) -> None:
+    from atomsml.cli.output import number, print_table
+
+    crystals = any(r["mean_volume"] is not None for r in records)
+    header = ["file", "index", "formula", "finished", "steps", "mean temperature K"]
+    header += ["mean pressure GPa", "mean volume A^3"] if crystals else []
+    header += ["drift meV/atom", "trajectory"]
+    rows = []
+    for r in records:
+        row = [*(str(r[key]) for key in ("file", "index", "formula")), "yes" if r["finished"] else "no"]
+        row += [str(r["steps"]), number(r["mean_temperature"], 1)]
+        row += [number(r["mean_pressure"], 3), number(r["mean_volume"], 3)] if crystals else []
+        row += [number(r["drift_meV_per_atom"], 4), r["trajectory"] or "-"]
+        rows.append(row)
+    print_table(header, rows)

@@ -1,0 +1,70 @@
+"""What must be the same where a run goes on: --resume of another run is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from atomsml.io import Refused, StructureRecord
+
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run of the same ended.")]
+# what may be another when a run goes on
+FREE = {"inputs", "config", "resume", "as_json", "device", "strict", "output", "model", "report"}
+
+
+def run_identity(
+    context: typer.Context,
+    model: str,
+    inputs: Sequence[StructureRecord | Refused],
+    free: Collection[str] = FREE,
+) -> dict[str, Any]:
+    """What must be the same where a run goes on, options but for the `free` ones; as JSON gives it back."""
+    from atomsml.cli.output import model_facts
+
+    options = {key: value for key, value in context.params.items() if key not in free}
+    found = {"options": options, "model": model_facts(model)["sha256"], "inputs": _digest(inputs)}
+    same: dict[str, Any] = json.loads(json.dumps(found, default=str))
+    return same
+
+
+def _digest(inputs: Sequence[StructureRecord | Refused]) -> str:
+    """A hash of all inputs: where they are from, and what they are."""
+    from atomsml.io import Refused
+
+    digest = hashlib.sha256()
+    for each in inputs:
+        digest.update(f"{each.file}\n{each.index}\n".encode())
+        if not isinstance(each, Refused):
+            for array in (each.atoms.numbers, each.atoms.positions, each.atoms.cell.array, each.atoms.pbc):
+                digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def check_same_run(told: Mapping[str, Any], identity: Mapping[str, Any], where: Path) -> None:
+    """Refuse to go on with another run.
+
+    Raises:
+        ValueError: says what differs.
+    """
+    advice = "give what that had, or begin anew without --resume and with another output"
+    then, now = told.get("options", {}), identity["options"]
+    for key in sorted({*then, *now}):
+        if then.get(key) != now.get(key):
+            raise ValueError(f"{where} is of a run {_with(key, then)}, not {_with(key, now)}; {advice}")
+    for key, what in (("model", "another model"), ("inputs", "other inputs, or inputs that were changed since")):
+        if told.get(key) != identity[key]:
+            raise ValueError(f"{where} is of a run with {what}; {advice}")
+
+
+def _with(key: str, options: Mapping[str, Any]) -> str:
+    """An option of a command line, in words."""
+    option, value = f"--{key.replace('_', '-')}", options.get(key)
+    if value is None or value is False:
+        return f"without {option}"
+    return f"with {option}" if value is True else f"with {option} {value}"
