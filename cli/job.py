@@ -52,6 +52,16 @@ class Job:
         refused = self.inputs[place] = Refused(structure.file, structure.index, reason)
         return refused
 
+    def why_no_answer(self, structure: StructureRecord) -> str:
+        """Why the model says nothing of a structure as it was given."""
+        atoms = structure.atoms.copy()
+        atoms.calc = self.calculator
+        try:
+            atoms.get_potential_energy()
+        except ValueError as error:  # atoms that overlap, for example
+            return str(error)
+        return "the model gives no finite energy and forces; do atoms overlap?"
+
     def in_order(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """JSON objects of the treated structures, and in their places those of the refused."""
         from atomsml.io import Refused

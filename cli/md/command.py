@@ -150,11 +150,15 @@ def _run(context: typer.Context, job: Job, settings: Settings, path: Path, resum
             rate, stop = run(job, settings, output)
         formulas = [structure.atoms.get_chemical_formula() for structure in structures]
         series = output.finish(files, formulas, [len(structure.atoms) for structure in structures])
+        for system, run_of_it in enumerate(series):
+            if not len(run_of_it):
+                _refuse_unbegun(job, structures[system], exploded=system in output.endings())
         records = _records(structures, series, output, settings, stop is not None)
         failed = [record for record in records if not record["finished"]]
-        written = [r[key] for r in records for key in ("trajectory", "log", "plot") if r[key] is not None]
+        written = [r[key] for r in records for key in ("trajectory", "log", "plot")]
         if stop is not None and not written:
             raise stop
+        job.require_some()
         files.interrupted = stop is not None
         facts = replace(job.facts(), results=rate.facts(settings.timestep))
         write_summary(files, path, context, facts, [*dict.fromkeys(written)], [*failed, *job.refusals()])
@@ -165,12 +169,17 @@ def _run(context: typer.Context, job: Job, settings: Settings, path: Path, resum
     if stop is not None:
         end_interrupted(files, stop, _kept(records, path))
     if rate.steps:
-        typer.echo(
-            "{atoms_per_s:.0f} atoms/s, {ns_per_day:.3g} ns/day".format(**rate.facts(settings.timestep)), err=True
-        )
+        typer.echo(rate.words(settings.timestep), err=True)
+    elif resume:
+        typer.echo(f"nothing was left to do: the run in {path} is complete", err=True)
     for record in failed:
         typer.echo(f"error: {record['file']}, frame {record['index']}: {record['reason']}", err=True)
     job.end(failed=bool(failed))
+
+
+def _refuse_unbegun(job: Job, structure: StructureRecord, exploded: bool) -> None:
+    """Take a structure without a frame among those that cannot be treated."""
+    job.refuse(structure, job.why_no_answer(structure) if exploded else "not begun: interrupted")
 
 
 def _output(context: typer.Context, job: Job, settings: Settings, path: Path, resume: bool) -> Output:
@@ -192,15 +201,17 @@ def _records(
     settings: Settings,
     interrupted: bool,
 ) -> list[dict[str, Any]]:
-    """A JSON object for each structure; pressures in GPa, volumes in A^3."""
+    """A JSON object for each structure that has a frame; pressures in GPa, volumes in A^3."""
     from atomsml.cli.job import identity
 
     endings = output.endings()
     last = settings.steps - settings.steps % settings.interval
     records = []
     for system, (structure, run) in enumerate(zip(structures, series, strict=True)):
-        files, steps = output.files_of(system), int(run.step[-1]) if len(run) else 0
-        reason = endings.get(system, "interrupted" if interrupted and (steps < last or not len(run)) else "finished")
+        if not len(run):
+            continue
+        files, steps = output.files_of(system), int(run.step[-1])
+        reason = endings.get(system, "interrupted" if interrupted and steps < last else "finished")
         means = {"temperature": "temperature_K", "pressure": "pressure_GPa", "volume": "volume_A^3"}
         records.append(
             {
@@ -208,11 +219,11 @@ def _records(
                 "finished": reason == "finished",
                 "reason": reason,
                 "steps": steps,
-                **{f"mean_{name}": run.mean(column) if len(run) else None for name, column in means.items()},
+                **{f"mean_{name}": run.mean(column) for name, column in means.items()},
                 "drift_meV_per_atom": run.drift(len(structure.atoms)) if settings.is_constant else None,
-                "trajectory": str(files.trajectory) if len(run) else None,
-                "log": str(files.log) if len(run) else None,
-                "plot": str(files.plot) if len(run) else None,
+                "trajectory": str(files.trajectory),
+                "log": str(files.log),
+                "plot": str(files.plot),
             }
         )
     return records
@@ -220,10 +231,8 @@ def _records(
 
 def _kept(records: Sequence[dict[str, Any]], path: Path) -> str:
     """What there is of an interrupted run."""
-    written = [record for record in records if record["trajectory"] is not None]
-    missing = f"; nothing is written of {len(records) - len(written)} structures" if len(written) < len(records) else ""
-    where = ", ".join(dict.fromkeys(record["trajectory"] for record in written))
-    kept = f"the trajectory up to step {max(record['steps'] for record in written)} is in {where}{missing}"
+    where = ", ".join(dict.fromkeys(record["trajectory"] for record in records))
+    kept = f"the trajectory up to step {max(record['steps'] for record in records)} is in {where}"
     return f"{kept}; --resume goes on" if path.suffix == ".h5" else kept
 
 
@@ -239,6 +248,6 @@ def _print(records: list[dict[str, Any]]) -> None:
         row = [*(str(r[key]) for key in ("file", "index", "formula")), "yes" if r["finished"] else "no"]
         row += [str(r["steps"]), number(r["mean_temperature"], 1)]
         row += [number(r["mean_pressure"], 3), number(r["mean_volume"], 3)] if crystals else []
-        row += [number(r["drift_meV_per_atom"], 4), r["trajectory"] or "-"]
+        row += [number(r["drift_meV_per_atom"], 4), r["trajectory"]]
         rows.append(row)
     print_table(header, rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -59,14 +59,14 @@ class Output(ABC):
 
     @abstractmethod
     def finish(self, files: OutputSet, titles: Sequence[str], atoms: Sequence[int]) -> list[Series]:
-        """Logs and plots; returns what each structure was like."""
+        """Logs and plots; returns what each structure was like, of one without a frame nothing."""
 
     @abstractmethod
     def files_of(self, system: int) -> Files: ...
 
     @abstractmethod
     def endings(self) -> Mapping[int, str]:
-        """Why structures ended before their time."""
+        """Why structures ended before their time, after `finish`."""
 
 
 @dataclass
@@ -82,6 +82,7 @@ class NativeOutput(Output):
     def __post_init__(self) -> None:
         self.files = Files.of(self.path)
         self.derived = [self.files.log, self.files.plot]
+        self._endings: dict[int, str] = {}
 
     @contextmanager
     def writing(self, files: OutputSet, structures: Sequence[StructureRecord]) -> Iterator[None]:
@@ -102,9 +103,13 @@ class NativeOutput(Output):
                     [label(structure) for structure in structures],
                     {"run": self.identity},
                 )
-            with writer:
-                self.writer = writer
-                yield
+            try:
+                with writer:
+                    self.writer = writer
+                    yield
+            finally:
+                if not writer.frames.any():
+                    self.path.unlink(missing_ok=True)
 
     def _can_resume(self) -> bool:
         """Whether there is a run, the same, with at least one frame.
@@ -127,13 +132,19 @@ class NativeOutput(Output):
     def take(self, frames: Iterable[Frame], model: Model, batch: int) -> Generator[Frame]:
         from atomsml.simulate.trajectory import record
 
-        yield from record(frames, self.writer, model, {"batch": batch})
+        with closing(record(frames, self.writer, model, {"batch": batch})) as recorded:  # which writes the last frame
+            for frame in recorded:
+                self._endings |= {lost.index: lost.reason for lost in frame.lost}
+                yield frame
 
     def finish(self, files: OutputSet, titles: Sequence[str], atoms: Sequence[int]) -> list[Series]:
         from atomsml.io.trajectory import Trajectory
 
+        if not self.path.exists():
+            return [Series(np.arange(0), np.arange(0.0), {})] * len(titles)
         with Trajectory(self.path) as trajectory:
             found = [series_of(system) for system in trajectory.systems]
+            self._endings |= trajectory.endings
         several = len(found) > 1
 
         def write(beside: Path) -> None:
@@ -154,10 +165,7 @@ class NativeOutput(Output):
         return self.files
 
     def endings(self) -> Mapping[int, str]:
-        from atomsml.io.trajectory import Trajectory
-
-        with Trajectory(self.path) as trajectory:
-            return dict(trajectory.endings)
+        return self._endings
 
 
 @dataclass

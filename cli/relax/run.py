@@ -108,7 +108,7 @@ def _in_batches(
             report(done, _describe_batch(batch, atoms / (time.monotonic() - start)))
             for each in batch.done:
                 number = numbers[each.index]
-                reason = _no_answer(job, structures[number]) if not math.isfinite(each.start_energy) else None
+                reason = job.why_no_answer(structures[number]) if not math.isfinite(each.start_energy) else None
                 if reason is not None:
                     job.refuse(structures[number], reason)
                 else:
@@ -121,17 +121,6 @@ def _describe_batch(batch: Batch, rate: float) -> str:
         (state,) = batch.states.values()
         return f"step {state.step}  {_describe(state)}"
     return f"{len(batch.states)} on their way  {rate:.0f} atoms/s"
-
-
-def _no_answer(job: Job, structure: StructureRecord) -> str:
-    """Why the model says nothing of a structure as it was given."""
-    atoms = structure.atoms.copy()
-    atoms.calc = job.calculator
-    try:
-        atoms.get_potential_energy()
-    except ValueError as error:  # atoms that overlap, for example
-        return str(error)
-    return "the model gives no finite energy and forces; do atoms overlap?"
 
 
 def _completed(atoms: ase.Atoms, job: Job) -> ase.Atoms:

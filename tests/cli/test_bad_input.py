@@ -136,7 +136,7 @@ def test_bad_structures_do_not_stop_the_others(run: Run, model: str, command: st
         (("md", "--steps", 0), "steps must be at least 1, got 0"),
         (("md", "--timestep", 0), "timestep must be a positive number of fs, got 0.0"),
         (("md", "--timestep", "inf"), "timestep must be a positive number of fs, got inf"),
-        (("md", "--temperature", -10), "temperature must be a positive number of K, got -10.0"),
+        (("md", "--temperature", -10), "temperatures must be numbers of K, not below zero, got [-10.0]"),
         (("md", "--output", "md.cif"), "cannot write a trajectory to md.cif"),
     ],
 )

@@ -38,7 +38,7 @@ def test_flags_can_be_set_and_unset(run: Run, model: str) -> None:
 def test_errors_about_values_name_their_file(run: Run, model: str) -> None:
     Path("cold.yaml").write_text("temperature: -300\n")
     refused = run("md", "O", "-m", model, "--config", "cold.yaml")
-    assert refused.err == "error: cold.yaml: temperature must be a positive number of K, got -300.0\n"
+    assert refused.err == "error: cold.yaml: temperatures must be numbers of K, not below zero, got [-300.0]\n"
 
 
 def test_dashes_and_underscores_are_the_same(run: Run, model: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +15,7 @@ from atomsml.simulate.trajectory.writer import TrajectoryWriter
 
 def record(
     frames: Iterable[Frame], writer: TrajectoryWriter, model: Model, progress: Mapping[str, Any] | None = None
-) -> Iterator[Frame]:
+) -> Generator[Frame]:
     """Pass on the frames of `md` and write them, with a checkpoint now and then and at the end.
 
         with TrajectoryWriter.create(path, structures, timestep=1.0, interval=10) as writer:
