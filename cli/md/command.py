@@ -12,7 +12,7 @@ import typer
 from atomsml.cli.config import naming_config
 from atomsml.cli.md.settings import (
     BAROSTATS,
-    CELL_MOTIONS,
+    CELLS,
     ENSEMBLES,
     LONG_FOR_HYDROGEN,
     THERMOSTATS,
@@ -63,7 +63,7 @@ def md(
     barostat: Annotated[str | None, key_of(BAROSTATS, " [default: mtk]")] = None,
     thermostat_time: Annotated[float, typer.Option(help="In which momenta are forgotten, fs.")] = 100.0,
     barostat_time: Annotated[float, typer.Option(help="In which the cell answers to the pressure, fs.")] = 1000.0,
-    cell: Annotated[str, key_of(CELL_MOTIONS)] = "isotropic",
+    cell: Annotated[str, key_of(CELLS)] = "isotropic",
     fix: FixOption = None,
     seed: SeedOption = 0,
     interval: Annotated[int, typer.Option(min=1, help="Write a frame and a log line every so many steps.")] = 10,

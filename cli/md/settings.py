@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from atomsml.simulate.dynamics import INTEGRATORS
+from atomsml.simulate.dynamics import CELL_MOTIONS, INTEGRATORS
 
 if TYPE_CHECKING:
     import ase
@@ -16,23 +16,19 @@ if TYPE_CHECKING:
     from atomsml.simulate.schedules import Schedule
 
 
-class Ensemble(NamedTuple):
+class Noun(NamedTuple):
     about: str  # for --help
 
 
 ENSEMBLES = {
-    "nve": Ensemble("constant energy"),
-    "nvt": Ensemble("constant temperature, by --thermostat"),
-    "npt": Ensemble("constant temperature and pressure, by --barostat"),
+    "nve": Noun("constant energy"),
+    "nvt": Noun("constant temperature, by --thermostat"),
+    "npt": Noun("constant temperature and pressure, by --barostat"),
 }
 CONSTANT_ENERGY = {name: each for name, each in INTEGRATORS.items() if each.ensemble == "nve"}
 THERMOSTATS = {name: each for name, each in INTEGRATORS.items() if each.ensemble == "nvt"}
 BAROSTATS = {name: each for name, each in INTEGRATORS.items() if each.ensemble == "npt"}
-CELL_MOTIONS = {
-    "isotropic": Ensemble("only the volume changes"),
-    "anisotropic": Ensemble("the lengths of the lattice vectors do"),
-    "full": Ensemble("angles as well"),
-}
+CELLS = {name: Noun(about) for name, about in CELL_MOTIONS.items()}
 LONG_FOR_HYDROGEN = 1.0  # fs
 
 

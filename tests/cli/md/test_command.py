@@ -15,7 +15,7 @@ import pytest
 from ase import units
 from ase.build import bulk
 
-from atomsml.cli.md.settings import BAROSTATS, CELL_MOTIONS, ENSEMBLES, THERMOSTATS
+from atomsml.cli.md.settings import BAROSTATS, CELLS, ENSEMBLES, THERMOSTATS
 from atomsml.simulate.optimizers import OPTIMIZERS
 
 Run = Callable[..., Any]
@@ -105,7 +105,7 @@ def test_every_thermostat_and_barostat_conserves_its_energy(run: Run, ensemble: 
 
 @pytest.mark.parametrize(
     ("command", "nouns"),
-    [("md", ENSEMBLES | THERMOSTATS | BAROSTATS | CELL_MOTIONS), ("relax", OPTIMIZERS)],
+    [("md", ENSEMBLES | THERMOSTATS | BAROSTATS | CELLS), ("relax", OPTIMIZERS)],
     ids=["md", "relax"],
 )
 def test_help_and_guide_list_what_there_is(run: Run, command: str, nouns: dict[str, Any]) -> None:
