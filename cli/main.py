@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from atomsml import __version__
-from atomsml.cli import convert, data, energy, info, uncertainty
+from atomsml.cli import analyze, convert, data, energy, info, uncertainty
 from atomsml.cli.evaluate import molecules as evaluate_molecules
 from atomsml.cli.evaluate import potential as evaluate
 from atomsml.cli.generate import command as generate
@@ -63,6 +63,7 @@ app = typer.Typer(
 app.command("energy")(energy.energy)
 app.command("relax")(relax.relax)
 app.command("md")(md.md)
+app.command("analyze")(analyze.analyze)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

@@ -54,8 +54,8 @@ class TrajectoryWriter:
         ValueError: it is no trajectory, or damaged.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | Path) -> None:
+        self.path = path = Path(path)
         self._file = CommittedHDF5(path, writes=True)
         self._hdf5 = self._file.hdf5
         try:
@@ -72,7 +72,7 @@ class TrajectoryWriter:
 
     @staticmethod
     def create(
-        path: Path,
+        path: str | Path,
         structures: Sequence[ase.Atoms],
         timestep: float,
         interval: int = 1,
