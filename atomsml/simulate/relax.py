@@ -8,7 +8,6 @@ structure that has a calculator of ASE.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,6 +19,8 @@ from torch import Tensor
 from atomsml.geometry import volume
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Prediction
+from atomsml.simulate.batching.in_flight import ON_A_CPU, InFlight, Room
+from atomsml.simulate.batching.memory import size_of
 from atomsml.simulate.cell import MEASURES, SHAPES, Coordinates, FixedCell, FreeCell
 from atomsml.simulate.model import Model
 from atomsml.simulate.optimizers import OPTIMIZERS
@@ -175,33 +176,30 @@ def iterate_relax(atoms: ase.Atoms, settings: RelaxSettings) -> Iterator[RelaxSt
 
 
 def relax_many(
-    structures: Sequence[ase.Atoms], model: Model, settings: RelaxSettings | None = None, batch_atoms: int = 2000
+    structures: Sequence[ase.Atoms], model: Model, settings: RelaxSettings | None = None, room: Room = ON_A_CPU
 ) -> Iterator[Relaxation]:
-    """Relax copies of `structures`, each yielded when it is done; about `batch_atoms` atoms are computed at a time.
+    """Relax copies of `structures`, each yielded when it is done; as many at a time as there is `room` for.
 
     Raises:
         ValueError: structures that `settings.check` refuses, constraints that cannot be kept
             (`constraints.projectors`); what the model raises.
     """
-    for batch in iterate_relax_many(structures, model, settings or RelaxSettings(), batch_atoms):
+    for batch in iterate_relax_many(structures, model, settings or RelaxSettings(), room):
         yield from batch.done
 
 
 def iterate_relax_many(
-    structures: Sequence[ase.Atoms], model: Model, settings: RelaxSettings, batch_atoms: int = 2000
+    structures: Sequence[ase.Atoms], model: Model, settings: RelaxSettings, room: Room = ON_A_CPU
 ) -> Iterator[Batch]:
     """The same as a loop that yields all structures on their way after each evaluation."""
     for atoms in structures:
         settings.check(atoms)
     everything = State.of(structures) if structures else None  # refuses constraints before anything is computed
     method = _Method(settings.coordinates(), OPTIMIZERS[settings.optimizer].make(), settings)
-    waiting, running = deque(range(len(structures))), None
-    while waiting or running is not None:
+    flight, running = InFlight(len(structures), lambda i: size_of(structures[i], model, room), room), None
+    while flight:
         assert everything is not None
-        entering, space = list[int](), batch_atoms - (0 if running is None else running.state.num_atoms)
-        while waiting and (len(structures[waiting[0]]) <= space or (running is None and not entering)):
-            entering.append(waiting.popleft())
-            space -= len(structures[entering[-1]])
+        entering = flight.enter()
         if entering:
             fresh = method.start(everything.systems(torch.tensor(entering)))
             running = fresh if running is None else running.join(fresh)
@@ -210,6 +208,7 @@ def iterate_relax_many(
         states = method.judge(running)
         done = torch.tensor([state.reason != "running" for state in states.values()])
         yield Batch(running.state, states, _results(running, done.nonzero().flatten(), structures, states))
+        flight.leave(running.state.index[done].tolist())
         running = None if done.all() else running.take((~done).nonzero().flatten())
         if running is not None:
             method.step(running)

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from atomsml.io import OutputSet, StructureRecord
     from atomsml.simulate.relax import Batch, RelaxSettings, RelaxState
 
-BATCH_ATOMS = 2000  # that are computed at a time
-
 
 @dataclass(frozen=True)
 class Relaxed:
@@ -93,14 +91,17 @@ def _in_batches(
 ) -> Iterator[Relaxed]:
     """Many at once; one after the other where their steps are to be written."""
     from atomsml.cli.simulate.progress import progress
+    from atomsml.simulate.batching.in_flight import Room
+    from atomsml.simulate.batching.memory import measure_room
     from atomsml.simulate.model import Model
     from atomsml.simulate.relax import iterate_relax_many
 
     numbers, given = list(structures), [each.atoms for each in structures.values()]
-    batch_atoms = BATCH_ATOMS if write_frame is None else 0
+    model, device = Model.of(job.calculator), job.calculator.device
+    room = Room(atoms=0) if write_frame is not None else measure_room(model, given, device, stress=settings.cell)
     done, atoms, start = 0, 0, time.monotonic()
     with progress("relax", len(given)) as report:
-        for batch in iterate_relax_many(given, Model.of(job.calculator), settings, batch_atoms):
+        for batch in iterate_relax_many(given, model, settings, room):
             if write_frame is not None:
                 (only,) = batch.states
                 write_frame(batch.systems.write_to([given[only]])[0])

@@ -10,6 +10,7 @@ from ase import units
 
 from atomsml.io import REACH, bond_graph
 from atomsml.potential import Predictor
+from atomsml.simulate.batching.in_flight import Room
 from atomsml.simulate.model import Model
 from atomsml.simulate.relax import RelaxSettings, relax_many
 
@@ -37,7 +38,7 @@ def relax_molecules(
     Raises:
         ValueError: a periodic system, or what `predict` raises, as for elements that a model does not know.
     """
-    for done in relax_many(molecules, Model(predict), settings, batch_atoms):
+    for done in relax_many(molecules, Model(predict), settings, Room(batch_atoms)):
         kept = bond_graph(done.atoms, REACH) == bond_graph(molecules[done.index], REACH)
         strain = (done.start_energy - done.state.energy) / KCAL_PER_MOL
         yield RelaxedMolecule(done.index, done.atoms, done.state.converged, strain, kept)

@@ -39,6 +39,9 @@ class Room:
         return size.atoms <= self.atoms and self.needed(size) <= self.memory
 
 
+ON_A_CPU = Room(atoms=2000)  # more take no less time each
+
+
 class InFlight:
     """A queue of systems, numbered from 0, of which as many run as there is room for: in order, and at least one.
 

@@ -10,34 +10,36 @@ import ctypes
 import gc
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import ase
 import numpy as np
 import torch
 
+from atomsml.geometry import ImpossibleGeometry
 from atomsml.graph import AtomicGraph
-from atomsml.simulate.batching.in_flight import Room, Size
+from atomsml.simulate.batching.in_flight import ON_A_CPU, Room, Size
 from atomsml.simulate.model import Model
 from atomsml.simulate.state import State
 
+FEW = 1000  # atoms that have room anyway
 PROBE_ATOMS = 100  # at least
 SHARE = 0.7  # of the free memory that batches may take: a prediction may be too low by a third
 
 
-def measure_room(
-    model: Model, structures: Sequence[ase.Atoms], device: torch.device, stress: bool = False, atoms: float = np.inf
-) -> Room:
+def measure_room(model: Model, structures: Sequence[ase.Atoms], device: torch.device, stress: bool = False) -> Room:
     """Room for batches of structures like the first ones, in the memory that is free; two small evaluations tell.
 
-    Where an operating system does not tell what a process uses (it does on CUDA and on Linux), memory has no limit.
-
-    Args:
-        atoms: for how many there is room at most.
+    On a CPU it is that of ON_A_CPU at most. Where an operating system does not tell what a process uses (it does on
+    CUDA and on Linux), memory has no limit.
     """
-    some = list[ase.Atoms]()
-    while sum(map(len, some)) < PROBE_ATOMS:
-        some.append(structures[len(some) % len(structures)])
+    atoms = ON_A_CPU.atoms if device.type == "cpu" else np.inf
+    if sum(map(len, structures)) <= FEW:
+        return Room(atoms)
+    some = _first_possible(structures, model)
+    if not some:
+        return Room(atoms)
     graph = State.of(some, device).graph
 
     def evaluate(graph: AtomicGraph) -> None:
@@ -60,11 +62,26 @@ def measure_room(
     return Room(atoms, SHARE * free_bytes(device), first / graph.num_atoms, per_edge)
 
 
-def size_of(atoms: ase.Atoms, model: Model) -> Size:
-    """What a structure takes, as it is."""
-    if model.reach is None:
+def _first_possible(structures: Sequence[ase.Atoms], model: Model) -> list[ase.Atoms]:
+    """Structures of PROBE_ATOMS atoms together, of which each has neighbours."""
+    found = list[ase.Atoms]()
+    for atoms in structures:
+        if sum(map(len, found)) >= PROBE_ATOMS:
+            break
+        with suppress(ImpossibleGeometry):
+            AtomicGraph.from_ase(atoms).with_neighbors(model.reach or 1.0)
+            found.append(atoms)
+    return found
+
+
+def size_of(atoms: ase.Atoms, model: Model, room: Room) -> Size:
+    """What a structure takes as it is; edges are counted where they take room."""
+    if model.reach is None or room.per_edge == 0:
         return Size(len(atoms))
-    return Size(len(atoms), AtomicGraph.from_ase(atoms).with_neighbors(model.reach).num_edges)
+    try:
+        return Size(len(atoms), AtomicGraph.from_ase(atoms).with_neighbors(model.reach).num_edges)
+    except ImpossibleGeometry:  # the model will say that it has no answer
+        return Size(len(atoms))
 
 
 def _unlinked(graph: AtomicGraph) -> AtomicGraph:

@@ -13,6 +13,7 @@ from ase.optimize import BFGS
 
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Prediction
+from atomsml.simulate.batching.in_flight import Room
 from atomsml.simulate.model import Model
 from atomsml.simulate.relax import RelaxSettings, relax_many
 
@@ -63,7 +64,7 @@ def test_minima_are_those_of_the_literature() -> None:
 
 def test_what_is_beside_a_structure_does_not_matter() -> None:
     together = {done.index: done for done in relax_many(_images(), Model(lennard_jones))}
-    alone = {done.index: done for done in relax_many(_images(), Model(lennard_jones), batch_atoms=1)}
+    alone = {done.index: done for done in relax_many(_images(), Model(lennard_jones), room=Room(atoms=1))}
     for i in range(len(_images())):
         assert together[i].state.step == alone[i].state.step > 0
         np.testing.assert_allclose(together[i].atoms.positions, alone[i].atoms.positions, atol=1e-12)

@@ -3,10 +3,15 @@
 import subprocess
 import sys
 
+import ase
 import pytest
 import torch
+from ase.build import molecule
 
-from atomsml.simulate.batching.memory import free_bytes, peak_bytes
+from atomsml.simulate.batching.in_flight import Room, Size
+from atomsml.simulate.batching.memory import free_bytes, measure_room, peak_bytes, size_of
+from atomsml.simulate.model import Model
+from atomsml.testing.model_potentials import LennardJones
 
 # in a process of its own, whose memory nothing else has used
 MEASURE = """
@@ -21,9 +26,9 @@ torch.set_num_threads(1)
 name, exact = sys.argv[1], sys.argv[2] == "exact"
 atoms = molecule("CH3CH2OH") if name == "organic-xtb" else bulk("W", cubic=True) * (2, 2, 2)
 model, cpu = Model.of(AtomsMLCalculator(name, device="cpu", exact=exact)), torch.device("cpu")
-room = measure_room(model, [atoms], cpu, stress=True)
-many = [atoms] * (10 * PROBE_ATOMS // len(atoms))
-state, size = State.of(many), size_of(atoms, model)
+many = [atoms] * (12 * PROBE_ATOMS // len(atoms))
+room = measure_room(model, many, cpu, stress=True)
+state, size = State.of(many), size_of(atoms, model, room)
 print(len(many) * room.needed(size) / peak_bytes(lambda: model(state, stress=True), cpu))
 """
 
@@ -48,6 +53,17 @@ def test_the_peak_is_that_of_the_call_alone():
     peak_bytes(lambda: torch.ones(100 * megabytes), cpu)
     found = peak_bytes(lambda: torch.ones(10 * megabytes, dtype=torch.float64), cpu)
     assert found == pytest.approx(80 * megabytes, rel=0.05)
+
+
+def test_few_atoms_have_room_anyway():
+    model = Model(LennardJones(), LennardJones().cutoff)
+    room = measure_room(model, [molecule("CH4")], torch.device("cpu"))
+    assert room == Room(atoms=2000)
+    assert size_of(molecule("CH4"), model, room) == Size(atoms=5)
+    counting = Room(per_edge=1.0)
+    assert size_of(molecule("CH4"), model, counting) == Size(atoms=5, edges=20)
+    flat = ase.Atoms("Ar", cell=[3, 3, 0], pbc=True)
+    assert size_of(flat, model, counting) == Size(atoms=1)
 
 
 def test_free_memory_is_some():
