@@ -36,7 +36,13 @@ class Stream(IntEnum):
 
 def atom_normals(state: State, seed: int, stream: Stream) -> Tensor:
     """(atoms, 3) independent standard normal numbers, float64."""
-    return normals(_counters(places(state), state.step[state.batch], state.index[state.batch], stream), seed)[:, :3]
+    if state.device.type == "cpu":
+        counters = torch.empty(state.num_atoms, 4, dtype=torch.int64)
+        inputs = [x.contiguous() for x in (state.batch, state.step, state.index)]
+        count_on_host(*(address(x) for x in inputs), int(stream), state.num_atoms, address(counters))
+    else:
+        counters = _counters(places(state), state.step[state.batch], state.index[state.batch], stream)
+    return normals(counters, seed)[:, :3]
 
 
 def places(state: State) -> Tensor:
@@ -115,3 +121,18 @@ def philox_on_host(counters: Ints, rows: int, low_key: int, high_key: int, words
             a, b, c, d = ((q >> 32) & WORD) ^ b ^ k, q & WORD, ((p >> 32) & WORD) ^ d ^ l, p & WORD
             k, l = (k + KEY_STEP_0) & WORD, (l + KEY_STEP_1) & WORD
         words[4 * row], words[4 * row + 1], words[4 * row + 2], words[4 * row + 3] = a, b, c, d
+
+
+@compiled
+def count_on_host(batch: Ints, step: Ints, index: Ints, stream: int, atoms: int, counters: Ints) -> None:
+    """Counters of all atoms."""
+    place = 0
+    for i in range(atoms):
+        s = batch[i]
+        place = place + 1 if i > 0 and batch[max(i - 1, 0)] == s else 0
+        counters[4 * i], counters[4 * i + 1], counters[4 * i + 2], counters[4 * i + 3] = (
+            place,
+            step[s],
+            index[s],
+            stream,
+        )

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from atomsml.codegen.checks import address
+from atomsml.codegen.loops import Floats, compiled
 from atomsml.simulate.state import Flat, PerAtom, PerSystem, State, total
 
 # A: no integrator follows an atom that crosses a bond length in one step; at 1 fs this is hydrogen at 400,000 K
@@ -47,10 +49,10 @@ class Watch(Flat):
 
     def check(self, state: State, before: Tensor) -> None:
         """Look at a step, before which the atoms stood at `before` (atoms, 3)."""
+        if state.device.type == "cpu" and is_sound_on_host(state, before):  # a look is free there
+            return
         moved = torch.linalg.vector_norm(state.positions - before, dim=1)
         sound = moved + 0 * (state.forces.sum(dim=1) + state.energy[state.batch]) <= LARGEST_DISPLACEMENT
-        if state.device.type == "cpu" and bool(sound.all()):  # a look is free there
-            return
         broken = total((~sound).double(), state.batch, state.num_systems) > 0
         new = broken & (self.step < 0)
         self.step = torch.where(new, state.step, self.step)
@@ -85,3 +87,23 @@ class Watch(Flat):
         """The atoms and the systems that did not explode, for `take`."""
         left = (self.step < 0).nonzero().flatten()
         return state.atoms_of(left), left
+
+
+def is_sound_on_host(state: State, before: Tensor) -> bool:
+    """Whether nothing explodes."""
+    tensors = [x.contiguous() for x in (state.positions, before, state.forces, state.energy)]
+    return bool(is_sound(*(address(x) for x in tensors), state.num_atoms, state.num_systems))
+
+
+@compiled
+def is_sound(positions: Floats, before: Floats, forces: Floats, energy: Floats, atoms: int, systems: int) -> bool:
+    for i in range(atoms):
+        square = 0.0
+        for n in range(3 * i, 3 * i + 3):
+            square += (positions[n] - before[n]) * (positions[n] - before[n]) + 0.0 * forces[n]  # which may be NaN
+        if not square <= LARGEST_DISPLACEMENT * LARGEST_DISPLACEMENT:
+            return False
+    nothing = 0.0
+    for s in range(systems):
+        nothing += 0.0 * energy[s]
+    return nothing == 0.0

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from atomsml.graph import AtomicGraph
-from atomsml.simulate.constraints import projectors, resting
+from atomsml.simulate.constraints import moving_on_host, projectors, resting
 
 PerAtom = Annotated[Tensor, "atom"]  # with a row for each atom
 PerSystem = Annotated[Tensor, "system"]  # with a row for each system
@@ -130,6 +130,8 @@ class State(Flat):
 
     def moving(self, velocities: Tensor) -> Tensor:
         """What constraints and a resting centre of mass leave of (atoms, 3) velocities or accelerations."""
+        if self.device.type == "cpu":
+            return moving_on_host(velocities, self.masses, self.free, self.rest, self.batch)
         held = self.held(velocities)
         momentum = total(self.masses[:, None] * held, self.batch, self.num_systems)
         mass = total(self.masses, self.batch, self.num_systems)
