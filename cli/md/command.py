@@ -32,13 +32,13 @@ from atomsml.cli.options import (
     StrictOption,
     key_of,
 )
+from atomsml.cli.report import ReportOption, check_report
 from atomsml.cli.simulate.held import FixOption, hold
 from atomsml.cli.simulate.identity import ResumeOption
 
 if TYPE_CHECKING:
     from atomsml.cli.job import Job
     from atomsml.cli.md.outputs import Output
-    from atomsml.cli.md.series import Series
     from atomsml.io import StructureRecord
 
 
@@ -76,6 +76,7 @@ def md(
             ".csv and .png stand beside it.",
         ),
     ] = Path("md.extxyz"),
+    report: ReportOption = None,
     resume: ResumeOption = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "mixed",
@@ -101,6 +102,7 @@ def md(
         settings = Settings(ensemble, method, timestep, steps, every, temperature, pressure, *times, cell, seed)
     held = None if fix is None else Selection(fix)
     _check_output(output, resume)
+    check_report(report)
     job = prepare(inputs, format, model, device, precision, exact, strict, settings.check)
     hold(job, held, strict, settings.check)
     warn_of_potential(
@@ -109,7 +111,7 @@ def md(
         with_jumps="where they do nve does not conserve the total energy",
     )
     _warn_of_long_steps(job, timestep)
-    _run(context, job, settings, output, resume, as_json)
+    _run(context, job, settings, output, report, resume, as_json)
 
 
 def _check_output(path: Path, resume: bool) -> None:
@@ -137,15 +139,26 @@ def _warn_of_long_steps(job: Job, timestep: float) -> None:
         typer.echo(f"note: steps of {timestep:g} fs are long for hydrogen, which needs 0.5 to 1 fs", err=True)
 
 
-def _run(context: typer.Context, job: Job, settings: Settings, path: Path, resume: bool, as_json: bool) -> None:
+def _run(
+    context: typer.Context,
+    job: Job,
+    settings: Settings,
+    path: Path,
+    report: Path | None,
+    resume: bool,
+    as_json: bool,
+) -> None:
     """Run, write, print, and end with the exit status."""
     from atomsml.cli.files import end_interrupted, open_outputs
+    from atomsml.cli.md.records import print_records, records_of
+    from atomsml.cli.md.report import page_parts
     from atomsml.cli.md.run import run
     from atomsml.cli.output import print_json, write_summary
+    from atomsml.cli.report import write_report
 
     structures = job.structures
     output = _output(context, job, settings, path, resume)
-    with open_outputs(context, path, output.named, output.derived) as files:
+    with open_outputs(context, path, [*output.named, report], output.derived) as files:
         with output.writing(files, structures):
             rate, stop = run(job, settings, output)
         formulas = [structure.atoms.get_chemical_formula() for structure in structures]
@@ -153,7 +166,7 @@ def _run(context: typer.Context, job: Job, settings: Settings, path: Path, resum
         for system, run_of_it in enumerate(series):
             if not len(run_of_it):
                 _refuse_unbegun(job, structures[system], exploded=system in output.endings())
-        records = _records(structures, series, output, settings, stop is not None)
+        records = records_of(structures, series, output, settings, stop is not None)
         failed = [record for record in records if not record["finished"]]
         written = [r[key] for r in records for key in ("trajectory", "log", "plot")]
         if stop is not None and not written:
@@ -161,11 +174,15 @@ def _run(context: typer.Context, job: Job, settings: Settings, path: Path, resum
         job.require_some()
         files.interrupted = stop is not None
         facts = replace(job.facts(), results=rate.facts(settings.timestep))
-        write_summary(files, path, context, facts, [*dict.fromkeys(written)], [*failed, *job.refusals()])
+        written += [] if report is None else [str(report)]
+        summary = write_summary(files, path, context, facts, [*dict.fromkeys(written)], [*failed, *job.refusals()])
+        if report is not None:
+            parts = page_parts(files, output, series, records, job.refusals())
+            write_report(files, report, "Molecular dynamics", parts, summary)
     if as_json:
         print_json(job.in_order(records))
     else:
-        _print(records)
+        print_records(records)
     if stop is not None:
         end_interrupted(files, stop, _kept(records, path))
     if rate.steps:
@@ -194,60 +211,8 @@ def _output(context: typer.Context, job: Job, settings: Settings, path: Path, re
     return NativeOutput(path, settings, run_identity(context, job.model, job.inputs, free), resume)
 
 
-def _records(
-    structures: Sequence[StructureRecord],
-    series: Sequence[Series],
-    output: Output,
-    settings: Settings,
-    interrupted: bool,
-) -> list[dict[str, Any]]:
-    """A JSON object for each structure that has a frame; pressures in GPa, volumes in A^3."""
-    from atomsml.cli.job import identity
-
-    endings = output.endings()
-    last = settings.steps - settings.steps % settings.interval
-    records = []
-    for system, (structure, run) in enumerate(zip(structures, series, strict=True)):
-        if not len(run):
-            continue
-        files, steps = output.files_of(system), int(run.step[-1])
-        reason = endings.get(system, "interrupted" if interrupted and steps < last else "finished")
-        means = {"temperature": "temperature_K", "pressure": "pressure_GPa", "volume": "volume_A^3"}
-        records.append(
-            {
-                **identity(structure),
-                "finished": reason == "finished",
-                "reason": reason,
-                "steps": steps,
-                **{f"mean_{name}": run.mean(column) for name, column in means.items()},
-                "drift_meV_per_atom": run.drift(len(structure.atoms)) if settings.is_constant else None,
-                "trajectory": str(files.trajectory),
-                "log": str(files.log),
-                "plot": str(files.plot),
-            }
-        )
-    return records
-
-
 def _kept(records: Sequence[dict[str, Any]], path: Path) -> str:
     """What there is of an interrupted run."""
     where = ", ".join(dict.fromkeys(record["trajectory"] for record in records))
     kept = f"the trajectory up to step {max(record['steps'] for record in records)} is in {where}"
     return f"{kept}; --resume goes on" if path.suffix == ".h5" else kept
-
-
-def _print(records: list[dict[str, Any]]) -> None:
-    from atomsml.cli.output import number, print_table
-
-    crystals = any(r["mean_volume"] is not None for r in records)
-    header = ["file", "index", "formula", "finished", "steps", "mean temperature K"]
-    header += ["mean pressure GPa", "mean volume A^3"] if crystals else []
-    header += ["drift meV/atom", "trajectory"]
-    rows = []
-    for r in records:
-        row = [*(str(r[key]) for key in ("file", "index", "formula")), "yes" if r["finished"] else "no"]
-        row += [str(r["steps"]), number(r["mean_temperature"], 1)]
-        row += [number(r["mean_pressure"], 3), number(r["mean_volume"], 3)] if crystals else []
-        row += [number(r["drift_meV_per_atom"], 4), r["trajectory"]]
-        rows.append(row)
-    print_table(header, rows)
