@@ -104,7 +104,7 @@ def md(
     if memory is None:
         model(state, stress=integrator.needs_stress)
         memory = integrator.start(state)
-    watch.check(state, state.positions)
+    watch.check(state, memory, (state, memory))
     step = int(state.step.max())
     last = step + steps
     while True:
@@ -118,9 +118,9 @@ def md(
             return
         lost = ()
         for _ in range(every):
-            before = state.positions
+            before = replace(state), replace(memory)
             integrator.step(state, memory, model)
-            watch.check(state, before)
+            watch.check(state, memory, before)
             if state.device.type == "cpu":  # elsewhere a look would wait, and they stand until the next frame
                 state, memory, watch, exploded = _without_exploded(state, memory, watch)
                 lost += exploded

@@ -47,20 +47,26 @@ class Watch(Flat):
         stuck = state.degrees_of_freedom < 0.5
         return Watch(torch.where(stuck, state.step, -1), torch.zeros_like(state.masses))
 
-    def check(self, state: State, before: Tensor) -> None:
-        """Look at a step, before which the atoms stood at `before` (atoms, 3)."""
-        if state.device.type == "cpu" and is_sound_on_host(state, before):  # a look is free there
+    def check(self, state: State, memory: Flat, before: tuple[State, Flat]) -> None:
+        """Look at a step of state and memory, before which they were as `before`: shallow copies."""
+        stood = before[0].positions
+        if state.device.type == "cpu" and is_sound_on_host(state, stood):  # a look is free there
             return
-        moved = torch.linalg.vector_norm(state.positions - before, dim=1)
+        moved = torch.linalg.vector_norm(state.positions - stood, dim=1)
         sound = moved + 0 * (state.forces.sum(dim=1) + state.energy[state.batch]) <= LARGEST_DISPLACEMENT
         broken = total((~sound).double(), state.batch, state.num_systems) > 0
         new = broken & (self.step < 0)
         self.step = torch.where(new, state.step, self.step)
         self.moved = torch.where(new[state.batch], moved, self.moved)
-        stands = (self.step >= 0)[state.batch][:, None]
-        state.positions = torch.where(stands, before, state.positions)
-        state.velocities = state.velocities.masked_fill(stands, 0)
-        state.forces = state.forces.masked_fill(stands, 0)
+        systems = self.step >= 0
+        stands = {"system": systems, "atom": systems[state.batch]}
+        for now, then in zip((state, memory), before, strict=True):
+            for name, level in now.levels.items():
+                new_rows, old_rows = getattr(now, name), getattr(then, name)
+                rows = stands[level].view(-1, *[1] * (new_rows.dim() - 1))
+                setattr(now, name, torch.where(rows, old_rows, new_rows))
+        state.velocities = state.velocities.masked_fill(stands["atom"][:, None], 0)
+        state.forces = state.forces.masked_fill(stands["atom"][:, None], 0)
 
     def lost(self, state: State) -> tuple[Lost, ...]:
         """What exploded, and why."""
