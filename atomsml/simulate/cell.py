@@ -133,6 +133,7 @@ class CellMemory(Orbits):
     undeformed: PerAtom  # (atoms, 3) u
     cell: PerSystem  # (systems, 3, 3) A0
     matrix: PerSystem  # (systems, 3, 3) of the Measure
+    deformation: PerSystem  # (systems, 3, 3) D, of this matrix
     strains: PerSystem  # (systems, 9, 9) projector on the strains that are free
 
 
@@ -166,6 +167,7 @@ class FreeCell(Coordinates[CellMemory]):
             undeformed=state.positions,
             cell=state.cell,
             matrix=self.measure.start.to(state.device).expand(count, 3, 3),
+            deformation=IDENTITY.to(state.device).expand(count, 3, 3),
             strains=torch.stack(
                 [
                     common([allowed, *free_strains(cell, self.shape, self.fixed_axes)])
@@ -180,10 +182,9 @@ class FreeCell(Coordinates[CellMemory]):
 
     def forces(self, state: State, memory: CellMemory) -> Vector:
         size = state.atoms_per_system[:, None, None]
-        deformation = self.measure.deformation(memory.matrix)
         virial = -volume(state.cell)[:, None, None] * (state.stress + self.pressure * IDENTITY.to(state.device))
-        along = self.measure.along(memory.matrix, virial @ torch.linalg.inv(deformation))
-        atoms = _times(memory.leave(state.forces), deformation.mT, state.batch)
+        along = self.measure.along(memory.matrix, virial @ torch.linalg.inv(memory.deformation))
+        atoms = _times(self._left(state, memory, state.forces), memory.deformation.mT, state.batch)
         return Vector(atoms, _projected(along, memory.strains) / size, state.batch, state.group)
 
     def energy(self, state: State) -> Tensor:
@@ -191,15 +192,19 @@ class FreeCell(Coordinates[CellMemory]):
 
     def residual(self, state: State, memory: CellMemory) -> tuple[Tensor, Tensor]:
         stress = state.stress + self.pressure * IDENTITY.to(state.device)
-        return memory.leave(state.forces), _projected(stress, memory.strains)
+        return self._left(state, memory, state.forces), _projected(stress, memory.strains)
 
     def move(self, state: State, memory: CellMemory, variables: Vector) -> None:
         memory.matrix = variables.cell / state.atoms_per_system[:, None, None]
-        deformation = self.measure.deformation(memory.matrix)
-        moved = memory.leave(_times(variables.atoms - memory.undeformed, deformation, state.batch))
+        memory.deformation = deformation = self.measure.deformation(memory.matrix)
+        moved = self._left(state, memory, _times(variables.atoms - memory.undeformed, deformation, state.batch))
         memory.undeformed = memory.undeformed + _times(moved, torch.linalg.inv(deformation), state.batch)
         state.cell = memory.cell @ deformation
         state.positions = _times(memory.undeformed, deformation, state.batch)
+
+    def _left(self, state: State, memory: CellMemory, vectors: Tensor) -> Tensor:
+        """What constraints, and the symmetry if it is kept, leave of forces or moves."""
+        return state.held(vectors) if self.symmetry is None else memory.leave(vectors)
 
 
 SHAPES = {

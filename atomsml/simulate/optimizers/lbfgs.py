@@ -123,9 +123,8 @@ def _direction(memory: LBFGSMemory, forces: Vector) -> Vector:
     inner = diagonal[:, :, None] * u + h * (memory.change_changes @ u - q[:, :, None])
     w = torch.linalg.solve_triangular(upper.mT, inner, upper=False)
     u, w = h * u[:, :, 0], w[:, :, 0]
-    atoms = torch.einsum("ns,nsi->ni", w[forces.batch], memory.atom_steps)
-    atoms = atoms - torch.einsum("ns,nsi->ni", u[forces.batch], memory.atom_changes)
-    cell = torch.einsum("ns,nsij->nij", w, memory.cell_steps) - torch.einsum("ns,nsij->nij", u, memory.cell_changes)
+    atoms = _combined(w[forces.batch], memory.atom_steps) - _combined(u[forces.batch], memory.atom_changes)
+    cell = _combined(w, memory.cell_steps) - _combined(u, memory.cell_changes)
     return forces.like(h * forces.atoms + atoms, h * forces.cell + cell)
 
 
@@ -134,10 +133,15 @@ def _products(memory: LBFGSMemory, vector: Vector) -> tuple[Tensor, Tensor]:
     systems = len(vector.cell)
 
     def products(atoms: Tensor, cell: Tensor) -> Tensor:
-        of_atoms = total(torch.einsum("nsi,ni->ns", atoms, vector.atoms), vector.batch, systems)
-        return vector.over_groups(of_atoms + torch.einsum("nsij,nij->ns", cell, vector.cell))
+        of_atoms = total(torch.bmm(atoms, vector.atoms[:, :, None])[:, :, 0], vector.batch, systems)
+        return vector.over_groups(of_atoms + torch.bmm(cell.flatten(2), vector.cell.reshape(systems, -1, 1))[:, :, 0])
 
     return products(memory.atom_steps, memory.cell_steps), products(memory.atom_changes, memory.cell_changes)
+
+
+def _combined(factors: Tensor, history: Tensor) -> Tensor:
+    """Sums of the HISTORY places of (rows, HISTORY, ...) times (rows, HISTORY) factors."""
+    return torch.bmm(factors[:, None], history.flatten(2)).reshape(len(history), *history.shape[2:])
 
 
 def _shifted(history: Tensor, latest: Tensor) -> Tensor:
