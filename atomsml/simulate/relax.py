@@ -16,7 +16,6 @@ import ase
 import torch
 from torch import Tensor
 
-from atomsml.geometry import volume
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Prediction
 from atomsml.simulate.batching.in_flight import ON_A_CPU, InFlight, Room
@@ -24,13 +23,11 @@ from atomsml.simulate.batching.memory import size_of
 from atomsml.simulate.cell import MEASURES, SHAPES, Coordinates, FixedCell, FreeCell
 from atomsml.simulate.model import Model
 from atomsml.simulate.optimizers import OPTIMIZERS
-from atomsml.simulate.optimizers.optimizer import Optimizer
-from atomsml.simulate.optimizers.vector import Vector
-from atomsml.simulate.state import Flat, PerSystem, State
+from atomsml.simulate.optimizers.running import Method, Running
+from atomsml.simulate.state import State
 from atomsml.units import GPA
 
-# eV: forces vanish at saddle points as well, to which a step may climb; the noise of a network in float32 is well below
-LARGEST_RISE = 1e-2
+LOOK = 10  # evaluations between two looks at a device
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,14 @@ class RelaxSettings:
 
 
 Reason = Literal["running", "converged", "out of steps", "energy rose", "energy or forces are not finite"]
-REASONS: tuple[Reason, ...] = ("running", "converged", "out of steps", "energy rose", "energy or forces are not finite")
+# in the order of their numbers in optimizers/running.py
+REASONS: tuple[Reason, ...] = (
+    "running",
+    "converged",
+    "out of steps",
+    "energy rose",
+    "energy or forces are not finite",
+)
 
 
 @dataclass(frozen=True)
@@ -176,126 +180,86 @@ def iterate_relax(atoms: ase.Atoms, settings: RelaxSettings) -> Iterator[RelaxSt
 
 
 def relax_many(
-    structures: Sequence[ase.Atoms], model: Model, settings: RelaxSettings | None = None, room: Room = ON_A_CPU
+    structures: Sequence[ase.Atoms],
+    model: Model,
+    settings: RelaxSettings | None = None,
+    room: Room = ON_A_CPU,
+    device: torch.device | str = "cpu",
 ) -> Iterator[Relaxation]:
-    """Relax copies of `structures`, each yielded when it is done; as many at a time as there is `room` for.
+    """Relax copies of `structures`, each yielded when it is done.
+
+    Args:
+        room: for how much is computed at a time; `batching.memory.measure_room` measures how much fits into memory.
+        device: where the structures are moved; that of the model is quickest.
 
     Raises:
         ValueError: structures that `settings.check` refuses, constraints that cannot be kept
             (`constraints.projectors`); what the model raises.
     """
-    for batch in iterate_relax_many(structures, model, settings or RelaxSettings(), room):
+    for batch in iterate_relax_many(structures, model, settings or RelaxSettings(), room, device):
         yield from batch.done
 
 
 def iterate_relax_many(
-    structures: Sequence[ase.Atoms], model: Model, settings: RelaxSettings, room: Room = ON_A_CPU
+    structures: Sequence[ase.Atoms],
+    model: Model,
+    settings: RelaxSettings,
+    room: Room = ON_A_CPU,
+    device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
-    """The same as a loop that yields all structures on their way after each evaluation."""
+    """The same as a loop that yields all structures on their way after each evaluation.
+
+    On a device other than a CPU it yields after every LOOK evaluations: to look makes the device wait.
+    """
     for atoms in structures:
         settings.check(atoms)
-    everything = State.of(structures) if structures else None  # refuses constraints before anything is computed
-    method = _Method(settings.coordinates(), OPTIMIZERS[settings.optimizer].make(), settings)
-    flight, running = InFlight(len(structures), lambda i: size_of(structures[i], model, room), room), None
+    if not structures:
+        return
+    everything = State.of(structures)  # refuses constraints before anything is computed
+    method = Method(settings.coordinates(), OPTIMIZERS[settings.optimizer].make(), settings.fmax, settings.steps)
+    flight = InFlight(len(structures), lambda i: size_of(structures[i], model, room), room)
+    running: Running | None = None
     while flight:
-        assert everything is not None
         entering = flight.enter()
         if entering:
-            fresh = method.start(everything.systems(torch.tensor(entering)))
+            fresh = method.start(everything.systems(torch.tensor(entering)).to(device))
             running = fresh if running is None else running.join(fresh)
         assert running is not None
-        model(running.state, stress=method.coordinates.needs_stress)
-        states = method.judge(running)
-        done = torch.tensor([state.reason != "running" for state in states.values()])
-        yield Batch(running.state, states, _results(running, done.nonzero().flatten(), structures, states))
-        flight.leave(running.state.index[done].tolist())
-        running = None if done.all() else running.take((~done).nonzero().flatten())
+        for look in range(LOOK if running.state.device.type != "cpu" else 1):
+            if look > 0:
+                method.step(running)
+            model(running.state, stress=method.coordinates.needs_stress)
+            method.judge(running)
+        states = _states(running, settings)
+        ended = torch.tensor([state.reason != "running" for state in states.values()])
+        done = _results(running, ended.nonzero().flatten(), structures, states)
+        yield Batch(running.state, states, done)
+        flight.leave([each.index for each in done])
+        running = None if ended.all() else running.take((~ended).nonzero().flatten().to(device)) if done else running
         if running is not None:
             method.step(running)
 
 
-@dataclass(eq=False)
-class _Start(Flat):
-    energy: PerSystem  # eV at the start; NaN before the first evaluation
-    minimised: PerSystem  # the same with p V
-
-
-@dataclass
-class _Running:
-    """Structures on their way with all that is remembered of them."""
-
-    state: State
-    coordinates: Flat
-    optimizer: Flat
-    start: _Start
-
-    def take(self, systems: Tensor) -> _Running:
-        atoms = self.state.atoms_of(systems)
-        return _Running(
-            self.state.systems(systems),
-            self.coordinates.take(atoms, systems),
-            self.optimizer.take(atoms, systems),
-            self.start.take(atoms, systems),
-        )
-
-    def join(self, other: _Running) -> _Running:
-        return _Running(
-            self.state.join([other.state]),
-            self.coordinates.join([other.coordinates]),
-            self.optimizer.join([other.optimizer]),
-            self.start.join([other.start]),
-        )
-
-
-@dataclass(frozen=True)
-class _Method:
-    """An optimizer in its coordinates."""
-
-    coordinates: Coordinates[Any]
-    optimizer: Optimizer[Any]
-    settings: RelaxSettings
-
-    def start(self, state: State) -> _Running:
-        memory = self.coordinates.start(state)
-        optimizer = self.optimizer.start(self.coordinates.variables(state, memory))
-        unknown = torch.full_like(state.energy, torch.nan)
-        return _Running(state, memory, optimizer, _Start(unknown, unknown))
-
-    def step(self, running: _Running) -> None:
-        state, memory = running.state, running.coordinates
-        variables, forces = self.coordinates.variables(state, memory), self.coordinates.forces(state, memory)
-        energy = variables.over_groups(self.coordinates.energy(state))
-        self.coordinates.move(state, memory, self.optimizer.step(running.optimizer, variables, forces, energy))
-        state.step = state.step + 1
-
-    def judge(self, running: _Running) -> dict[int, RelaxState]:
-        """How each structure stands; in one transfer from the device."""
-        state, start = running.state, running.start
-        energy = self.coordinates.energy(state)
-        start.energy = torch.where(state.step == 0, state.energy, start.energy)
-        start.minimised = torch.where(state.step == 0, energy, start.minimised)
-        forces, stress = self.coordinates.residual(state, running.coordinates)
-        of_cell = (volume(state.cell) / state.atoms_per_system)[:, None, None] * stress
-        everything = Vector(forces, of_cell, state.batch, state.group)
-        finite = torch.isfinite(energy + everything.dot(everything))
-        fmax, largest = everything.like(forces, of_cell[:, :0]).longest(), everything.longest()
-        reason = torch.where(state.step >= self.settings.steps, 2, 0)
-        low = energy < start.minimised + LARGEST_RISE
-        reason = torch.where(largest <= self.settings.fmax, torch.where(low, 1, 3), reason)
-        reason = torch.where(finite, reason, 4)
-        columns = (state.index, state.step, state.energy, fmax, reason, stress.abs().amax(dim=(1, 2)) / GPA)
-        return {
-            int(index): RelaxState(int(step), e, f, REASONS[int(code)], s if self.settings.cell else None)
-            for index, step, e, f, code, s in torch.stack([c.to(energy) for c in columns], dim=1).tolist()
-        }
+def _states(running: Running, settings: RelaxSettings) -> dict[int, RelaxState]:
+    """How each structure stands; in one transfer from the device."""
+    state, standing = running.state, running.standing
+    columns = (state.index, state.step, state.energy, standing.fmax, standing.reason, standing.stress)
+    return {
+        int(index): RelaxState(int(step), energy, fmax, REASONS[int(reason)], stress if settings.cell else None)
+        for index, step, energy, fmax, reason, stress in torch.stack(
+            [column.to(state.energy) for column in columns], dim=1
+        ).tolist()
+    }
 
 
 def _results(
-    running: _Running, systems: Tensor, structures: Sequence[ase.Atoms], states: dict[int, RelaxState]
+    running: Running, systems: Tensor, structures: Sequence[ase.Atoms], states: dict[int, RelaxState]
 ) -> list[Relaxation]:
     """Of the systems that are done."""
     if len(systems) == 0:
         return []
-    indices, energies = running.state.index[systems].tolist(), running.start.energy[systems].tolist()
-    copies = running.state.systems(systems).write_to([structures[i] for i in indices])
+    systems = systems.to(running.state.device)
+    ended = running.state.systems(systems)
+    indices, energies = ended.index.tolist(), running.standing.start_energy[systems].tolist()
+    copies = ended.write_to([structures[i] for i in indices])
     return [Relaxation(i, atoms, e, states[i]) for i, atoms, e in zip(indices, copies, energies, strict=True)]

@@ -44,6 +44,7 @@ from ase.optimize import FIRE, LBFGS
 from atomsml import AtomsMLCalculator
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Prediction
+from atomsml.simulate.batching.in_flight import Room
 from atomsml.simulate.model import Model
 from atomsml.simulate.relax import RelaxSettings, relax_many
 from benchmarks.shared.peers import ROOT, Program, answer_words
@@ -135,7 +136,7 @@ def engine(optimizer: str) -> Callable[[list[ase.Atoms], Clock], Result]:
         assert model.neighbors is not None
         model.predict, model.neighbors.update = clock.timed(model.predict), clock.timed(model.neighbors.update)  # type: ignore[method-assign]
         settings = RelaxSettings(fmax=FMAX, steps=STEPS, cell=True, optimizer=optimizer)
-        done = sorted(relax_many(structures, model, settings, BATCH_ATOMS), key=lambda each: each.index)
+        done = sorted(relax_many(structures, model, settings, Room(atoms=BATCH_ATOMS)), key=lambda each: each.index)
         return {
             "version": version("atomsml"),
             "energies": [each.state.energy for each in done],

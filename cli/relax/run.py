@@ -101,7 +101,8 @@ def _in_batches(
     room = Room(atoms=0) if write_frame is not None else measure_room(model, given, device, stress=settings.cell)
     done, atoms, start = 0, 0, time.monotonic()
     with progress("relax", len(given)) as report:
-        for batch in iterate_relax_many(given, model, settings, room):
+        where = device if write_frame is None else "cpu"  # where each step is looked at
+        for batch in iterate_relax_many(given, model, settings, room, where):
             if write_frame is not None:
                 (only,) = batch.states
                 write_frame(batch.systems.write_to([given[only]])[0])

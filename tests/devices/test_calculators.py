@@ -19,6 +19,7 @@ from atomsml.device import has_float64
 from atomsml.graph import AtomicGraph
 from atomsml.interfaces.ase import AtomsMLCalculator
 from atomsml.potentials.mace import MACE
+from atomsml.simulate.batching.in_flight import Room
 from atomsml.simulate.model import Model
 from atomsml.simulate.relax import RelaxSettings, relax_many
 from atomsml.uncertainty import Committee
@@ -104,7 +105,7 @@ def test_relaxation_in_batches(
     ends = {}
     for where in (device, torch.device("cpu")):
         calculator = AtomsMLCalculator(make_mace(0), str(where), precision)
-        done = list(relax_many(images, Model(calculator.predict_batch), settings, batch_atoms=12))
+        done = list(relax_many(images, Model(calculator.predict_batch), settings, Room(atoms=12), device=where))
         ends[where.type] = {each.index: each for each in done}
     for index, expected in ends["cpu"].items():
         found = ends[device.type][index]

@@ -15,6 +15,7 @@ from ase.optimize import LBFGS as TheirLBFGS
 
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Prediction
+from atomsml.simulate.batching.in_flight import Room
 from atomsml.simulate.cell import MEASURES, FreeCell
 from atomsml.simulate.model import Model
 from atomsml.simulate.optimizers.fire import FIRE
@@ -188,7 +189,7 @@ def test_cells_do_not_depend_on_what_is_beside_them() -> None:
     structures = [*_crystals(), bulk("Ni", a=3.3), bulk("Pt", cubic=True)]
     settings = RelaxSettings(cell=True, fmax=0.02)
     together = {done.index: done for done in relax_many(structures, Model(emt), settings)}
-    few = {done.index: done for done in relax_many(structures, Model(emt), settings, batch_atoms=5)}
+    few = {done.index: done for done in relax_many(structures, Model(emt), settings, room=Room(atoms=5))}
     backwards = {3 - done.index: done for done in relax_many(structures[::-1], Model(emt), settings)}
     for i in range(4):
         for other in (few[i], backwards[i]):

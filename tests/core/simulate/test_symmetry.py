@@ -11,6 +11,7 @@ from ase.constraints import FixAtoms, FixSymmetry
 from ase.neighborlist import neighbor_list
 from ase.spacegroup import crystal
 
+from atomsml.simulate.batching.in_flight import Room
 from atomsml.simulate.model import Model
 from atomsml.simulate.relax import RelaxSettings, relax_many
 from atomsml.simulate.state import State
@@ -71,7 +72,7 @@ def test_space_groups_survive_the_relaxation_of_their_cells() -> None:
     assert len(set(numbers)) >= 30
     shaken = [_shaken(atoms, seed) for seed, atoms in enumerate(ideal)]
     settings = RelaxSettings(fmax=0.002, cell=True, steps=60, symmetry=0.02)
-    done = {each.index: each for each in relax_many(shaken, Model(ARGON), settings, batch_atoms=400)}
+    done = {each.index: each for each in relax_many(shaken, Model(ARGON), settings, room=Room(atoms=400))}
     for i, (number, before) in enumerate(zip(numbers, shaken, strict=True)):
         after = done[i].atoms
         assert np.abs(after.cell.array - before.cell.array).max() > 1e-2  # it was relaxed
