@@ -28,13 +28,13 @@ def complete_cell(cell: Tensor) -> Tensor:
     that miss none come back unchanged, singular ones too.
     """
     given = (cell != 0).any(dim=-1)  # (systems, 3)
-    if given.all():
+    if cell.device.type == "cpu" and given.all():  # a GPU would have to be waited for
         return cell
     count = given.sum(dim=-1)
     cell = torch.where(count[:, None, None] == 0, torch.eye(3, dtype=cell.dtype, device=cell.device), cell)
     # one given: the row after it takes a vector orthogonal to it and to the Cartesian axis least parallel to it
     only = cell.sum(dim=-2)
-    axis = torch.nn.functional.one_hot(only.abs().argmin(dim=-1), 3).to(cell.dtype)
+    axis = (only.abs().argmin(dim=-1, keepdim=True) == torch.arange(3, device=cell.device)).to(cell.dtype)
     row_after = given.roll(1, dims=-1) & (count[:, None] == 1)
     cell = torch.where(row_after[..., None], _unit(torch.linalg.cross(only, axis))[:, None], cell)
     # now at most one is missing: the normal of the other two

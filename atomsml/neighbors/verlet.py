@@ -68,6 +68,15 @@ class VerletList:
             self.rebuilds += 1
         return graph.with_edges(*self._edges)
 
+    def kept(self, graph: AtomicGraph) -> tuple[AtomicGraph, Answer] | None:
+        """The graph with the edges that there are, and whether they still serve; None without edges, and on a CPU.
+
+        What is asked of a GPU meanwhile need not wait for the answer, and counts only if it is yes.
+        """
+        if self._made is None or self._edges is None or not searches(graph.device) or not self._made.fits(graph):
+            return None
+        return graph.with_edges(*self._edges), Answer(self._made.holds_there(graph))
+
     @property
     def origin(self) -> tuple[Tensor, Tensor] | None:
         """Positions and cells for which the list was made, float64; made for them again, it is the same."""
@@ -94,11 +103,14 @@ class Snapshot:
         tensors = self.positions, self.cell, self.pbc, self.batch, *self.memory
         return *(address(x) for x in tensors), len(self.positions), len(self.cell), self.cutoff, self.reach
 
+    def fits(self, graph: AtomicGraph) -> bool:
+        """Whether a graph may have the same atoms, as far as sizes tell."""
+        same = graph.positions.shape == self.positions.shape and graph.cell.shape == self.cell.shape
+        return same and graph.device == self.device
+
     def still_holds(self, graph: AtomicGraph) -> bool:
         """Whether the list holds all pairs of this graph that are closer than the cutoff; see VerletList."""
-        if graph.positions.shape != self.positions.shape or graph.cell.shape != self.cell.shape:
-            return False
-        if graph.device != self.device:
+        if not self.fits(graph):
             return False
         return self.still_holds_anywhere(graph) if searches(self.device) else self.still_holds_on_host(graph)
 
@@ -109,7 +121,11 @@ class Snapshot:
         return bool(holds(*now, *self.arguments))
 
     def still_holds_anywhere(self, graph: AtomicGraph) -> bool:
-        """The same in torch; counts the farthest atom of a system twice instead of the two farthest."""
+        """The same in torch, which waits for the device."""
+        return bool(self.holds_there(graph))
+
+    def holds_there(self, graph: AtomicGraph) -> Tensor:
+        """() the same on the device; counts the farthest atom of a system twice instead of the two farthest."""
         before, now = (periodic_lattice(x.detach().double(), self.pbc) for x in (self.cell, graph.cell))
         deformation = torch.linalg.inv_ex(before).inverse @ now
         metric = deformation @ deformation.mT
@@ -117,7 +133,19 @@ class Snapshot:
         stretch = (diagonal + diagonal.abs() - metric.abs().sum(dim=-1)).amin(dim=-1).clamp(min=0).sqrt()
         moved = graph.positions.detach().double() - to_cartesian(self.positions, deformation, self.batch)
         near = 2 * torch.linalg.vector_norm(moved, dim=-1) < (stretch * self.reach - self.cutoff)[self.batch]
-        return bool(near.all() & (graph.pbc == self.pbc).all() & (graph.batch == self.batch).all())
+        return near.all() & (graph.pbc == self.pbc).all() & (graph.batch == self.batch).all()
+
+
+class Answer:
+    """What a GPU finds true. Calling it waits for that alone, not for what was asked of the GPU after it."""
+
+    def __init__(self, value: Tensor) -> None:
+        self._value, self._arrived = value.to("cpu", non_blocking=True), torch.cuda.Event()  # in pinned memory
+        self._arrived.record()
+
+    def __call__(self) -> bool:
+        self._arrived.synchronize()
+        return bool(self._value)
 
 
 def _copy(x: Tensor, where: torch.device, dtype: torch.dtype) -> Tensor:

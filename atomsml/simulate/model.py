@@ -78,7 +78,7 @@ class Model:
     def __call__(self, state: State, stress: bool = False) -> None:
         """Fill energy and forces of the state, and its stress where it is asked for; NaN where there is none."""
         try:
-            found = self._predict(self._connected(state), stress)
+            found = self._evaluate(state, stress)
         except ImpossibleGeometry:
             if self.neighbors is not None:
                 self.neighbors.forget()  # of whoever asks again, the list is looked at again
@@ -90,6 +90,19 @@ class Model:
         state.stress = (
             torch.full_like(state.cell, torch.nan) if found.stress is None else found.stress.to(state.positions)
         )
+
+    def _evaluate(self, state: State, stress: bool) -> Prediction:
+        """With the neighbour list that there is, on a GPU, before it is known whether it holds; anew if it does not.
+
+        The GPU computes while the answer is on its way; nothing is kept that came of a list that no longer held.
+        """
+        if self.neighbors is not None and (kept := self.neighbors.kept(state.graph)) is not None:
+            (graph, holds), self._listed = kept, state.index
+            found = self._predict(graph, stress)
+            if holds():
+                return found
+            self.neighbors.forget()
+        return self._predict(self._connected(state), stress)
 
     def _predict(self, graph: AtomicGraph, stress: bool) -> Prediction:
         """Of all systems at once, or in parts, twice as many whenever memory does not suffice; a warning says so."""

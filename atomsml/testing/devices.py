@@ -24,6 +24,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -98,6 +99,7 @@ _MACHINE: dict[str, dict[str, Any]] = {
         "torch.cuda.is_current_stream_capturing": False,
         "torch.cuda.is_bf16_supported": True,
         "torch.cuda._lazy_init": None,
+        "torch.cuda.Event": SimpleNamespace(record=lambda: None, synchronize=lambda: None),  # all is done at once
     },
     "mps": {"torch.backends.mps.is_available": True},
 }
