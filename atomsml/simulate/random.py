@@ -50,11 +50,6 @@ def places(state: State) -> Tensor:
     return torch.arange(state.num_atoms, device=state.device) - torch.searchsorted(state.batch, state.batch)
 
 
-def system_normals(state: State, seed: int, stream: Stream) -> Tensor:
-    """(systems, 4) independent standard normal numbers, float64."""
-    return normals(_counters(torch.zeros_like(state.step), state.step, state.index, stream), seed)
-
-
 def system_matrices(state: State, seed: int, stream: Stream) -> Tensor:
     """(systems, 3, 3) independent standard normal numbers, float64."""
     place = torch.arange(3, device=state.device).repeat(state.num_systems)
@@ -84,12 +79,12 @@ def uniforms(counters: Tensor, seed: int) -> Tensor:
 
 
 def philox(counters: Tensor, seed: int) -> Tensor:
-    """(rows, 4) random words of these counters (rows, 4), both int64 from 0 to 2^32 - 1; seed from 0 to 2^64 - 1."""
+    """(rows, 4) random words of these counters (rows, 4), both int64 from 0 to 2^32 - 1; of the seed 64 bits count."""
     if counters.device.type != "cpu":
         return philox_anywhere(counters, seed)
     counters = counters.contiguous()
     words = torch.empty_like(counters)
-    philox_on_host(address(counters), len(counters), seed & WORD, seed >> 32, address(words))
+    philox_on_host(address(counters), len(counters), seed & WORD, seed >> 32 & WORD, address(words))
     return words
 
 
@@ -97,7 +92,7 @@ def philox_anywhere(counters: Tensor, seed: int) -> Tensor:
     """The same in torch."""
     factors = _pair(FACTOR_0, FACTOR_1, counters.device)
     key_steps = _pair(KEY_STEP_0, KEY_STEP_1, counters.device)
-    keys = _pair(seed & WORD, seed >> 32, counters.device)
+    keys = _pair(seed & WORD, seed >> 32 & WORD, counters.device)
     even, odd = counters[:, ::2], counters[:, 1::2]
     for i in range(ROUNDS):
         product = even * factors  # of 64 bits, which wrap
@@ -130,9 +125,5 @@ def count_on_host(batch: Ints, step: Ints, index: Ints, stream: int, atoms: int,
     for i in range(atoms):
         s = batch[i]
         place = place + 1 if i > 0 and batch[max(i - 1, 0)] == s else 0
-        counters[4 * i], counters[4 * i + 1], counters[4 * i + 2], counters[4 * i + 3] = (
-            place,
-            step[s],
-            index[s],
-            stream,
-        )
+        counters[4 * i], counters[4 * i + 1] = place, step[s]
+        counters[4 * i + 2], counters[4 * i + 3] = index[s], stream

@@ -55,7 +55,10 @@ class Schedule:
         if first.numel() == 1:
             first, changes = first.expand(state.num_systems), changes.expand(state.num_systems, -1)
         else:
-            first, changes = first[state.index], changes[state.index]
+            try:
+                first, changes = first[state.index], changes[state.index]
+            except IndexError:
+                raise ValueError(f"a schedule has values for {len(first)} structures, and there are more") from None
         if len(steps) == 1:
             return first
         passed = ((state.step[:, None] - steps[:-1]) / steps.diff()).clamp(0, 1)  # (systems, lines)
