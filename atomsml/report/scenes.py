@@ -69,7 +69,10 @@ def viewer(scenes: Sequence[Scene], header: Sequence[str] = (), rows: Sequence[S
     found = [_scene(scene, frames) for scene in shown]
     elements = {str(z): _element(z) for z in sorted({z for scene in found for z in scene["numbers"]})}
     data = {"elements": elements, "scenes": found}
-    remarks = "".join(f"<p>{escape(remark)}</p>" for remark in _left_out(scenes, len(shown), frames))
+    undrawn = sum(
+        min(frames, len(scene.frames)) - len(each["frames"]) for scene, each in zip(shown, found, strict=True)
+    )
+    remarks = "".join(f"<p>{escape(remark)}</p>" for remark in _left_out(scenes, len(shown), frames, undrawn))
     listed = table(header, rows[: len(shown)]).html if rows else ""
     html = f'{remarks}<div class="viewer"><script type="application/json">{_json(data)}</script>{listed}</div>'
     return Fragment(html, (asset("3Dmol-min.js"), asset("viewer.js")))
@@ -86,12 +89,14 @@ def _within_bounds(scenes: Sequence[Scene]) -> tuple[Sequence[Scene], int]:
     return scenes[: max(1, int((places <= MOST_PLACES).sum()))], 2
 
 
-def _left_out(scenes: Sequence[Scene], shown: int, frames: int) -> list[str]:
+def _left_out(scenes: Sequence[Scene], shown: int, frames: int, undrawn: int) -> list[str]:
     found = []
     if shown < len(scenes):
         found.append(f"The first {shown:,} of {len(scenes):,} structures are shown.")
     if (longest := max(len(scene.frames) for scene in scenes[:shown])) > frames:
         found.append(f"Trajectories are thinned: {frames} of {longest:,} frames are shown, evenly spaced.")
+    if undrawn:
+        found.append(f"Frames with more than {MOST_ATOMS:,} atoms, or with atoms nowhere, are left out: {undrawn:,}.")
     return found
 
 
