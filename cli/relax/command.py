@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,12 +21,15 @@ from atomsml.cli.options import (
     PrecisionOption,
     StrictOption,
     key_of,
+    one_of,
 )
 from atomsml.cli.report import ReportOption, check_report
 from atomsml.cli.simulate.held import FixOption, hold
 from atomsml.cli.simulate.identity import ResumeOption
 from atomsml.cli.simulate.shards import Shard, ShardOption
 from atomsml.simulate.optimizers import OPTIMIZERS
+
+SHAPES = ("free", "isotropic", "volume")
 
 if TYPE_CHECKING:
     from atomsml.cli.job import Job
@@ -38,7 +42,15 @@ def relax(
     inputs: Inputs,
     model: ModelOption = None,
     cell: Annotated[bool, typer.Option(help="Relax the cell as well (crystals).")] = False,
-    fmax: Annotated[float, typer.Option(help="Converged when no force is larger, eV/A.")] = 0.05,
+    shape: Annotated[
+        str, one_of(SHAPES, "What may change of it: all, the volume alone (isotropic), or all but the volume (volume).")
+    ] = "free",
+    fixed_axes: Annotated[str, typer.Option(metavar="AXES", help="Lattice vectors that stay, as c or ab.")] = "",
+    pressure: Annotated[float, typer.Option(help="On a relaxed cell from outside, GPa.")] = 0.0,
+    symmetry: Annotated[bool, typer.Option("--symmetry", help="Keep the space group (crystals).")] = False,
+    fmax: Annotated[
+        float, typer.Option(help="Converged when no force is larger, eV/A, nor stress: volume x stress / atoms, eV.")
+    ] = 0.05,
     steps: Annotated[int, typer.Option(help="Give up after this many steps.")] = 300,
     optimizer: Annotated[str, key_of(OPTIMIZERS, " If an energy rose, try fire.")] = "lbfgs",
     fix: FixOption = None,
@@ -73,10 +85,13 @@ def relax(
     from atomsml.cli.relax.outputs import output_of
 
     with importing():
+        from atomsml.cli.relax.run import check
+        from atomsml.cli.relax.space_group import TOLERANCE
         from atomsml.simulate.relax import RelaxSettings
         from atomsml.simulate.selection import Selection
 
-    settings = RelaxSettings(fmax, steps, cell, optimizer)
+    kept = TOLERANCE if symmetry else None
+    settings = RelaxSettings(fmax, steps, cell, optimizer, pressure, shape, fixed_axes, symmetry=kept)
     held = None if fix is None else Selection(fix)
     place = output_of(output, Shard.parse(shard))
     place.check(1, resume)
@@ -86,8 +101,8 @@ def relax(
         check_trajectory(trajectory)
         if resume:
             raise ValueError("--trajectory cannot go on where a run ended; leave it or --resume out")
-    job = prepare(inputs, format, model, device, precision, exact, strict, settings.check)
-    hold(job, held, strict, settings.check)
+    job = prepare(inputs, format, model, device, precision, exact, strict, partial(check, settings))
+    hold(job, held, strict, partial(check, settings))
     job.inputs = place.share(job.inputs)
     job.require_some()
     place.check(len(job.structures), resume)

@@ -27,6 +27,7 @@ COLUMNS = {
     "reason": "reason",
     "steps": "steps",
     "fmax": "max_force_eV/A",
+    "max_stress": "max_stress_GPa",
     "energy_before": "energy_before_eV",
     "energy": "energy_eV",
     "energy_per_atom": "energy_per_atom_eV",
@@ -61,6 +62,7 @@ def record_of(
         "reason": last.reason,
         "steps": last.step,
         "fmax": finite(last.fmax),
+        "max_stress": None if last.stress is None else finite(last.stress),
         "energy_before": finite(energy_before),
         "energy": finite(last.energy),
         "energy_per_atom": finite(last.energy / len(relaxed)),
@@ -110,17 +112,20 @@ def table_of(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[st
     """Header and rows to be read; the last columns are those of crystals, of molecules, or both."""
     from atomsml.cli.output import number
 
+    stresses = any(r["max_stress"] is not None for r in records)
     crystals = any(r["cell"] is not None for r in records)
     molecules = any(r["cell"] is None for r in records)
-    header = ["file", "index", "formula", "converged", "steps", "max force eV/A", "energy before eV", "energy eV"]
-    header += ["eV/atom"]
+    header = ["file", "index", "formula", "converged", "steps", "max force eV/A"]
+    header += ["max stress GPa"] if stresses else []
+    header += ["energy before eV", "energy eV", "eV/atom"]
     header += [*CELL, "volume A^3", "pressure GPa", "space group before", "after"] if crystals else []
     header += ["bonding"] if molecules else []
     rows = []
     for r in records:
         row = [r["file"], str(r["index"]), r["formula"], "yes" if r["converged"] else f"no: {r['reason']}"]
-        row += [str(r["steps"]), number(r["fmax"], 4), number(r["energy_before"], 6), number(r["energy"], 6)]
-        row += [number(r["energy_per_atom"], 6)]
+        row += [str(r["steps"]), number(r["fmax"], 4)]
+        row += [number(r["max_stress"], 4)] if stresses else []
+        row += [number(r[key], 6) for key in ("energy_before", "energy", "energy_per_atom")]
         if crystals:
             cell = r["cell"] or dict.fromkeys(CELL)
             row += [number(cell[key], 4 if key in "abc" else 2) for key in CELL]

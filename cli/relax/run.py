@@ -49,7 +49,7 @@ def relax_all(
     stop: KeyboardInterrupt | None = None
     with trajectory_writer(files, trajectory) as write_frame:
         try:
-            for done in _relax(job, dict(waiting), settings, None if trajectory is None else write_frame):
+            for done in _in_batches(job, dict(waiting), settings, None if trajectory is None else write_frame):
                 structure = waiting.pop(done.number)
                 with held_stops():
                     place = output.place(done.number)
@@ -64,23 +64,16 @@ def relax_all(
     return stop
 
 
-def _relax(
-    job: Job,
-    structures: dict[int, StructureRecord],
-    settings: RelaxSettings,
-    write_frame: Callable[[ase.Atoms], None] | None,
-) -> Iterator[Relaxed]:
-    """In batches what the engine can do, and one by one what only ASE can: see `_fits_batches`."""
-    together = {number: each for number, each in structures.items() if _fits_batches(each.atoms)}
-    yield from _in_batches(job, together, settings, write_frame)
-    yield from _one_by_one(job, {n: each for n, each in structures.items() if n not in together}, settings, write_frame)
+def check(settings: RelaxSettings, atoms: ase.Atoms) -> None:
+    """Refuse atoms that cannot be relaxed in this way.
 
+    Raises:
+        ValueError: as RelaxSettings.check, or a constraint of the input that cannot be kept.
+    """
+    from atomsml.simulate.constraints import projectors
 
-def _fits_batches(atoms: ase.Atoms) -> bool:
-    """Whether the constraints of the input are among those of many structures at once."""
-    from atomsml.simulate.constraints import KEPT
-
-    return all(isinstance(each, KEPT) for each in atoms.constraints)
+    settings.check(atoms)
+    projectors(atoms)
 
 
 def _in_batches(
@@ -138,31 +131,6 @@ def _completed(atoms: ase.Atoms, job: Job) -> ase.Atoms:
         job.calculator.calculate(atoms, ["energy", "forces", "stress"])
         results = {**job.calculator.results, **results}
     return with_results(atoms, results)
-
-
-def _one_by_one(
-    job: Job,
-    structures: dict[int, StructureRecord],
-    settings: RelaxSettings,
-    write_frame: Callable[[ase.Atoms], None] | None,
-) -> Iterator[Relaxed]:
-    from atomsml.cli.job import label
-    from atomsml.cli.output import follow, snapshot
-    from atomsml.simulate.relax import iterate_relax
-
-    for number, structure in structures.items():
-        atoms, states = structure.atoms.copy(), []
-        atoms.calc = job.calculator
-        run = iterate_relax(atoms, settings)
-        try:
-            for state in follow(run, settings.steps, label(structure), _describe):
-                states.append(state)
-                if write_frame is not None:
-                    write_frame(atoms)
-        except ValueError as error:  # atoms that overlap, for example
-            job.refuse(structure, str(error))
-        else:
-            yield Relaxed(number, snapshot(atoms), states[0].energy, states[-1])
 
 
 def _describe(state: RelaxState) -> str:

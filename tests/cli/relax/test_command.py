@@ -66,6 +66,30 @@ def test_cell_changes_only_when_asked(run: Run, model: str) -> None:
     assert abs(ase.io.read("free.cif").get_volume() / volume - 1) > 1e-5
 
 
+def test_how_the_cell_may_change(run: Run) -> None:
+    shaken = bulk("NaCl", "rocksalt", 5.5, cubic=True)
+    shaken.set_cell(shaken.cell.array * [[1.02], [1.0], [0.98]], scale_atoms=True)
+    ase.io.write("salt.vasp", shaken)
+    words = ("relax", "salt.vasp", "-m", "universal-small", "--cell", "--fmax", 0.01, "--json")
+
+    def relaxed(*more: object) -> dict[str, Any]:
+        result = run(*words, *more)
+        assert result.status == 0
+        record: dict[str, Any] = json.loads(result.out)[0]
+        return record
+
+    before = shaken.cell.lengths()
+    squeezed = relaxed("--pressure", 5)
+    assert squeezed["max_stress"] == pytest.approx(abs(squeezed["pressure"] - 5), abs=0.1)
+    assert squeezed["pressure"] == pytest.approx(5, abs=0.3)  # fmax allows 0.01 eV x 8 atoms / 160 A^3 in each row
+    alike = relaxed("--shape", "isotropic")["cell"]
+    assert [alike[axis] for axis in "abc"] / before == pytest.approx(alike["a"] / before[0] * np.ones(3), rel=1e-6)
+    assert relaxed("--shape", "volume")["volume"] == pytest.approx(shaken.get_volume(), rel=1e-6)
+    held = relaxed("--fixed-axes", "ac")["cell"]
+    assert [held["a"], held["c"]] == pytest.approx(before[[0, 2]], rel=1e-6)
+    assert abs(held["b"] - before[1]) > 0.01
+
+
 def test_trajectory_has_every_step(run: Run, model: str) -> None:
     for name in ("steps.traj", "steps.extxyz"):
         result = run("relax", "[H][H]", "-m", model, "--fmax", 0.01, "--trajectory", name, "--json")
