@@ -2,7 +2,7 @@
 
     python -m benchmarks.engine.shards FOLDER [--structures 5000] [--kills 2] [--docs]
 
-Small molecules, distorted by seeds, are in one file and in files of their own. `atomsml relax --shard 0/2` and `1/2` run
+Small molecules, distorted by seeds, are in one file and in files of their own. `atomsml relax --shard 0/2` and 1/2 run
 at the same time, one thread each, into one folder; each is killed by SIGKILL several times and goes on by --resume.
 Then every input has one structure in the folder and one row in the two tables, with the energy that the structure has.
 """
@@ -23,7 +23,7 @@ import ase.io
 import numpy as np
 from ase.build import molecule
 
-from benchmarks.shared.reporting import DOCS, machine, replace_section, table
+from benchmarks.shared.reporting import DOCS, processor, replace_section, table
 
 MODEL = "organic-xtb"
 SPECIES = ("H2O", "CH4", "NH3", "HCN", "CO2", "C2H2", "CH3OH", "H2CO")
@@ -53,7 +53,7 @@ def main() -> None:
         "time on the clock",
     ]
     row = [f"{arguments.structures:,}", "2", str(arguments.kills), *counts, f"{seconds:.0f} s", f"{wall:.0f} s"]
-    text = f"{table(header, [row])}\n\n{machine()}"
+    text = f"{table(header, [row])}\n\n{processor()}, {os.cpu_count()} cores, one thread each"
     print(text)
     if arguments.docs:
         replace_section(DOCS / "simulation.md", SECTION, text)
