@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atomsml.cli.options import JsonOption
-from atomsml.simulate.analysis import ANALYSES
+from atomsml.simulate.analysis import ANALYSES, analyze_file
 
 if TYPE_CHECKING:
     import numpy as np
 
     from atomsml.io import OutputSet
-    from atomsml.simulate.analysis.findings import Findings
-    from atomsml.simulate.analysis.motion import Motion
+    from atomsml.simulate.analysis import Told
 
 ABOUT = "; ".join(f"{name}: {each.about}" for name, each in ANALYSES.items())
 
@@ -39,29 +39,21 @@ def analyze(
     Without --only all is told that the trajectory can give. The exit status is 1 if one that was asked for cannot be.
     """
     from atomsml.cli.output import print_json
-    from atomsml.simulate.analysis import analyze as analyze_motion
-    from atomsml.simulate.analysis.motion import read_motions
 
     names = _chosen(only)
     if not trajectory.is_file():
         raise FileNotFoundError(f"no file {trajectory}; check the path")
-    told = []
-    for motion in read_motions(trajectory, skip, spacing):
-        told.append((motion, *analyze_motion(motion, names)))
-    if not told:
-        raise ValueError(f"{trajectory} has no frames")
-    written = [] if output is None else _write(context, output, [found for _, found, _ in told])
+    told = analyze_file(trajectory, names, skip, spacing)
+    written = [] if output is None else write_all(context, output, told)
     if as_json:
-        print_json([_record(*each) for each in told])
+        print_json([_record(each) for each in told])
     else:
-        _print(told)
-        for path in written:
-            typer.echo(f"wrote {path}")
-    for motion, found, refused in told:
-        kind = "error" if only or not found else "note"
-        for name, reason in refused.items():
-            typer.echo(f"{kind}: no {name} of {motion.name}: {reason}", err=True)
-    if any((only and refused) or not found for _, found, refused in told):
+        print_all(told, written)
+    for each in told:
+        kind = "error" if only or not each.found else "note"
+        for name, reason in each.refused.items():
+            typer.echo(f"{kind}: no {name} of {each.name}: {reason}", err=True)
+    if any((only and each.refused) or not each.found for each in told):
         raise typer.Exit(1)
 
 
@@ -73,36 +65,39 @@ def _chosen(only: str | None) -> list[str]:
     return [choose("--only", word.strip(), ANALYSES) for word in only.split(",")]
 
 
-def _record(motion: Motion, found: dict[str, Findings], refused: dict[str, str]) -> dict[str, Any]:
+def _record(told: Told) -> dict[str, Any]:
     from atomsml.cli.output import finite
 
-    numbers = {name: {key: finite(value) for key, value in of.numbers.items()} for name, of in found.items()}
-    return {"name": motion.name, "frames": len(motion.positions), "found": numbers, "refused": refused}
+    numbers = {name: {key: finite(value) for key, value in of.numbers.items()} for name, of in told.found.items()}
+    return {"name": told.name, "frames": told.frames, "found": numbers, "refused": told.refused}
 
 
-def _print(told: list[tuple[Motion, dict[str, Findings], dict[str, str]]]) -> None:
+def print_all(told: Sequence[Told], written: Sequence[Path]) -> None:
+    """A table of all numbers, and what was written."""
     from atomsml.cli.output import print_table
 
     rows = []
-    for motion, found, _ in told:
-        for name, of in found.items():
+    for each in told:
+        for name, of in each.found.items():
             for key, value in of.numbers.items():
                 if not key.startswith("error of "):
                     error = of.numbers.get(f"error of {key}")
-                    rows.append([motion.name, name, key, f"{value:.5g}", "-" if error is None else f"{error:.2g}"])
+                    rows.append([each.name, name, key, f"{value:.5g}", "-" if error is None else f"{error:.2g}"])
     print_table(["system", "analysis", "quantity", "value", "error"], rows)
+    for path in written:
+        typer.echo(f"wrote {path}")
 
 
-def _write(context: typer.Context, folder: Path, found: list[dict[str, Findings]]) -> list[Path]:
+def write_all(context: typer.Context, folder: Path, told: Sequence[Told]) -> list[Path]:
     """A CSV file and a picture of each table of each system; returns them."""
     from atomsml.cli.files import open_outputs
     from atomsml.cli.output import check_writable, numbered
 
     tables: dict[Path, dict[str, np.ndarray]] = {}
-    for number, of_system in enumerate(found):
-        for of in of_system.values():
+    for number, each in enumerate(told):
+        for of in each.found.values():
             for word, columns in of.tables.items():
-                tables[numbered(folder / f"{word}.csv", len(found))[number]] = columns
+                tables[numbered(folder / f"{word}.csv", len(told))[number]] = columns
     targets = [path.with_suffix(suffix) for path in tables for suffix in (".csv", ".png")]
     for target in targets:
         check_writable(target)

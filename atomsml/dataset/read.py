@@ -15,10 +15,9 @@ from atomsml.dataset.formats.storage import StoredColumns, is_stored, stored_key
 from atomsml.dataset.labels import Found, LabelKeys, as_energy, as_forces, as_matrix, find_keys, stress_of_virial
 from atomsml.io.files import read_records
 from atomsml.io.formats.extxyz import comment_fields, extxyz_texts
-from atomsml.io.formats.run_trajectory import is_trajectory
+from atomsml.io.formats.run_trajectory import HDF5, is_trajectory
 from atomsml.io.formats.source import DAMAGED, Source, format_suffix
 from atomsml.io.formats.table import format_name
-from atomsml.io.hdf5_safety import SUFFIXES
 from atomsml.io.records import Refused, StructureRecord
 
 BLOCK = 1000  # structures that are converted at a time
@@ -80,7 +79,7 @@ def open_blocks(
 
 
 def _holds_dataset(path: Path) -> bool:
-    return format_suffix(path) in SUFFIXES and not is_trajectory(path)
+    return format_suffix(path) in HDF5 and not is_trajectory(path)
 
 
 def _census(path: Path, keys: LabelKeys) -> Census:

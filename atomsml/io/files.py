@@ -9,10 +9,9 @@ from pathlib import Path
 
 import ase
 
-from atomsml.io.formats.run_trajectory import is_trajectory
+from atomsml.io.formats.run_trajectory import HDF5, is_trajectory
 from atomsml.io.formats.source import DAMAGED, Source, format_suffix, plain_name
 from atomsml.io.formats.table import format_name, reader_of
-from atomsml.io.hdf5_safety import SUFFIXES
 from atomsml.io.molecules import atoms_from_smiles, parse_smiles
 from atomsml.io.records import Refused, StructureRecord, fault, record_of
 
@@ -140,6 +139,6 @@ def _holds_structures(file: Path) -> bool:
     if format_suffix(file) == ".csv":
         with Source(file).open_text() as text:
             return "smiles" in text.readline().lower()
-    if format_suffix(file) in SUFFIXES:
+    if format_suffix(file) in HDF5:
         return is_trajectory(file)
     return format_name(file) is not None

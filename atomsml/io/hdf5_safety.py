@@ -13,8 +13,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-SUFFIXES = (".h5", ".hdf5")
-
 # Positions are most of what such files hold and hardly shrink: a file that declares more than this has been made up.
 LARGEST_RATIO = 100  # bytes of an array in memory for each byte of the file
 ALLOWANCE = 64 * 2**20  # bytes that an array may take whatever the size of the file

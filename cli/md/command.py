@@ -78,6 +78,9 @@ def md(
     ] = Path("md.extxyz"),
     report: ReportOption = None,
     resume: ResumeOption = False,
+    analyze: Annotated[
+        bool, typer.Option(help="At the end, what `atomsml analyze` tells, in a folder .analysis beside a file .h5.")
+    ] = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "mixed",
     exact: ExactOption = False,
@@ -101,7 +104,7 @@ def md(
         every, times = min(interval, max(steps, 1)), (thermostat_time, barostat_time)
         settings = Settings(ensemble, method, timestep, steps, every, temperature, pressure, *times, cell, seed)
     held = None if fix is None else Selection(fix)
-    _check_output(output, resume)
+    _check_output(output, resume, analyze)
     check_report(report)
     job = prepare(inputs, format, model, device, precision, exact, strict, settings.check)
     hold(job, held, strict, settings.check)
@@ -111,10 +114,10 @@ def md(
         with_jumps="where they do nve does not conserve the total energy",
     )
     _warn_of_long_steps(job, timestep)
-    _run(context, job, settings, output, report, resume, as_json)
+    _run(context, job, settings, output, report, resume, analyze, as_json)
 
 
-def _check_output(path: Path, resume: bool) -> None:
+def _check_output(path: Path, resume: bool, analyze: bool) -> None:
     """Refuse before the work what could not be written.
 
     Raises:
@@ -130,6 +133,8 @@ def _check_output(path: Path, resume: bool) -> None:
             raise ValueError(f"{path} is there already; --resume goes on with the run in it, or choose another output")
         return
     check_trajectory(path, NATIVE)
+    if analyze:
+        raise ValueError(f"--analyze needs one file for all, as {path.with_suffix(NATIVE)}; got {path}")
     if resume:
         raise ValueError(f"--resume needs a file from which a run can go on, as {path.with_suffix(NATIVE)}; got {path}")
 
@@ -146,6 +151,7 @@ def _run(
     path: Path,
     report: Path | None,
     resume: bool,
+    analyze: bool,
     as_json: bool,
 ) -> None:
     """Run, write, print, and end with the exit status."""
@@ -185,6 +191,8 @@ def _run(
         print_records(records)
     if stop is not None:
         end_interrupted(files, stop, _kept(records, path))
+    if analyze:
+        _analyze(context, path, as_json)
     if rate.steps:
         typer.echo(rate.words(settings.timestep), err=True)
     elif resume:
@@ -192,6 +200,17 @@ def _run(
     for record in failed:
         typer.echo(f"error: {record['file']}, frame {record['index']}: {record['reason']}", err=True)
     job.end(failed=bool(failed))
+
+
+def _analyze(context: typer.Context, path: Path, quiet: bool) -> None:
+    from atomsml.cli.analyze import print_all, write_all
+    from atomsml.io.outputs import beside
+    from atomsml.simulate.analysis import ANALYSES, analyze_file
+
+    told = analyze_file(path, list(ANALYSES))
+    written = write_all(context, beside(path, ".analysis"), told)
+    if not quiet:
+        print_all(told, written)
 
 
 def _refuse_unbegun(job: Job, structure: StructureRecord, exploded: bool) -> None:
@@ -208,7 +227,7 @@ def _output(context: typer.Context, job: Job, settings: Settings, path: Path, re
         numbers = [i for i, each in enumerate(job.inputs) if isinstance(each, StructureRecord)]
         return ASEOutput(path, settings, numbers, len(job.inputs))
     free = FREE | ({"steps"} if settings.is_constant else set())  # a longer run goes on with the same
-    return NativeOutput(path, settings, run_identity(context, job.model, job.inputs, free), resume)
+    return NativeOutput(path, settings, run_identity(context, job.model, job.inputs, free), job.model, resume)
 
 
 def _kept(records: Sequence[dict[str, Any]], path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +76,7 @@ class NativeOutput(Output):
     path: Path
     settings: Settings
     identity: dict[str, Any]
+    model: str  # name or path
     resume: bool
     named: list[Path] = field(default_factory=list)
 
@@ -101,7 +102,11 @@ class NativeOutput(Output):
                     self.settings.timestep,
                     self.settings.interval,
                     [label(structure) for structure in structures],
-                    {"run": self.identity},
+                    {
+                        "settings": asdict(self.settings),
+                        "model": {"name": self.model, "sha256": self.identity["model"]},
+                        "run": self.identity,
+                    },
                 )
             try:
                 with writer:

@@ -21,8 +21,9 @@ from atomsml.electronic_state import state_of_fields
 from atomsml.generative.core.sampling import batches_of_like_size
 from atomsml.generative.molecules.set import MoleculeSet
 from atomsml.io import Refused, bonds_of_mol, mol_from_positions, read_records
+from atomsml.io.formats.run_trajectory import HDF5
 from atomsml.io.formats.source import format_suffix
-from atomsml.io.hdf5_safety import SUFFIXES, open_hdf5, read_array
+from atomsml.io.hdf5_safety import open_hdf5, read_array
 
 OVERLAP = 0.5  # A: no two atoms of a molecule are closer; H2 has 0.74
 BONDED = 1.3  # times the sum of the covalent radii: atoms that are further apart are not bonded
@@ -48,7 +49,7 @@ def read_molecules(paths: Sequence[str | Path]) -> MoleculeSet:
 def _read(path: Path) -> MoleculeSet:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; check the path")
-    molecules, charges = _read_hdf5(path) if format_suffix(path) in SUFFIXES else _read_records(path)
+    molecules, charges = _read_hdf5(path) if format_suffix(path) in HDF5 else _read_records(path)
     if len(molecules) == 0:
         raise ValueError(f"{path}: holds no molecule; check that it is complete")
     return _neutral(_checked(molecules, str(path)), charges, path)

@@ -32,7 +32,7 @@ def a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scattered = molecule("CH3OH")
     scattered.positions *= 3
     structures, model = [bulk("Ar", "fcc", 5.3, cubic=True) * (2, 2, 2), scattered], Model(lj, lj.cutoff)
-    about = {"settings": {"ensemble": "nvt"}}
+    about = {"settings": {"ensemble": "nvt", "temperature": 30.0}}
     with TrajectoryWriter.create(path, structures, 4.0, 2, names=["solid", "cloud"], about=about) as writer:
         thermostat = Langevin(4.0, temperature=30.0)
         for _ in record(md(structures, model, thermostat, 238, 2, temperature=30.0), writer, model):

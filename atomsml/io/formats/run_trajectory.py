@@ -8,11 +8,14 @@ from pathlib import Path
 
 from atomsml.io.formats.source import OPENERS, Source
 from atomsml.io.records import Refused, StructureRecord, record_of
-from atomsml.io.trajectory.committed_file import is_committed_file
+
+HDF5 = (".h5", ".hdf5")
 
 
 def is_trajectory(path: Path) -> bool:
     """Whether a file that is there is one of a run, by its first bytes."""
+    from atomsml.io.trajectory.committed_file import is_committed_file  # with h5py, which takes its time
+
     return path.is_file() and is_committed_file(path)
 
 

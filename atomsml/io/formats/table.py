@@ -13,10 +13,9 @@ from atomsml.io.formats.extxyz import read_extxyz
 from atomsml.io.formats.lammps import read_lammps_data
 from atomsml.io.formats.pymatgen_json import read_json
 from atomsml.io.formats.rdkit_molecules import read_mol2, read_pdb, read_sdf
-from atomsml.io.formats.run_trajectory import read_trajectory
+from atomsml.io.formats.run_trajectory import HDF5, read_trajectory
 from atomsml.io.formats.smiles import read_smiles
 from atomsml.io.formats.source import Source, format_suffix, plain_name
-from atomsml.io.hdf5_safety import SUFFIXES
 from atomsml.io.records import Refused, StructureRecord
 
 
@@ -38,7 +37,7 @@ FORMATS = {
     "database": Format("an ASE database", (".db",), read_database),
     "json": Format("JSON of pymatgen or ASE", (".json",), read_json),
     "npz": Format("arrays of NumPy", (".npz",), read_npz),
-    "trajectory": Format("a run of atomsml md", SUFFIXES, read_trajectory),
+    "trajectory": Format("a run of atomsml md", HDF5, read_trajectory),
     "lammps-data": Format("a LAMMPS data file", (".data", ".lmp", ".lammps", ".lammps-data"), read_lammps_data),
 }
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from atomsml.simulate.analysis.findings import Findings
@@ -43,12 +44,33 @@ ANALYSES: dict[str, NamedAnalysis] = {
 }
 
 
-def analyze(motion: Motion, names: Sequence[str] = tuple(ANALYSES)) -> tuple[dict[str, Findings], dict[str, str]]:
-    """What some analyses find, and why others find nothing, by their names."""
-    found, refused = {}, {}
-    for name in names:
-        try:
-            found[name] = ANALYSES[name](motion)
-        except ValueError as error:
-            refused[name] = str(error)
-    return found, refused
+class Told(NamedTuple):
+    """What analyses find of a system, and why others find nothing, by their names."""
+
+    name: str  # of the system
+    frames: int
+    found: dict[str, Findings]
+    refused: dict[str, str]
+
+
+def analyze_file(path: Path, names: Sequence[str], skip: float = 0.0, spacing: float | None = None) -> list[Told]:
+    """Each system of a trajectory by some of ANALYSES; arguments and errors as `read_motions`.
+
+    Raises:
+        ValueError: a trajectory without frames, too.
+    """
+    from atomsml.simulate.analysis.motion import read_motions
+
+    told = []
+    for motion in read_motions(path, skip, spacing):
+        found: dict[str, Findings] = {}
+        refused: dict[str, str] = {}
+        for name in names:
+            try:
+                found[name] = ANALYSES[name](motion)
+            except ValueError as error:
+                refused[name] = str(error)
+        told.append(Told(motion.name, len(motion.positions), found, refused))
+    if not told:
+        raise ValueError(f"{path} has no frames")
+    return told

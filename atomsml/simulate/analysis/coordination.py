@@ -6,9 +6,7 @@ import numpy as np
 
 from atomsml.simulate.analysis.findings import Findings
 from atomsml.simulate.analysis.motion import Motion
-from atomsml.simulate.analysis.rdf import MOST_FRAMES, radial_distributions
-
-SMOOTH = 3  # bins over which a curve is averaged to find its first valley
+from atomsml.simulate.analysis.rdf import MOST_FRAMES, first_peak, radial_distributions, smoothed
 
 
 def analyze(motion: Motion) -> Findings:
@@ -45,11 +43,12 @@ def running_coordination(r: np.ndarray, g: np.ndarray, density: float) -> np.nda
 
 
 def first_valley(g: np.ndarray) -> int | None:
-    """The bin in which g is lowest between its highest peak and where it rises above 1 again; None without these."""
-    smooth = np.convolve(g, np.ones(SMOOTH) / SMOOTH, mode="same")
-    peak = int(smooth.argmax())
+    """The bin in which g is lowest between its first peak and where it rises above 1 again; None without these."""
+    peak, smooth = first_peak(g), smoothed(g)
+    if peak is None:
+        return None
     below = np.flatnonzero(smooth[peak:] < 1)
-    if smooth[peak] <= 1 or not len(below):
+    if not len(below):
         return None
     fall = peak + int(below[0])
     above = np.flatnonzero(smooth[fall:] > 1)

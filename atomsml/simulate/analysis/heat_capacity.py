@@ -22,12 +22,10 @@ def analyze(motion: Motion) -> Findings:
     if motion.energy is None or motion.temperature is None:
         raise ValueError("the file has no energies with velocities")
     motion.require_frames(LEAST)
+    _kept(motion, "temperature")
     energy, kind = motion.energy, "C_V"
     if ensemble == "npt":
-        pressure = motion.settings.get("pressure")
-        if not isinstance(pressure, int | float):
-            raise ValueError("the file does not say of one pressure that it was kept")
-        energy, kind = energy + pressure * GPA * motion.volumes, "C_P"
+        energy, kind = energy + _kept(motion, "pressure") * GPA * motion.volumes, "C_P"
     temperature = float(motion.temperature.mean())
     c, error = heat_capacity(energy, temperature)
     return Findings(
@@ -40,6 +38,18 @@ def analyze(motion: Motion) -> Findings:
         },
         {"heat-capacity": {**motion.axis, "energy [eV]" if kind == "C_V" else "enthalpy [eV]": energy}},
     )
+
+
+def _kept(motion: Motion, name: str) -> float:
+    """What the settings say was constant, in their unit.
+
+    Raises:
+        ValueError: it was not, or they do not say it.
+    """
+    try:
+        return float(motion.settings[name])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"the file does not say of one {name} that it was kept") from None
 
 
 def heat_capacity(energy: np.ndarray, temperature: float) -> tuple[float, float]:

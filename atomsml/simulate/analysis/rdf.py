@@ -17,14 +17,15 @@ MOST_FRAMES = 200  # evenly spread; more hardly change an average over all pairs
 
 
 def analyze(motion: Motion) -> Findings:
-    """g of each pair of elements, and where it is highest."""
+    """g of each pair of elements, and its first peak."""
     motion.volumes  # noqa: B018 - says what is missing
     every = -(-len(motion.positions) // MOST_FRAMES)
     r, curves = radial_distributions(motion.positions[::every], motion.cell[::every], motion.numbers)
-    numbers = {}
+    numbers: dict[str, float] = {}
     for name, g in curves.items():
-        numbers[f"{name} peak at [A]"] = float(r[g.argmax()])
-        numbers[f"{name} peak"] = float(g.max())
+        peak = first_peak(g)
+        if peak is not None:
+            numbers[f"{name} peak at [A]"], numbers[f"{name} peak"] = float(r[peak]), float(g[peak])
     return Findings(numbers, {"rdf": {"r [A]": r, **{f"g {name}": g for name, g in curves.items()}}})
 
 
@@ -59,6 +60,23 @@ def radial_distributions(
     names = [chemical_symbols[number] for number in elements]
     which = itertools.combinations_with_replacement(range(len(elements)), 2)
     return (edges[1:] + edges[:-1]) / 2, {f"{names[a]}-{names[b]}": found[a, b] for a, b in which}
+
+
+def smoothed(g: np.ndarray) -> np.ndarray:
+    """Averages over three bins, which takes noise away and leaves shells."""
+    found: np.ndarray = np.convolve(g, np.ones(3) / 3, mode="same")
+    return found
+
+
+def first_peak(g: np.ndarray) -> int | None:
+    """The bin in which g is highest where it is above 1 for the first time; None where it never is."""
+    above = smoothed(g) > 1
+    if not above.any():
+        return None
+    start = int(above.argmax())
+    below = ~above[start:]
+    stop = start + int(below.argmax()) if below.any() else len(g)
+    return start + int(g[start:stop].argmax())
 
 
 def pairs_within(positions: np.ndarray, cell: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,10 +13,10 @@ from atomsml.generative.molecules.data import hdf5_molecules
 from atomsml.generative.molecules.metrics.evaluate import Reference
 from atomsml.io import Refused, StructureRecord, geometry_fault, read_records, with_bond_orders
 from atomsml.io.formats.rdkit_molecules import sdf_mols
+from atomsml.io.formats.run_trajectory import HDF5
 from atomsml.io.formats.smiles import smiles_lines
 from atomsml.io.formats.source import Source, format_suffix
 from atomsml.io.formats.table import FORMATS
-from atomsml.io.hdf5_safety import SUFFIXES
 from atomsml.io.records import fault
 
 SMILES = (".smi", ".smiles", ".txt", ".csv")
@@ -44,7 +44,7 @@ def generated_records(path: str | Path, format: str | None = None) -> Iterator[S
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; check the path")
-    if format is None and format_suffix(path) in SUFFIXES:
+    if format is None and format_suffix(path) in HDF5:
         records = _read_hdf5(path)
     elif format == "sdf" or (format is None and format_suffix(path) in FORMATS["sdf"].suffixes):
         records = _read_sdf(path)

@@ -1,6 +1,7 @@
 """Density, heat capacity, bond lengths, and errors from blocks."""
 
 from dataclasses import replace
+from typing import Any
 
 import ase
 import numpy as np
@@ -41,7 +42,7 @@ def sampled(rng: np.random.Generator, ensemble: str, frames: int = 4000) -> Moti
         cell=np.cbrt(volume)[:, None, None] * np.eye(3),
         energy=energy,
         temperature=np.full(frames, temperature),
-        settings={"ensemble": ensemble, "pressure": pressure},
+        settings={"ensemble": ensemble, "temperature": "300", "pressure": str(pressure)},
     )
 
 
@@ -68,11 +69,12 @@ def test_errors_of_heat_capacities(rng: np.random.Generator) -> None:
     [
         ({"ensemble": "nve"}, "this run was at constant energy"),
         ({}, "the file does not say that it was constant"),
-        ({"ensemble": "npt"}, "does not say of one pressure that it was kept"),
+        ({"ensemble": "npt", "temperature": 300.0}, "does not say of one pressure that it was kept"),
+        ({"ensemble": "nvt", "temperature": "300:600"}, "does not say of one temperature that it was kept"),
     ],
 )
 def test_heat_capacities_need_constant_temperature(
-    rng: np.random.Generator, settings: dict[str, str], said: str
+    rng: np.random.Generator, settings: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
         ANALYSES["heat-capacity"](replace(sampled(rng, "nvt", 200), settings=settings))

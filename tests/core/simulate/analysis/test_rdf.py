@@ -9,7 +9,7 @@ from ase.geometry.rdf import get_rdf
 from atomsml.simulate.analysis import ANALYSES
 from atomsml.simulate.analysis.coordination import first_valley, running_coordination
 from atomsml.simulate.analysis.motion import motion_of_frames
-from atomsml.simulate.analysis.rdf import radial_distributions
+from atomsml.simulate.analysis.rdf import first_peak, radial_distributions
 
 
 def test_as_ase(rng: np.random.Generator) -> None:
@@ -63,6 +63,14 @@ def test_the_running_number_of_independent_atoms_is_the_volume() -> None:
 def test_no_valley_without_a_peak() -> None:
     assert first_valley(np.full(50, 0.9)) is None
     assert first_valley(np.linspace(3, 0, 50)) is None
+
+
+def test_the_first_peak_need_not_be_the_highest() -> None:
+    g = np.zeros(60)
+    g[10:13], g[30:33] = [2, 4, 2], [3, 6, 3]
+    assert first_peak(g) == 11
+    assert first_valley(g) == pytest.approx(21, abs=1)
+    assert first_peak(0 * g) is None
 
 
 def test_a_molecule_has_none() -> None:
