@@ -15,7 +15,8 @@ from atomsml.simulate.dynamics import INTEGRATORS
 from atomsml.simulate.dynamics.nve import NVE
 from atomsml.simulate.model import Model
 from atomsml.simulate.optimizers import OPTIMIZERS
-from atomsml.simulate.relax import RelaxSettings, _Method
+from atomsml.simulate.optimizers.running import Method
+from atomsml.simulate.relax import RelaxSettings
 from atomsml.simulate.state import State
 from atomsml.testing.devices import PretendedTensor
 from atomsml.testing.model_potentials import LennardJones
@@ -78,15 +79,17 @@ def test_no_step_of_dynamics_waits_for_the_device(name: str, cuda: torch.device)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_no_step_of_a_relaxation_waits_for_the_device(name: str, cell: bool, cuda: torch.device) -> None:
     settings = RelaxSettings(optimizer=name, cell=cell)
-    method = _Method(settings.coordinates(), OPTIMIZERS[name].make(), settings)
+    method = Method(settings.coordinates(), OPTIMIZERS[name].make(), settings.fmax, settings.steps)
     potential, state = LennardJones(), crystals().to(cuda)
     model = Model(potential, potential.cutoff, skin=3.0)  # a new list would wait
     running = method.start(state)
     model(state, stress=True)
+    method.judge(running)
     method.step(running)
     model(state, stress=True)
     with NoWaits():
         for _ in range(3):
+            method.judge(running)
             method.step(running)
             model(state, stress=True)
 
