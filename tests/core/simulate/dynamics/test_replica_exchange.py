@@ -4,6 +4,7 @@ import ase
 import numpy as np
 import pytest
 import torch
+from ase.build import bulk
 from scipy import stats
 
 from atomsml.simulate.dynamics.csvr import CSVR
@@ -14,7 +15,8 @@ from atomsml.simulate.dynamics.replica_exchange import ReplicaExchange
 from atomsml.simulate.md import md
 from atomsml.simulate.model import Model
 from atomsml.simulate.state import State
-from atomsml.testing.model_potentials import HarmonicWell
+from atomsml.simulate.trajectory.checkpoint import Checkpoint
+from atomsml.testing.model_potentials import HarmonicWell, LennardJones
 from atomsml.units import KB
 
 STIFFNESS = 5.0  # eV/A^2
@@ -87,6 +89,29 @@ def test_rungs_are_sampled_and_the_energy_is_conserved_through_swaps(thermostat)
             assert stats.kstest(potential[-1][:, rung], stats.gamma(3).cdf).pvalue > 1e-3
         drifts.append(np.sqrt(np.square(np.array(conserved) - conserved[0]).mean()))
     assert drifts[0] / drifts[1] == pytest.approx(4, rel=0.3)
+
+
+def test_a_ladder_goes_on_from_a_checkpoint_bit_for_bit():
+    def start() -> State:
+        state = State.of([bulk("Ar", "fcc", 5.3, cubic=True)] * 3)
+        state.group[:] = 0
+        return state
+
+    def model() -> Model:
+        return Model(LennardJones(onset=3.9, cutoff=4.8), 4.8)
+
+    temperatures = [60.0, 62.0, 64.0]
+    ladder = ReplicaExchange(Langevin(10.0, temperatures, 200.0), interval=5)
+    *_, whole = md(start(), model(), ladder, 40, every=10, temperature=temperatures)
+    first = model()
+    *_, half = md(start(), first, ladder, 20, every=10, temperature=temperatures)
+    second = model()
+    state, memory = Checkpoint.of(half.state, half.memory, first).restore(ladder, second)
+    *_, rest = md(state, second, ladder, 20, every=10, memory=memory)
+    assert whole.state.index.tolist() != [0, 1, 2]
+    for name in ("index", "positions", "velocities", "energy"):
+        assert torch.equal(getattr(rest.state, name), getattr(whole.state, name))
+    assert torch.equal(rest.conserved, whole.conserved)
 
 
 def test_what_cannot_swap_is_refused():
