@@ -64,6 +64,9 @@ class MTK(Integrator[MTKMemory]):
         barostat_time: fs, tau of the cell and of its chain.
         cell: a name of CELL_MOTIONS.
         links: of each chain.
+
+    Raises:
+        ValueError: a parameter that is not possible, such as a temperature of 0 K, which no chain holds.
     """
 
     needs_stress = True
@@ -83,6 +86,8 @@ class MTK(Integrator[MTKMemory]):
         self.thermostat_time = internal_time("thermostat_time", thermostat_time)
         self.barostat_time = internal_time("barostat_time", barostat_time)
         self.motion, self.links = cell_motion(cell), links
+        if min(self.temperature.values) <= 0:
+            raise ValueError(f"Nose-Hoover chains hold temperatures above zero, got {self.temperature.values} K")
 
     def start(self, state: State) -> MTKMemory:
         """Brings the centres of mass to rest; cell and chains begin at rest.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -65,6 +66,9 @@ class SCR(Integrator[SCRMemory]):
         compressibility: 1/GPa, beta, an estimate: one that is too large only makes tau shorter by as much. Water has
             0.45, metals have some 0.01.
         seed: of the noise.
+
+    Raises:
+        ValueError: a parameter that is not possible.
     """
 
     needs_stress = True
@@ -83,6 +87,8 @@ class SCR(Integrator[SCRMemory]):
         self.dt = internal_time("timestep", timestep)
         self.temperature, self.pressure = temperatures(temperature), pressures(pressure)
         self.thermostat = CSVR(timestep, temperature, thermostat_time, seed)
+        if not (math.isfinite(compressibility) and compressibility > 0):
+            raise ValueError(f"the compressibility must be a positive number of 1/GPa, got {compressibility}")
         self.mobility = compressibility / GPA / (3 * internal_time("barostat_time", barostat_time))
         self.motion, self.seed = cell_motion(cell), seed
 

@@ -244,6 +244,7 @@ def test_each_system_has_its_own_temperature_and_pressure():
         ({"cell": "cubic"}, "unknown motion of the cell 'cubic'; there are isotropic"),
         ({"pressure": float("nan")}, "pressures must be numbers of GPa"),
         ({"temperature": -1.0}, "not below zero"),
+        ({"temperature": [300.0, 0.0]}, "hold temperatures above zero"),
         ({"barostat_time": 0.0}, "barostat_time must be a positive number of fs"),
     ],
 )

@@ -92,3 +92,8 @@ def test_each_system_is_alone_whatever_comes_and_goes():
         integrator.conserved(alone, own_memory).item(), abs=1e-10
     )
     assert (state.cell[1] - states.cell[1]).abs().max() > 0.01
+
+
+def test_it_refuses_an_impossible_compressibility():
+    with pytest.raises(ValueError, match="compressibility must be a positive number of 1/GPa, got 0"):
+        SCR(1.0, 300.0, compressibility=0.0)
