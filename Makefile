@@ -1,6 +1,6 @@
 # Every target makes its own environment first; nothing outside this folder is touched.
 #
-#   make demo     relax a molecule and a crystal, run 1 ps of MD, draw molecules, on the embedded models; in demo-output/
+#   make demo     relax a molecule and a crystal, run MD of one and of the other under pressure, draw molecules; in demo-output/
 #   make test     the default test suite, on two cores
 #   make fuzz     damaged files of every kind for the commands, for an hour; SECONDS=60 for another time; what fails: build/fuzz
 #   make lint     ruff and mypy
@@ -29,9 +29,11 @@ demo: .venv/.package
 	$(BIN)/atomsml relax examples/data/MoNbTaW.cif --cell --model refractory-pbe --output demo-output/crystal.cif
 	$(BIN)/atomsml md demo-output/molecule.extxyz --ensemble nvt --temperature 300 --timestep 0.5 --steps 2000 \
 	  --model organic-xtb --output demo-output/md.extxyz
+	rm -f demo-output/salt.h5
+	$(BIN)/atomsml md examples/data/NaCl.cif --ensemble npt --pressure 1 --timestep 2 --steps 500 --output demo-output/salt.h5
 	$(BIN)/atomsml generate molecules -n 20 --seed 7 --relax organic-xtb --output demo-output/molecules.sdf \
 	  --picture demo-output/molecules.png
-	@echo "demo-output/ holds the relaxed structures, the trajectory md.extxyz with the plot md.png, and new molecules"
+	@echo "demo-output/ holds relaxed structures, trajectories md.extxyz and salt.h5 with plots beside them, and new molecules"
 
 # one thread per worker: two workers with threads of their own would only fight for the cores; and Python keeps what it
 # compiles, whatever the environment says: tests that start processes would pay for it each time, twice what they cost

@@ -15,6 +15,7 @@ from ase.build import bulk, molecule
 
 from atomsml.cli.relax.outputs import names_by_source
 from atomsml.io import Refused, StructureRecord
+from tests.cli.test_kills import begin, ended
 
 Run = Callable[..., Any]
 
@@ -167,3 +168,27 @@ def test_structures_without_the_fixed_atoms_are_refused(run: Run, model: str) ->
     assert treated["formula"] == "CH4O"
     strict = run("relax", "O", "CO", "-m", model, "--fix", "C", "--strict", "-o", "strict.extxyz")
     assert strict.err.startswith("error: O, frame 0: --fix: no atom is meant")
+
+
+def test_shards_run_side_by_side_in_a_folder(run: Run) -> None:
+    """Two processes at the same time; `benchmarks.engine.shards` does it with 5,000 structures, and kills them."""
+    frames = []
+    for i in range(40):
+        atoms = molecule("CH3OH" if i % 2 else "H2O")
+        atoms.rattle(0.05, seed=i)
+        frames.append(atoms)
+    ase.io.write("many.extxyz", frames)
+    words = ["relax", "many.extxyz", "-m", "organic-xtb", "-o", "out/", "--shard"]
+    children = [begin([*words, shard], Path()) for shard in ("0/2", "1/2")]
+    assert [ended(child, Path())[0] for child in children] == [0, 0]
+    rows: list[dict[str, str]] = []
+    for table in Path("out").glob("relax-*-of-2.csv"):
+        with table.open(newline="") as file:
+            rows += csv.DictReader(file)
+    assert sorted(int(row["index"]) for row in rows) == list(range(40))
+    assert {row["output"] for row in rows} == {f"out/many-{i}.extxyz" for i in range(40)}
+    for row in rows:
+        assert ase.io.read(row["output"]).get_potential_energy() == pytest.approx(float(row["energy_eV"]), abs=1e-6)
+    assert sorted(path.name for path in Path("out").iterdir() if path.suffix != ".extxyz") == [
+        f"relax-{i}-of-2.{ending}" for i in (0, 1) for ending in ("csv", "summary.json")
+    ]
