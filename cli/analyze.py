@@ -49,10 +49,7 @@ def analyze(
         print_json([_record(each) for each in told])
     else:
         print_all(told, written)
-    for each in told:
-        kind = "error" if only or not each.found else "note"
-        for name, reason in each.refused.items():
-            typer.echo(f"{kind}: no {name} of {each.name}: {reason}", err=True)
+    say_refused(told, "note" if only is None else "error")
     if any((only and each.refused) or not each.found for each in told):
         raise typer.Exit(1)
 
@@ -86,6 +83,13 @@ def print_all(told: Sequence[Told], written: Sequence[Path]) -> None:
     print_table(["system", "analysis", "quantity", "value", "error"], rows)
     for path in written:
         typer.echo(f"wrote {path}")
+
+
+def say_refused(told: Sequence[Told], kind: str) -> None:
+    """Which analyses found nothing, and why; of a system of which nothing at all is found, as an error."""
+    for each in told:
+        for name, reason in each.refused.items():
+            typer.echo(f"{kind if each.found else 'error'}: no {name} of {each.name}: {reason}", err=True)
 
 
 def write_all(context: typer.Context, folder: Path, told: Sequence[Told]) -> list[Path]:

@@ -203,7 +203,7 @@ def _run(
 
 
 def _analyze(context: typer.Context, path: Path, quiet: bool) -> None:
-    from atomsml.cli.analyze import print_all, write_all
+    from atomsml.cli.analyze import print_all, say_refused, write_all
     from atomsml.io.outputs import beside
     from atomsml.simulate.analysis import ANALYSES, analyze_file
 
@@ -211,6 +211,7 @@ def _analyze(context: typer.Context, path: Path, quiet: bool) -> None:
     written = write_all(context, beside(path, ".analysis"), told)
     if not quiet:
         print_all(told, written)
+    say_refused(told, "note")
 
 
 def _refuse_unbegun(job: Job, structure: StructureRecord, exploded: bool) -> None:

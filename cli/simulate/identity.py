@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run of the same ended.")]
 # what may be another when a run goes on
-FREE = {"inputs", "config", "resume", "as_json", "device", "strict", "output", "model", "report"}
+FREE = {"inputs", "config", "resume", "as_json", "device", "strict", "output", "model", "report", "analyze"}
 
 
 def run_identity(

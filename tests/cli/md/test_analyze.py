@@ -24,6 +24,8 @@ def test_md_analyzes_its_run(run: Run, model: str) -> None:
     (told,) = json.loads(run("analyze", "run.h5", "--json").out)
     assert told["frames"] == 111
     assert told["found"]["heat-capacity"]["temperature [K]"] > 0
+    again = run("md", *words[:-1], "-o", "run.h5", "--resume")  # with or without is the same run
+    assert (again.status, "nothing was left to do" in again.err) == (0, True)
     refused = run("md", *words, "-o", "run.extxyz")
     assert refused.status == 1
     assert "--analyze needs one file for all, as run.h5; got run.extxyz" in refused.err
