@@ -119,9 +119,9 @@ def test_many_large_trajectories_are_bounded_together(monkeypatch: pytest.Monkey
 def test_frames_without_a_place_are_left_out() -> None:
     good, bad = molecule("H2O"), molecule("H2O")
     bad.positions[1, 2] = math.nan
-    (scene,) = viewer_data(viewer([Scene("water", [good, bad, good], labels(3), {"e": [1.0, 2.0, 3.0]})]).html)[
-        "scenes"
-    ]
+    html = viewer([Scene("water", [good, bad, good], labels(3), {"e": [1.0, 2.0, 3.0]})]).html
+    assert "Frames with more than 20,000 atoms, or with atoms nowhere, are left out: 1." in html
+    (scene,) = viewer_data(html)["scenes"]
     assert (scene["labels"], scene["curves"]) == (["0", "2"], {"e": [1.0, 3.0]})
     (scene,) = viewer_data(viewer([Scene("water", [bad], ["0"])]).html)["scenes"]
     assert scene["frames"] == []
