@@ -86,9 +86,9 @@ class Model:
                 raise
             return
         assert found.forces is not None
-        state.energy, state.forces = found.energy.to(state.positions), found.forces.to(state.positions)
+        state.energy, state.forces = found.energy.to(state.device).double(), found.forces.to(state.device).double()
         state.stress = (
-            torch.full_like(state.cell, torch.nan) if found.stress is None else found.stress.to(state.positions)
+            torch.full_like(state.cell, torch.nan) if found.stress is None else found.stress.to(state.device).double()
         )
 
     def _evaluate(self, state: State, stress: bool) -> Prediction:

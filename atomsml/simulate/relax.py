@@ -24,7 +24,7 @@ from atomsml.simulate.cell import MEASURES, SHAPES, Coordinates, FixedCell, Free
 from atomsml.simulate.model import Model
 from atomsml.simulate.optimizers import OPTIMIZERS
 from atomsml.simulate.optimizers.running import Method, Running
-from atomsml.simulate.state import State
+from atomsml.simulate.state import State, place_of
 from atomsml.units import GPA
 
 LOOK = 10  # evaluations between two looks at a device
@@ -215,6 +215,7 @@ def iterate_relax_many(
         settings.check(atoms)
     if not structures:
         return
+    place = place_of(device)
     everything = State.of(structures)  # refuses constraints before anything is computed
     method = Method(settings.coordinates(), OPTIMIZERS[settings.optimizer].make(), settings.fmax, settings.steps)
     flight = InFlight(len(structures), lambda i: size_of(structures[i], model, room), room)
@@ -222,7 +223,7 @@ def iterate_relax_many(
     while flight:
         entering = flight.enter()
         if entering:
-            fresh = method.start(everything.systems(torch.tensor(entering)).to(device))
+            fresh = method.start(everything.systems(torch.tensor(entering)).to(place))
             running = fresh if running is None else running.join(fresh)
         assert running is not None
         for look in range(LOOK if running.state.device.type != "cpu" else 1):
@@ -235,7 +236,7 @@ def iterate_relax_many(
         done = _results(running, ended.nonzero().flatten(), structures, states)
         yield Batch(running.state, states, done)
         flight.leave([each.index for each in done])
-        running = None if ended.all() else running.take((~ended).nonzero().flatten().to(device)) if done else running
+        running = None if ended.all() else running.take((~ended).nonzero().flatten().to(place)) if done else running
         if running is not None:
             method.step(running)
 

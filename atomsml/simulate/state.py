@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from atomsml.device import has_float64
 from atomsml.graph import AtomicGraph
 from atomsml.simulate.constraints import moving_on_host, projectors, resting
 
@@ -225,6 +226,12 @@ class State(Flat):
 
 def _rows(parts: Sequence[np.ndarray], shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.concatenate(parts).astype(np.float64).reshape(-1, *shape))
+
+
+def place_of(device: torch.device | str) -> torch.device:
+    """Where the states of a model on this device are: there, or on the CPU where the device has no float64."""
+    device = torch.device(device)
+    return device if has_float64(device) else torch.device("cpu")
 
 
 def total(values: Tensor, of: Tensor, count: int) -> Tensor:

@@ -7,16 +7,14 @@ shaken by 0.05 A, and relaxed until no force and no row of V stress / atoms exce
 
 - the engine: `relax_many`, its L-BFGS and its FIRE,
 - ASE: LBFGS or FIRE with FrechetCellFilter and the calculator, one crystal after the other,
-- TorchSim: its FIRE with the Frechet cell filter and its batches, which asks the same model (TorchSim 0.3.0, the last
-  on Python 3.11, there is no L-BFGS).
+- TorchSim: its FIRE and L-BFGS with the Frechet cell filter and its batches, which ask the same model.
 
 Each program has a process and one thread, and relaxes all crystals once. Time is that of the processor; evaluations are
 those of single crystals. What a program takes beside the model is what is not spent in predictions and neighbour lists.
-TorchSim is found in an environment of its own, which needs the packages of atomsml as well:
+TorchSim is found in an environment of its own, of Python 3.12 or later, which has atomsml as well:
 
-    python -m venv .venv-torchsim
-    .venv-torchsim/bin/pip install torch==2.13.0 && .venv-torchsim/bin/pip install -e .
-    .venv-torchsim/bin/pip install --no-deps torch-sim-atomistic tables numexpr blosc2 py-cpuinfo ndindex msgpack tqdm
+    python3.12 -m venv .venv-torchsim
+    .venv-torchsim/bin/pip install -c constraints.txt torch==2.13.0 -e . torch-sim-atomistic==0.6.2
 """
 
 from __future__ import annotations
@@ -168,7 +166,11 @@ def by_ase(optimizer: type[LBFGS] | type[FIRE]) -> Callable[[list[ase.Atoms], Cl
     return run
 
 
-def by_torchsim(structures: list[ase.Atoms], clock: Clock) -> Result:
+def torchsim(optimizer: str) -> Callable[[list[ase.Atoms], Clock], Result]:
+    return lambda structures, clock: by_torchsim(structures, clock, optimizer)
+
+
+def by_torchsim(structures: list[ase.Atoms], clock: Clock, optimizer: str) -> Result:
     import torch_sim as ts
     from torch_sim.autobatching import InFlightAutoBatcher
     from torch_sim.models.interface import ModelInterface
@@ -206,7 +208,8 @@ def by_torchsim(structures: list[ase.Atoms], clock: Clock) -> Result:
     final = ts.optimize(
         system=structures,
         model=model,
-        optimizer=ts.frechet_cell_fire,
+        optimizer=ts.Optimizer(optimizer),
+        init_kwargs={"cell_filter": ts.CellFilter.frechet},
         convergence_fn=ts.generate_force_convergence_fn(force_tol=FMAX, include_cell_forces=True),
         autobatcher=InFlightAutoBatcher(model, memory_scales_with="n_atoms", max_memory_scaler=BATCH_ATOMS),
         max_steps=10_000,
@@ -225,7 +228,8 @@ def by_torchsim(structures: list[ase.Atoms], clock: Clock) -> Result:
 PROGRAMS: dict[str, Callable[[list[ase.Atoms], Clock], Result]] = {
     "engine, L-BFGS": engine("lbfgs"),
     "engine, FIRE": engine("fire"),
-    "TorchSim, FIRE": by_torchsim,
+    "TorchSim, L-BFGS": torchsim("lbfgs"),
+    "TorchSim, FIRE": torchsim("fire"),
     "ASE, LBFGS": by_ase(LBFGS),
     "ASE, FIRE": by_ase(FIRE),
 }
@@ -235,7 +239,7 @@ def report(found: dict[str, Result], atoms: np.ndarray) -> str:
     first = next(iter(found))
     rows = []
     for name, each in found.items():
-        apart = np.abs(np.array(each["energies"]) - np.array(found[first]["energies"])) / atoms
+        apart = (np.array(each["energies"]) - np.array(found[first]["energies"])) / atoms
         rows.append(
             [
                 f"{name} ({each['version']})",
@@ -244,10 +248,13 @@ def report(found: dict[str, Result], atoms: np.ndarray) -> str:
                 f"{1 - each['model'] / each['seconds']:.0%}",
                 f"{each['converged']}",
                 f"{each['evaluations']}",
-                f"{np.count_nonzero(apart < SAME)}",
+                f"{np.count_nonzero(np.abs(apart) < SAME)}",
+                f"{np.count_nonzero(apart >= SAME)}",
+                f"{np.count_nonzero(apart <= -SAME)}",
             ]
         )
-    header = ["", "CPU s", f"beside {first}", "beside the model", "converged", "evaluations", "same minimum"]
+    header = ["", "CPU s", f"beside {first}", "beside the model", "converged", "evaluations"]
+    header += ["same minimum", "a higher one", "a lower one"]
     about = (
         f"{len(atoms)} crystals, {atoms.sum()} atoms, {MODEL}; {processor()}, one thread, torch {torch.__version__}."
     )

@@ -226,7 +226,7 @@ def _output(context: typer.Context, job: Job, settings: Settings, path: Path, re
 
     if path.suffix != NATIVE:
         numbers = [i for i, each in enumerate(job.inputs) if isinstance(each, StructureRecord)]
-        return ASEOutput(path, settings, numbers, len(job.inputs))
+        return ASEOutput(path, settings, numbers, len(job.inputs), job.calculator)
     free = FREE | ({"steps"} if settings.is_constant else set())  # a longer run goes on with the same
     return NativeOutput(path, settings, run_identity(context, job.model, job.inputs, free), job.model, resume)
 

@@ -16,6 +16,7 @@ from atomsml.cli.md.series import Series, header, line, series_of, values_of
 
 if TYPE_CHECKING:
     from atomsml.cli.md.settings import Settings
+    from atomsml.interfaces.ase import AtomsMLCalculator
     from atomsml.io import OutputSet, StructureRecord
     from atomsml.simulate.md import Frame
     from atomsml.simulate.model import Model
@@ -181,6 +182,7 @@ class ASEOutput(Output):
     settings: Settings
     numbers: Sequence[int]  # of the inputs that run
     inputs: int
+    calculator: AtomsMLCalculator
 
     def __post_init__(self) -> None:
         alone = self.inputs == 1
@@ -215,9 +217,12 @@ class ASEOutput(Output):
             yield frame
 
     def _append(self, frame: Frame) -> None:
+        from atomsml.cli.simulate.results import complete
+
         indices, values = frame.state.index.tolist(), values_of(frame)
         images = frame.state.write_to([self._structures[i] for i in indices])
         for row, (system, atoms) in enumerate(zip(indices, images, strict=True)):
+            complete(atoms, self.calculator)
             self._write[system](atoms)
             columns = {name: float(column[row]) for name, column in values.items()}
             self._log(self._files[system].log, frame.step, columns, first=not self._rows[system])

@@ -100,10 +100,10 @@ def _begin(
     import torch
 
     from atomsml.simulate.md import md
-    from atomsml.simulate.state import State
+    from atomsml.simulate.state import State, place_of
 
     integrator: Integrator[Any] = settings.integrator()
-    place = device if device.type == "cuda" else torch.device("cpu")  # others have no float64
+    place = place_of(device)
     everything = State.of(structures, place)
     pressures = bool(everything.pbc.all())
     begun, first = output.begun(), 0

@@ -83,7 +83,9 @@ def _in_batches(
     write_frame: Callable[[ase.Atoms], None] | None,
 ) -> Iterator[Relaxed]:
     """Many at once; one after the other where their steps are to be written."""
+    from atomsml.cli.output import with_results
     from atomsml.cli.simulate.progress import progress
+    from atomsml.cli.simulate.results import complete
     from atomsml.simulate.batching.in_flight import Room
     from atomsml.simulate.batching.memory import measure_room
     from atomsml.simulate.model import Model
@@ -98,7 +100,9 @@ def _in_batches(
         for batch in iterate_relax_many(given, model, settings, room, where):
             if write_frame is not None:
                 (only,) = batch.states
-                write_frame(batch.systems.write_to([given[only]])[0])
+                frame = batch.systems.write_to([given[only]])[0]
+                complete(frame, job.calculator)
+                write_frame(frame)
             done, atoms = done + len(batch.done), atoms + batch.systems.num_atoms
             report(done, _describe_batch(batch, atoms / (time.monotonic() - start)))
             for each in batch.done:
@@ -107,7 +111,9 @@ def _in_batches(
                 if reason is not None:
                     job.refuse(structures[number], reason)
                 else:
-                    yield Relaxed(number, _completed(each.atoms, job), each.start_energy, each.state)
+                    complete(each.atoms, job.calculator)
+                    relaxed = with_results(each.atoms, each.atoms.calc.results)
+                    yield Relaxed(number, relaxed, each.start_energy, each.state)
 
 
 def _describe_batch(batch: Batch, rate: float) -> str:
@@ -116,21 +122,6 @@ def _describe_batch(batch: Batch, rate: float) -> str:
         (state,) = batch.states.values()
         return f"step {state.step}  {_describe(state)}"
     return f"{len(batch.states)} on their way  {rate:.0f} atoms/s"
-
-
-def _completed(atoms: ase.Atoms, job: Job) -> ase.Atoms:
-    """With what batches do not know: the stress of a crystal whose cell stays, and how uncertain a committee is."""
-    from atomsml.cli.output import with_results
-    from atomsml.uncertainty.committee import Committee
-    from atomsml.uncertainty.last_layer import LastLayerUncertainty
-
-    results = dict(atoms.calc.results)
-    lacks_stress = atoms.pbc.all() and "stress" not in results
-    is_uncertain = isinstance(job.calculator.potential, Committee | LastLayerUncertainty)
-    if (lacks_stress or is_uncertain) and math.isfinite(results["energy"]):
-        job.calculator.calculate(atoms, ["energy", "forces", "stress"])
-        results = {**job.calculator.results, **results}
-    return with_results(atoms, results)
 
 
 def _describe(state: RelaxState) -> str:

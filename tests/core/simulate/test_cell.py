@@ -24,6 +24,7 @@ from atomsml.simulate.optimizers.optimizer import Optimizer
 from atomsml.simulate.relax import RelaxSettings, relax_many
 from atomsml.simulate.state import State
 from atomsml.units import GPA
+from tests.core.simulate.optimizers.scaled_lbfgs import ScaledLBFGS
 
 FILTERS = {"frechet": FrechetCellFilter, "deformation": UnitCellFilter}
 
@@ -75,7 +76,7 @@ def test_the_steps_are_those_of_ase(
     theirs = [atoms.copy() for atoms in structures]
     for atoms in theirs:
         atoms.calc = EMT()
-    them = TheirLBFGS if optimizer is LBFGS else TheirFIRE
+    them = ScaledLBFGS if optimizer is LBFGS else TheirFIRE
     dynamics = [them(_filter(atoms, measure, shape, axes, pressure * GPA), logfile=None) for atoms in theirs]
 
     state, model = State.of(structures), Model(emt)

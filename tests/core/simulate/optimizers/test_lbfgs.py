@@ -7,10 +7,10 @@ import pytest
 import torch
 from ase.build import molecule
 from ase.calculators.emt import EMT
-from ase.optimize import LBFGS as TheirLBFGS
 
 from atomsml.simulate.optimizers.lbfgs import LBFGS, RISE
 from atomsml.simulate.optimizers.vector import Vector
+from tests.core.simulate.optimizers.scaled_lbfgs import ScaledLBFGS
 
 
 def _vector(rows: torch.Tensor, systems: int) -> Vector:
@@ -27,7 +27,7 @@ def test_the_steps_are_those_of_ase() -> None:
     theirs = [atoms.copy() for atoms in ours]
     for atoms in (*ours, *theirs):
         atoms.calc = EMT()
-    dynamics = [TheirLBFGS(atoms, logfile=None) for atoms in theirs]
+    dynamics = [ScaledLBFGS(atoms, logfile=None) for atoms in theirs]
     lbfgs = LBFGS()
     variables = _vector(torch.from_numpy(np.concatenate([atoms.positions for atoms in ours])), 2)
     memory = lbfgs.start(variables)
