@@ -32,11 +32,17 @@ AMSGRAD = (
     "optimizer.weight_decay=5e-7",
 )
 SQUARES = ("loss.energy_kind=mse", "loss.forces_kind=mse", "loss.energy=15", "loss.forces=1000")
+FASTER_AMSGRAD = ("optimizer.name=adamw", "optimizer.learning_rate=0.02", "optimizer.amsgrad=true")
+WIDE = "model_options.channels=128"
 RECIPES: dict[str, tuple[str, ...]] = {
     "MACE's: AMSGrad, squares of errors": (*AMSGRAD, *SQUARES),
     "Muon, absolute errors, no decay": ("optimizer.weight_decay=0",),
     "Muon, absolute errors, weight decay 0.01": ("optimizer.weight_decay=0.01",),
     "Muon, squares of errors, weight decay 0.01": ("optimizer.weight_decay=0.01", *SQUARES),
+    "Muon, absolute errors, weight decay 0.1": ("optimizer.weight_decay=0.1",),
+    "AMSGrad at a rate of 0.02, absolute errors": FASTER_AMSGRAD,
+    "128 channels: Muon, absolute errors, weight decay 0.01": (WIDE, "optimizer.weight_decay=0.01"),
+    "128 channels: AMSGrad, absolute errors": (WIDE, *AMSGRAD),
 }
 
 
