@@ -34,13 +34,7 @@ def check_indices(graph: AtomicGraph, closest: float = 0.0) -> None:
         ValueError: wrong types, or numbers or indices that are out of range; names the first.
         ImpossibleGeometry: a position that is not finite, or two atoms closer than `closest`.
     """
-    wanted = {"numbers": graph.numbers, "batch": graph.batch, "edge_index": graph.edge_index}
-    for name, x in wanted.items():
-        if x is not None and x.dtype != torch.int64:
-            raise ValueError(f"AtomicGraph.{name} must have the type int64, got {x.dtype}")
-    if graph.pbc.dtype != torch.bool or not graph.positions.is_floating_point():
-        raise ValueError(f"AtomicGraph.pbc must be bool and positions floating-point, got {graph.pbc.dtype} and "
-                         f"{graph.positions.dtype}")  # fmt: skip
+    check_types(graph)
     edges, offsets = graph.edge_index, graph.cell_offsets
     if edges is None or offsets is None:
         edges, offsets = torch.empty(2, 0, dtype=torch.int64), torch.empty(0, 3, dtype=torch.int64)
@@ -55,6 +49,21 @@ def check_indices(graph: AtomicGraph, closest: float = 0.0) -> None:
     fault = find_fault(*(address(x) for x in geometry), *(address(x) for x in indices), *sizes, closest**2)
     if fault != SOUND:
         raise _error(graph, fault % KINDS, fault // KINDS)
+
+
+def check_types(graph: AtomicGraph) -> None:
+    """Refuse a graph whose tensors a kernel would read as something else; looks at no number.
+
+    Raises:
+        ValueError: names the tensor and its type.
+    """
+    wanted = {"numbers": graph.numbers, "batch": graph.batch, "edge_index": graph.edge_index}
+    for name, x in wanted.items():
+        if x is not None and x.dtype != torch.int64:
+            raise ValueError(f"AtomicGraph.{name} must have the type int64, got {x.dtype}")
+    if graph.pbc.dtype != torch.bool or not graph.positions.is_floating_point():
+        raise ValueError(f"AtomicGraph.pbc must be bool and positions floating-point, got {graph.pbc.dtype} and "
+                         f"{graph.positions.dtype}")  # fmt: skip
 
 
 def connect_checked(graph: AtomicGraph, cutoff: float) -> NeighborGraph:

@@ -14,6 +14,7 @@ from torch import Tensor
 from atomsml.codegen.checks import address
 from atomsml.codegen.loops import Floats, Ints, compiled
 from atomsml.graph import AtomicGraph, NeighborGraph
+from atomsml.neighbors.checks import check_types
 from atomsml.potential import Potential, Prediction, check_elements, evaluate, stress_of
 from atomsml.programs.chunked_plan import ChunkedPlan
 from atomsml.programs.growing_tables import NoRoom
@@ -85,6 +86,7 @@ class PlannedPredictor(ABC, Generic[Weights]):
         return weights
 
     def __call__(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
+        check_types(graph)
         graph = graph.connected(self._double.cutoff)
         atoms = graph.num_atoms
         if atoms == 0:  # nothing to plan

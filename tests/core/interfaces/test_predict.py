@@ -148,3 +148,11 @@ def test_threads_get_what_one_gets(potential):
     with ThreadPoolExecutor(8) as threads:
         together = list(threads.map(lambda graph: predict(potential, graph).forces, graphs))
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize("name", ["numbers", "batch", "edge_index"])
+def test_a_predictor_refuses_indices_of_another_type(potential, molecules, name):
+    """Kernels would read past their ends."""
+    graph = molecules[1].connected(potential.cutoff)
+    with pytest.raises(ValueError, match=rf"AtomicGraph.{name} must have the type int64, got torch.int32"):
+        potential.predictor()(graph.replace(**{name: getattr(graph, name).int()}))
