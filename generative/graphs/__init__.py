@@ -1,0 +1,1 @@
+"""Generators of bond graphs: which atoms of a molecule are bonded to which, before it has a shape."""
