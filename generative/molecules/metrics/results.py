@@ -38,13 +38,17 @@ class SuiteResult:
     failures: tuple[str, ...]  # of each molecule: why it failed, "" if it did not
     columns: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # further numbers of each molecule, or NaN
     types: Mapping[str, Metric] = field(default_factory=dict)  # the same metric of each kind of bond, angle and torsion
+    reference: Mapping[str, Metric] = field(default_factory=dict)  # some of both, as the reference itself has them
 
     def to_json(self) -> dict[str, Any]:
         """Without what is said of each molecule."""
-        metrics = {name: metric.to_json() for name, metric in self.metrics.items()}
-        types = {name: metric.to_json() for name, metric in self.types.items()}
-        described = {"version": self.version, "thresholds": dict(self.thresholds), "metrics": metrics}
-        return described | ({"types": types} if types else {})
+        tables = {"metrics": self.metrics, "types": self.types, "reference": self.reference}
+        written = {
+            table: {name: metric.to_json() for name, metric in metrics.items()}
+            for table, metrics in tables.items()
+            if metrics or table == "metrics"
+        }
+        return {"version": self.version, "thresholds": dict(self.thresholds), **written}
 
 
 def fraction(count: int, of: int) -> Metric:
@@ -61,8 +65,8 @@ def fraction(count: int, of: int) -> Metric:
     return Metric(p, 0.0 if count == 0 else low, 1.0 if count == of else high, of)
 
 
-def bootstrap(statistic: Callable[[np.ndarray], float], of: int, resamples: int = RESAMPLES) -> np.ndarray:
-    """(resamples,) `statistic` of molecules drawn with replacement: it gets how often each was drawn, (of,) counts."""
+def bootstrap(statistic: Callable[[np.ndarray], float | np.ndarray], of: int, resamples: int = RESAMPLES) -> np.ndarray:
+    """(resamples, ...) `statistic` of molecules drawn with replacement: it gets (of,) how often each was drawn."""
     rng = np.random.default_rng(0)
     return np.array([statistic(np.bincount(rng.integers(of, size=of), minlength=of)) for _ in range(resamples)])
 
