@@ -25,6 +25,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "shift": (-1e6, 1e6),
     "element_scale": (1e-4, 1e4),
     "number_scale": (1e-4, 1e4),
+    "extra_dimensions": (1e-2, 1e9),
     "envelope_power": (1, 100),
     "lmax": (0, 8),
     "mmax": (0, 8),

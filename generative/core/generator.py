@@ -41,7 +41,7 @@ class Generator(nn.Module, ABC, Generic[Samples, Request, Batch]):
     suffixes: ClassVar[tuple[str, ...]]  # of the files that `write` makes, the usual one first
     Config: ClassVar[type[Any]]
     sizes: ClassVar[dict[str, dict[str, Any]]] = {"small": {}}  # name -> config fields, from quick to accurate
-    default_sampler: ClassVar[str]  # one of SAMPLERS: what samples are drawn with unless asked otherwise
+    default_sampler: str  # one of SAMPLERS: what samples are drawn with unless asked otherwise; a config may change it
     default_steps: ClassVar[int]
     config: Any
 

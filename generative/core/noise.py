@@ -56,6 +56,10 @@ class SampleNoise:
         draws = [torch.rand(n, *shape, generator=g, dtype=torch.float64) for n, g in self._drawing(None)]
         return self._padded(draws, shape, None)
 
+    def of_samples(self) -> Tensor:
+        """(samples,) one number for each, uniform on [0, 1), in float64."""
+        return torch.cat([torch.rand(1, generator=g, dtype=torch.float64) for g in self._generators])
+
     def _drawing(self, where: Tensor | None) -> list[tuple[int, torch.Generator]]:
         chosen = [True] * len(self) if where is None else where.tolist()
         return [(n, g) for n, g, c in zip(self.sizes, self._generators, chosen, strict=True) if c]

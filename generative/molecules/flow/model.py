@@ -40,7 +40,9 @@ from torch.nn import functional
 from atomsml.generative.core.fields import Field, Predict, State, prior
 from atomsml.generative.core.guidance import classifier_free
 from atomsml.generative.core.noise import SampleNoise
+from atomsml.generative.core.processes.base import Flow
 from atomsml.generative.core.processes.gaussian import LinearInterpolant
+from atomsml.generative.core.processes.pfgm import PFGMPlusPlus
 from atomsml.generative.core.samplers import SAMPLERS, find_sampler
 from atomsml.generative.core.samplers.base import GridSampler, Sampler, time_grid
 from atomsml.generative.core.spaces.euclidean import CenteredPositions, Euclidean
@@ -99,6 +101,7 @@ class MoleculeFlowConfig:
     num_sets: int = 0  # distinct sets of united atoms
     skeleton: NetworkConfig = field(default_factory=lambda: NetworkConfig(128, 64, 16, 256, 6))
     hydrogens: NetworkConfig = field(default_factory=lambda: NetworkConfig(64, 48, 8, 128, 4))
+    extra_dimensions: float | None = None  # D of PFGM++ (arXiv:2302.04265), for noise with heavy tails; null: normal
 
     def __post_init__(self) -> None:
         elements = list(self.elements)
@@ -109,6 +112,8 @@ class MoleculeFlowConfig:
         for name in ("num_formulas", "num_sets"):
             if not 0 <= getattr(self, name) <= 10**6:
                 raise ValueError(f"{name} must lie in 0 ... 1000000, got {reprlib.repr(getattr(self, name))}")
+        if self.extra_dimensions is not None and not self.extra_dimensions > 0:
+            raise ValueError(f"extra_dimensions must be positive, or null, got {self.extra_dimensions}")
 
 
 class MoleculeFlow(MoleculeModel):
@@ -136,6 +141,8 @@ class MoleculeFlow(MoleculeModel):
 
     def __init__(self, config: MoleculeFlowConfig) -> None:
         super().__init__(config)
+        if config.extra_dimensions is not None:
+            self.default_sampler = "heun"  # ancestral steps assume normal noise
         self.heavy = config.elements[1:]
         self.hydrogen = len(self.heavy) * KINDS  # the last type
         num_types = self.hydrogen + 1
@@ -151,11 +158,12 @@ class MoleculeFlow(MoleculeModel):
         told = (rng.random((len(batch), 1)) < CONDITIONED) & (rng.random(tuple(conditions.shape)) < TOLD)
         conditions = torch.where(torch.from_numpy(told).to(conditions.device), conditions, torch.nan)
         task = skeleton_task(united, _parts(united, rng), conditions)
-        loss = _loss(self.skeleton, task, united.bonds, rng)
+        loss = _loss(self.skeleton, task, united.bonds, rng, self.config.extra_dimensions)
         some = torch.nonzero(united.num_atoms > united.num_heavy).flatten()[::HYDROGEN_SHARE]
         if len(some) == 0:
             return loss
-        return loss + _loss(self.hydrogens, hydrogen_task(united.select(some)), None, rng).mean()
+        placing = hydrogen_task(united.select(some))
+        return loss + _loss(self.hydrogens, placing, None, rng, self.config.extra_dimensions).mean()
 
     @torch.no_grad()
     def sample(
@@ -179,12 +187,12 @@ class MoleculeFlow(MoleculeModel):
             known[:, : len(scaffold.numbers)] = True
         task = skeleton_task(united, known, self.normalised_conditions(conditions, len(requests)))
         nodes = task.places.shape[1]
-        seeds = [request.seed for request in requests]
-        for x in place(self.skeleton, task, seeds, steps, algorithm, guidance):
+        seeds, tails = [request.seed for request in requests], self.config.extra_dimensions
+        for x in place(self.skeleton, task, seeds, steps, algorithm, guidance, tails):
             united = replace(united, positions=torch.cat([x, united.positions[:, nodes:]], dim=1))
             yield Molecules(torch.where(united.is_heavy, numbers, 0), united.positions * UNIT)
         seeds, steps = [seed + 1 for seed in seeds], min(steps, HYDROGEN_STEPS)
-        for x in place(self.hydrogens, hydrogen_task(united), seeds, steps, algorithm, 1.0):
+        for x in place(self.hydrogens, hydrogen_task(united), seeds, steps, algorithm, 1.0, tails):
             yield Molecules(numbers, x * UNIT, None, conditions)
 
     def num_states(self, steps: int, sampler: str) -> int | None:
@@ -262,11 +270,17 @@ def _sets(molecules: MoleculeSet) -> tuple[np.ndarray, np.ndarray]:
 
 
 def place(
-    network: MoleculeNetwork, task: Task, seeds: Sequence[int], steps: int, sampler: Sampler, guidance: float
+    network: MoleculeNetwork,
+    task: Task,
+    seeds: Sequence[int],
+    steps: int,
+    sampler: Sampler,
+    guidance: float,
+    extra_dimensions: float | None = None,
 ) -> Iterator[Tensor]:
     """Positions of all atoms (samples, nodes, 3) after every step, in the frame of the molecule."""
     space = CenteredPositions() if bool(task.centred.all()) else Euclidean((3,))
-    fields = {"places": Field(space, LinearInterpolant(task.noise_scale))}
+    fields = {"places": Field(space, _process(task, extra_dimensions))}
     told = _predict(network, task)
     blind = torch.full_like(task.atoms.conditions, torch.nan)
     untold = _predict(network, replace(task, atoms=replace(task.atoms, conditions=blind)))
@@ -276,6 +290,11 @@ def place(
     times = time_grid(steps, places.dtype, places.device) ** TIME_POWER
     for state in sampler.sample(predict, fields, prior(fields, noise), times, noise):
         yield task.positions(task.centre_free(state["places"])) + task.centre
+
+
+def _process(task: Task, extra_dimensions: float | None) -> Flow:
+    lines = LinearInterpolant(task.noise_scale)
+    return lines if extra_dimensions is None else PFGMPlusPlus(extra_dimensions, lines)
 
 
 def _predict(network: MoleculeNetwork, task: Task) -> Predict:
@@ -302,13 +321,21 @@ def _parts(united: UnitedMolecules, rng: np.random.Generator) -> Tensor:
     return known
 
 
-def _loss(network: MoleculeNetwork, task: Task, bonds: Tensor | None, rng: np.random.Generator) -> Tensor:
+def _loss(
+    network: MoleculeNetwork,
+    task: Task,
+    bonds: Tensor | None,
+    rng: np.random.Generator,
+    extra_dimensions: float | None,
+) -> Tensor:
     """(samples,) of the module docstring, at random times with random noise."""
     data = task.state(task.places)
     noise = task.centre_free(torch.from_numpy(rng.standard_normal(data.shape)).to(data))
     noise = nearest_noise(noise.cpu(), (data / task.noise_scale).cpu(), task.groups.cpu(), task.centred.cpu()).to(data)
     time = 1 - torch.from_numpy(rng.random(len(data))).to(data).sqrt()
-    process = LinearInterpolant(task.noise_scale)
+    process = _process(task, extra_dimensions)
+    if isinstance(process, PFGMPlusPlus):  # which noise is nearest does not depend on its length
+        noise = process.spread(noise, torch.from_numpy(rng.random(len(data))))
     noisy = task.positions(process.interpolate(Euclidean((3,)), data, noise, time))
     guess = None
     if rng.random() < 0.5:

@@ -20,6 +20,7 @@ def test_independent_of_batch_padding_and_place(space):
         assert torch.equal(batch[2, :3], single[0])
         assert batch[2, 3:].eq(0).all()
     assert torch.equal(batched.uniform(2)[2, :3], alone.uniform(2)[0])
+    assert torch.equal(batched.of_samples()[2], alone.of_samples()[0])
 
 
 def test_precision_does_not_change_the_draws():

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from ase.build import molecule
-from scipy.stats import special_ortho_group
+from scipy.stats import f, kstest, special_ortho_group
 
 from atomsml.generative.core.modelfile import save_generator
 from atomsml.generative.molecules.compositions import parse_formula
 from atomsml.generative.molecules.flow.model import MoleculeFlow, MoleculeFlowConfig, NetworkConfig
+from atomsml.generative.molecules.flow.tasks import UNIT
 from atomsml.generative.molecules.model import draw_requests
 from atomsml.generative.molecules.modelfile import load_generator
 from atomsml.generative.molecules.molecules import Molecules, Scaffold
@@ -82,6 +83,49 @@ def test_ddim_is_the_method_of_euler_on_straight_lines(model: MoleculeFlow) -> N
 def test_samplers_that_choose_their_own_steps_are_refused(model: MoleculeFlow) -> None:
     with pytest.raises(ValueError, match=r"'adaptive' chooses its steps, .*; take one of: ddpm, ddim, euler"):
         last(model, draw_requests(model, [1]), sampler="adaptive")
+
+
+def with_tails(model: MoleculeFlow, extra_dimensions: float) -> MoleculeFlow:
+    """The same weights under PFGM++."""
+    other = MoleculeFlow(replace(model.config, extra_dimensions=extra_dimensions)).double()
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+def test_training_noise_with_heavy_tails(model: MoleculeFlow) -> None:
+    """|e|^2 / N, of N = 6 dimensions of three heavy atoms and D of PFGM++, has the distribution F(N, D)."""
+    samples, dimensions = 400, 3.0
+    batch = Molecules.from_ase([molecule("CH3CH2OH")] * samples, torch.float64)
+    tailed, seen = with_tails(model, dimensions), []
+    hook = tailed.skeleton.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+    with hook, torch.no_grad():
+        tailed.loss(batch, torch.Generator().manual_seed(0))
+    heavy = batch.positions[:, batch.numbers[0] > 1] / UNIT
+    data = heavy - heavy.mean(dim=1, keepdim=True)
+    _, noisy, time, _ = seen[-1]
+    e = (noisy - (1 - time[:, None, None]) * data) / time[:, None, None]
+    squared = e.square().sum(dim=(1, 2)) / 6
+    assert kstest(squared.numpy(), f(6, dimensions).cdf).pvalue > 1e-3
+    assert kstest(squared.numpy(), f(6, 1e9).cdf).pvalue < 1e-6
+
+
+def test_drawing_with_heavy_tails(model: MoleculeFlow) -> None:
+    """Many extra dimensions place the skeleton as normal noise does, few elsewhere; ancestral steps are refused."""
+
+    def skeletons(variant: MoleculeFlow) -> torch.Tensor:
+        drawn = last(variant, draw_requests(variant, [1, 2]), sampler="euler")
+        return drawn.positions[drawn.numbers > 1]
+
+    normal = skeletons(model)
+    torch.testing.assert_close(skeletons(with_tails(model, 1e8)), normal, rtol=0, atol=1e-2)
+    few = with_tails(model, 1.0)
+    assert not torch.allclose(skeletons(few), normal, atol=0.1)
+    assert (few.default_sampler, model.default_sampler) == ("heun", "ddpm")
+    last(few, draw_requests(few, [1]), sampler=few.default_sampler)
+    with pytest.raises(ValueError, match="DDPM does not allow the process PFGMPlusPlus"):
+        last(few, draw_requests(few, [1]), sampler="ddpm")
+    with pytest.raises(ValueError, match="extra_dimensions must be positive"):
+        with_tails(model, 0.0)
 
 
 def test_formula_and_number_of_atoms_are_obeyed(model: MoleculeFlow) -> None:
