@@ -36,7 +36,8 @@ from atomsml.generative.core.samplers.ddim import DDIM
 from atomsml.generative.core.samplers.ddpm import DDPM
 from atomsml.generative.core.sampling import sample_seed
 from atomsml.generative.core.spaces.euclidean import CenteredPositions
-from atomsml.generative.molecules.flow.model import MoleculeFlow, place
+from atomsml.generative.molecules.flow.matching import place
+from atomsml.generative.molecules.flow.model import MoleculeFlow
 from atomsml.generative.molecules.flow.tasks import UNIT, Task, hydrogen_task, skeleton_task
 from atomsml.generative.molecules.metrics.evaluate import evaluate_molecules
 from atomsml.generative.molecules.model import draw_requests
@@ -114,7 +115,7 @@ def draw(model: MoleculeFlow, process: GaussianProcess, sampler: Sampler, steps:
         *_, state = sampler.sample(predict, fields, state, times, noise)
         *_, state = DDIM().sample(predict, fields, state, torch.stack([end, torch.zeros(())]), noise)
         evaluations = torch.full((MOLECULES,), float(steps))
-    x = task.positions(task.centre_free(state["places"])) + task.centre
+    x = task.positions(state["places"]) + task.centre
     united = replace(united, positions=torch.cat([x, united.positions[:, nodes:]], dim=1))
     seeds = [seed + 1 for seed in seeds]
     *_, whole = place(model.hydrogens, hydrogen_task(united), seeds, HYDROGEN_STEPS, DDPM(), 1.0)

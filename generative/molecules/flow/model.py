@@ -16,12 +16,9 @@ Irwin et al. do ("SemlaFlow", arXiv:2406.07266):
 | known from the start | a scaffold, if there is one | the skeleton |
 
 The skeleton's network is trained on a connected part of a molecule for some of its samples, so that a scaffold is held
-exactly and the rest grows to fit. With u uniform and t = 1 - sqrt(u), so that small t are seen most, the loss is
-
-    |x - x_0|^2 / (t^2 + SHARPNESS^2) + error of near distances + cross entropy of the bonds
-
-Bonds are not generated: they are predicted, and handed to the next step together with x (self-conditioning, Chen et
-al., arXiv:2208.04202), which makes the geometry agree with one assignment of bonds.
+exactly and the rest grows to fit (tasks.py). The loss is that of matching.py. Bonds are not generated: they are
+predicted, and handed to the next step together with the positions, which makes the geometry agree with one assignment
+of bonds.
 """
 
 from __future__ import annotations
@@ -35,25 +32,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from atomsml.generative.core.fields import Field, Predict, State, prior
-from atomsml.generative.core.guidance import classifier_free
-from atomsml.generative.core.noise import SampleNoise
-from atomsml.generative.core.processes.base import Flow
-from atomsml.generative.core.processes.gaussian import LinearInterpolant
-from atomsml.generative.core.processes.pfgm import PFGMPlusPlus
-from atomsml.generative.core.samplers import SAMPLERS, find_sampler
-from atomsml.generative.core.samplers.base import GridSampler, Sampler, time_grid
-from atomsml.generative.core.spaces.euclidean import CenteredPositions, Euclidean
-from atomsml.generative.molecules.flow.network import Guess, MoleculeNetwork, pair_distances
-from atomsml.generative.molecules.flow.optimal_transport import nearest_noise
+from atomsml.generative.molecules.flow.matching import grid_sampler, matching_loss, place
+from atomsml.generative.molecules.flow.network import MoleculeNetwork
 from atomsml.generative.molecules.flow.tasks import (
     UNIT,
-    Task,
     UnitedMolecules,
     hydrogen_task,
-    random_part,
+    known_parts,
     skeleton_task,
     unite,
 )
@@ -62,15 +48,9 @@ from atomsml.generative.molecules.model import MoleculeModel
 from atomsml.generative.molecules.molecules import Molecules, Request, Scaffold, padded
 from atomsml.generative.molecules.set import MoleculeSet
 
-SHARPNESS = 0.04
-POSITION_WEIGHT, BOND_WEIGHT = 0.3, 0.2
-NEAR = 2.8 / UNIT  # bonds and angles
-FINE = 0.02  # Angstrom: below it errors of near distances count by their squares
-KNOWN = 0.1  # of the molecules are trained with a part known
 CONDITIONED, TOLD = 0.5, 0.6  # of the molecules are trained with conditions; of these each is told so often
 HYDROGEN_SHARE = 4  # the hydrogens learn from every fourth molecule: they cost more and are easier
 HYDROGEN_STEPS = 50  # at most: more change nothing
-TIME_POWER = 1.5  # t = (1 - i / steps)^power: small steps where the geometry is settled
 
 
 @dataclass(frozen=True)
@@ -104,16 +84,25 @@ class MoleculeFlowConfig:
     extra_dimensions: float | None = None  # D of PFGM++ (arXiv:2302.04265), for noise with heavy tails; null: normal
 
     def __post_init__(self) -> None:
-        elements = list(self.elements)
-        if elements != sorted(set(elements)) or len(elements) < 2 or elements[0] != 1 or elements[-1] > 118:
-            raise ValueError(
-                f"elements must ascend from 1, hydrogen, to at most 118, with a heavy one; got {reprlib.repr(elements)}"
-            )
+        check_elements(self.elements)
         for name in ("num_formulas", "num_sets"):
             if not 0 <= getattr(self, name) <= 10**6:
                 raise ValueError(f"{name} must lie in 0 ... 1000000, got {reprlib.repr(getattr(self, name))}")
         if self.extra_dimensions is not None and not self.extra_dimensions > 0:
             raise ValueError(f"extra_dimensions must be positive, or null, got {self.extra_dimensions}")
+
+
+def check_elements(elements: Sequence[int]) -> None:
+    """Refuse elements among which hydrogen is not the first, or the only one.
+
+    Raises:
+        ValueError: says so.
+    """
+    if list(elements) != sorted(set(elements)) or len(elements) < 2 or elements[0] != 1 or elements[-1] > 118:
+        raise ValueError(
+            "elements must ascend from 1, hydrogen, to at most 118, with a heavy one; "
+            f"got {reprlib.repr(list(elements))}"
+        )
 
 
 class MoleculeFlow(MoleculeModel):
@@ -146,8 +135,8 @@ class MoleculeFlow(MoleculeModel):
         self.heavy = config.elements[1:]
         self.hydrogen = len(self.heavy) * KINDS  # the last type
         num_types = self.hydrogen + 1
-        self.skeleton = MoleculeNetwork(num_types, len(config.conditions), **asdict(config.skeleton))
-        self.hydrogens = MoleculeNetwork(num_types, 0, **asdict(config.hydrogens))
+        self.skeleton = MoleculeNetwork(num_types, len(config.conditions), 1, True, **asdict(config.skeleton))
+        self.hydrogens = MoleculeNetwork(num_types, 0, 1, True, **asdict(config.hydrogens))
         self.register_buffer("sets", torch.zeros(config.num_sets, self.hydrogen, dtype=torch.int32))
         self.register_buffer("set_counts", torch.zeros(config.num_sets, dtype=torch.int32))
 
@@ -157,13 +146,13 @@ class MoleculeFlow(MoleculeModel):
         conditions = self.normalised_conditions(batch.conditions, len(batch))
         told = (rng.random((len(batch), 1)) < CONDITIONED) & (rng.random(tuple(conditions.shape)) < TOLD)
         conditions = torch.where(torch.from_numpy(told).to(conditions.device), conditions, torch.nan)
-        task = skeleton_task(united, _parts(united, rng), conditions)
-        loss = _loss(self.skeleton, task, united.bonds, rng, self.config.extra_dimensions)
+        task = skeleton_task(united, known_parts(united, rng), conditions)
+        loss = matching_loss(self.skeleton, task, united.bonds, rng, self.config.extra_dimensions)
         some = torch.nonzero(united.num_atoms > united.num_heavy).flatten()[::HYDROGEN_SHARE]
         if len(some) == 0:
             return loss
         placing = hydrogen_task(united.select(some))
-        return loss + _loss(self.hydrogens, placing, None, rng, self.config.extra_dimensions).mean()
+        return loss + matching_loss(self.hydrogens, placing, None, rng, self.config.extra_dimensions).mean()
 
     @torch.no_grad()
     def sample(
@@ -174,12 +163,7 @@ class MoleculeFlow(MoleculeModel):
         scaffold: Scaffold | None = None,
         guidance: float = 1.0,
     ) -> Iterator[Molecules]:
-        algorithm = find_sampler(sampler)
-        if not isinstance(algorithm, GridSampler):  # samples that wait for others would go on guessing
-            fixed = ", ".join(name for name, each in SAMPLERS.items() if issubclass(each, GridSampler))
-            raise ValueError(
-                f"the sampler {sampler!r} chooses its steps, which self-conditioning rules out; take one of: {fixed}"
-            )
+        algorithm = grid_sampler(sampler)
         united, numbers = self.compose(requests, scaffold)
         conditions = self.conditions_of(requests)
         known = torch.zeros_like(united.mask)
@@ -267,100 +251,3 @@ def _sets(molecules: MoleculeSet) -> tuple[np.ndarray, np.ndarray]:
         except ValueError as error:
             raise ValueError(f"{molecules.where(len(rows))}: {error}") from None
     return count_sets(rows, [z for z in molecules.elements if z > 1])
-
-
-def place(
-    network: MoleculeNetwork,
-    task: Task,
-    seeds: Sequence[int],
-    steps: int,
-    sampler: Sampler,
-    guidance: float,
-    extra_dimensions: float | None = None,
-) -> Iterator[Tensor]:
-    """Positions of all atoms (samples, nodes, 3) after every step, in the frame of the molecule."""
-    space = CenteredPositions() if bool(task.centred.all()) else Euclidean((3,))
-    fields = {"places": Field(space, _process(task, extra_dimensions))}
-    told = _predict(network, task)
-    blind = torch.full_like(task.atoms.conditions, torch.nan)
-    untold = _predict(network, replace(task, atoms=replace(task.atoms, conditions=blind)))
-    predict = classifier_free(told, untold, guidance, fields)
-    places = task.origin
-    noise = SampleNoise(seeds, task.atoms.mask.sum(dim=1).tolist(), places.shape[1], places.dtype, places.device)
-    times = time_grid(steps, places.dtype, places.device) ** TIME_POWER
-    for state in sampler.sample(predict, fields, prior(fields, noise), times, noise):
-        yield task.positions(task.centre_free(state["places"])) + task.centre
-
-
-def _process(task: Task, extra_dimensions: float | None) -> Flow:
-    lines = LinearInterpolant(task.noise_scale)
-    return lines if extra_dimensions is None else PFGMPlusPlus(extra_dimensions, lines)
-
-
-def _predict(network: MoleculeNetwork, task: Task) -> Predict:
-    """The network as a prediction of data, which remembers what it said last."""
-    last: Guess | None = None
-
-    def predict(state: State, t: Tensor) -> State:
-        nonlocal last
-        last = network(task.atoms, task.positions(state["places"]), t, last)
-        return {"places": task.state(last.positions)}
-
-    return predict
-
-
-def _parts(united: UnitedMolecules, rng: np.random.Generator) -> Tensor:
-    """(samples, nodes) bool: known atoms, of some of the samples."""
-    known = torch.zeros_like(united.mask)
-    if united.bonds is None:
-        return known
-    suited = (united.num_heavy > 2) & (united.bonds[:, 0, 0] >= 0)
-    for row in np.flatnonzero((rng.random(len(known)) < KNOWN) & suited.cpu().numpy()):
-        size = int(united.num_heavy[row])
-        known[row, random_part(united.bonds[row, :size, :size].cpu().numpy(), rng)] = True
-    return known
-
-
-def _loss(
-    network: MoleculeNetwork,
-    task: Task,
-    bonds: Tensor | None,
-    rng: np.random.Generator,
-    extra_dimensions: float | None,
-) -> Tensor:
-    """(samples,) of the module docstring, at random times with random noise."""
-    data = task.state(task.places)
-    noise = task.centre_free(torch.from_numpy(rng.standard_normal(data.shape)).to(data))
-    noise = nearest_noise(noise.cpu(), (data / task.noise_scale).cpu(), task.groups.cpu(), task.centred.cpu()).to(data)
-    time = 1 - torch.from_numpy(rng.random(len(data))).to(data).sqrt()
-    process = _process(task, extra_dimensions)
-    if isinstance(process, PFGMPlusPlus):  # which noise is nearest does not depend on its length
-        noise = process.spread(noise, torch.from_numpy(rng.random(len(data))))
-    noisy = task.positions(process.interpolate(Euclidean((3,)), data, noise, time))
-    guess = None
-    if rng.random() < 0.5:
-        with torch.no_grad():
-            guess = network(task.atoms, noisy, time, None)
-    found = network(task.atoms, noisy, time, guess)
-    wrong = (task.state(found.positions) - data).square().sum(dim=(1, 2)) / (3 * task.moving.sum(dim=1))
-    loss = POSITION_WEIGHT / (time.square() + SHARPNESS**2) * wrong
-    return loss + _pair_loss(task, found, bonds)
-
-
-def _pair_loss(task: Task, found: Guess, bonds: Tensor | None) -> Tensor:
-    """(samples,) errors of near distances, Angstrom, and of the bonds; each a mean over pairs that are to be placed."""
-    mask, known = task.atoms.mask, task.atoms.known
-    nodes = mask.shape[1]
-    pairs = mask[:, :, None] & mask[:, None] & ~(known[:, :, None] & known[:, None])
-    pairs &= ~torch.eye(nodes, dtype=torch.bool, device=mask.device)
-    true, near = pair_distances(task.places), pairs.to(found.positions)
-    near = near * (true < NEAR)
-    wrong = functional.smooth_l1_loss(UNIT * pair_distances(found.positions), UNIT * true, reduction="none", beta=FINE)
-    loss = (wrong * near).sum(dim=(1, 2)) / near.sum(dim=(1, 2)).clamp(min=1)
-    if bonds is None:
-        return loss
-    bonds = bonds[:, :nodes, :nodes]
-    pairs &= bonds >= 0
-    logits = found.bonds.permute(0, 3, 1, 2)
-    wrong = functional.cross_entropy(logits, bonds, ignore_index=-1, reduction="none") * pairs
-    return loss + BOND_WEIGHT * wrong.sum(dim=(1, 2)) / pairs.sum(dim=(1, 2)).clamp(min=1)

@@ -42,10 +42,13 @@ BONDS = 5  # none, single, double, triple, aromatic
 
 @dataclass(frozen=True)
 class Guess:
-    """What the network says: clean positions, and logits of the bonds (samples, nodes, nodes, BONDS), symmetric."""
+    """What the network says: clean positions, and logits of the bonds (samples, nodes, nodes, BONDS), symmetric.
+
+    Bonds are None from a network that does not predict them.
+    """
 
     positions: Tensor
-    bonds: Tensor
+    bonds: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -55,17 +58,24 @@ class Atoms:
     types: Tensor  # (samples, nodes) which embedding an atom has
     mask: Tensor  # (samples, nodes) bool: atoms, not padding
     known: Tensor  # (samples, nodes) bool: atoms whose positions are given
-    links: Tensor | None  # (samples, nodes, nodes) 1 where a bond is known, else 0
+    pairs: Tensor  # (samples, nodes, nodes, features) what is known of two atoms, as their bond
     conditions: Tensor  # (samples, conditions) of order 1, NaN where not given
 
 
 class MoleculeNetwork(nn.Module):
-    """Predicts where the atoms of a molecule are and how they are bonded, from noisy places at a time 0 ... 1."""
+    """Predicts where the atoms of a molecule are, and how they are bonded, from noisy places at a time 0 ... 1.
+
+    Args:
+        num_pair_features: of `Atoms.pairs`.
+        predicts_bonds: without it, they are among what is known.
+    """
 
     def __init__(
         self,
         num_types: int,
         num_conditions: int,
+        num_pair_features: int,
+        predicts_bonds: bool,
         channels: int,
         pair_channels: int,
         vectors: int,
@@ -78,9 +88,10 @@ class MoleculeNetwork(nn.Module):
         self.embedding_known = nn.Parameter(torch.randn(channels))
         self.globals = MLP((2 * TIMES + 2 + 2 * num_conditions, channels, channels))
         self.composition = MLP((channels, channels))
-        self.pairs = MLP((2 * DISTANCES + BONDS + 2, pair_channels))
+        said = DISTANCES + (BONDS if predicts_bonds else 0) + 1  # of a guess
+        self.pairs = MLP((DISTANCES + num_pair_features + said, pair_channels))
         self.layers = nn.ModuleList(MoleculeLayer(channels, pair_channels, vectors, hidden) for _ in range(num_layers))
-        self.bonds = MLP((pair_channels + DISTANCES, pair_channels, BONDS))
+        self.bonds = MLP((pair_channels + DISTANCES, pair_channels, BONDS)) if predicts_bonds else None
 
     def forward(self, atoms: Atoms, positions: Tensor, time: Tensor, guess: Guess | None) -> Guess:
         """Clean positions (samples, nodes, 3) and bonds from noisy `positions` at `time` (samples,).
@@ -95,13 +106,24 @@ class MoleculeNetwork(nn.Module):
         embedded = (self.embedding[atoms.types] + atoms.known[..., None] * self.embedding_known) * present[..., None]
         s = embedded + silu(whole + self.composition(embedded.sum(dim=1) * scale[:, 0]))[:, None]
         v = positions.new_zeros(*positions.shape, self.vectors)
-        z = self.pairs(_pair_features(positions, guess, atoms.links))
+        z = self.pairs(self._pair_features(positions, guess, atoms.pairs))
         x = positions
         for layer in self.layers:
             s, v, step, z = layer(s, v, x, z, whole, others[..., None], scale)
             x = x + step * free
+        if self.bonds is None:
+            return Guess(x, None)
         bonds = self.bonds(torch.cat([z + z.transpose(1, 2), distance_features(pair_distances(x))], dim=-1))
         return Guess(x, bonds)
+
+    def _pair_features(self, positions: Tensor, guess: Guess | None, known: Tensor) -> Tensor:
+        noisy = distance_features(pair_distances(positions))
+        if guess is None:
+            width: int = self.pairs.weights[0].shape[0]
+            return functional.pad(torch.cat([noisy, known], dim=-1), (0, width - DISTANCES - known.shape[-1]))
+        bonds = [] if guess.bonds is None else [guess.bonds.softmax(dim=-1)]
+        said = [distance_features(pair_distances(guess.positions)), *bonds, torch.ones_like(noisy[..., :1])]
+        return torch.cat([noisy, known, *said], dim=-1)
 
     def _whole(self, atoms: Atoms, time: Tensor, scale: Tensor) -> Tensor:
         """(samples, channels) of what concerns the molecule as a whole: time, size, conditions."""
@@ -175,16 +197,6 @@ def time_features(time: Tensor) -> Tensor:
     """(samples,) -> (samples, 2 TIMES): sines and cosines of frequencies that double."""
     angles = time[:, None] * (torch.pi / 2) * 2.0 ** torch.arange(TIMES, device=time.device, dtype=time.dtype)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-
-def _pair_features(positions: Tensor, guess: Guess | None, links: Tensor | None) -> Tensor:
-    noisy = distance_features(pair_distances(positions))
-    one = torch.ones_like(noisy[..., :1])
-    linked = torch.zeros_like(one) if links is None else links[..., None].to(one)
-    if guess is None:
-        return functional.pad(torch.cat([noisy, linked], dim=-1), (0, DISTANCES + BONDS + 1))
-    said = [distance_features(pair_distances(guess.positions)), guess.bonds.softmax(dim=-1), one]
-    return torch.cat([noisy, linked, *said], dim=-1)
 
 
 def _differences(x: Tensor) -> Tensor:

@@ -1,7 +1,12 @@
 """What the two networks of a molecule flow are asked: where heavy atoms go, and where their hydrogens go.
 
-A task says which atoms there are, which of them are known, and what the positions of the others are relative to: of the
-skeleton the centre, of hydrogens the heavy atom that carries them. Lengths are in UNIT.
+A task says which atoms there are, which of them are known, and how the others are spread before they are placed: about
+an origin, with a covariance between atoms,
+
+    x = origin + root y,    y standard normal noise, so that the covariance of x is root root^T in each direction.
+
+A flow moves y, the state. Of the skeleton the origin is the centre, of hydrogens the heavy atom that carries them.
+Lengths are in UNIT.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from atomsml.generative.molecules.flow.united_atoms import KINDS, parents, unite
 from atomsml.generative.molecules.molecules import Molecules
 
 UNIT = 1.3  # Angstrom: about the standard deviation of the coordinates of a small molecule's heavy atoms
+KNOWN = 0.1  # of the molecules are trained with a part known
 HYDROGEN_NOISE = 0.8  # in UNIT: a bond to hydrogen is that long
 
 
@@ -55,9 +61,10 @@ class Task:
     atoms: Atoms
     places: Tensor  # (samples, nodes, 3): where all atoms are in the data; of no meaning while they are to be placed
     centre: Tensor  # (samples, 1, 3): of what is known, or of everything where nothing is, in the frame of the molecule
-    origin: Tensor  # (samples, nodes, 3): where known atoms are; what the positions of the others are relative to
+    origin: Tensor  # (samples, nodes, 3): where known atoms are, and about which place the others are spread
     groups: Tensor  # (samples, nodes): atoms to be placed that are alike; -1 for known atoms and padding
-    noise_scale: float
+    root: Tensor  # (samples, nodes, nodes), symmetric; zero for known atoms and padding
+    inverse: Tensor  # its pseudo-inverse
 
     @property
     def moving(self) -> Tensor:
@@ -70,18 +77,16 @@ class Task:
         return ~self.atoms.known.any(dim=1)
 
     def positions(self, state: Tensor) -> Tensor:
-        """Where all atoms are, given the relative positions of those to be placed."""
-        return self.origin + torch.where(self.moving[..., None], state, 0.0)
+        """Where all atoms are; with their mean at the origin where nothing is known."""
+        return self.origin + self.root @ state
 
     def state(self, positions: Tensor) -> Tensor:
-        """Relative positions of the atoms to be placed, zero elsewhere; centred where nothing is known."""
-        return self.centre_free(positions - self.origin)
+        """(samples, nodes, 3) the state that has these positions, but for a common shift where nothing is known."""
+        return self.inverse @ (positions - self.origin)
 
-    def centre_free(self, state: Tensor) -> Tensor:
-        """Without what belongs to no atom to be placed, and without the mean where nothing is known."""
-        moving = self.moving[..., None].to(state)
-        mean = (state * moving).sum(dim=1, keepdim=True) / moving.sum(dim=1, keepdim=True).clamp(min=1)
-        return (state - mean * self.centred[:, None, None]) * moving
+    def free(self, vectors: Tensor) -> Tensor:
+        """(samples, nodes, 3) the part of displacements that the state can make."""
+        return self.root @ (self.inverse @ vectors)
 
 
 def unite(molecules: Molecules, heavy: Sequence[int]) -> UnitedMolecules:
@@ -121,33 +126,57 @@ def skeleton_task(united: UnitedMolecules, known: Tensor, conditions: Tensor) ->
     """Place the heavy atoms that are not `known` (samples, nodes)."""
     nodes = int(united.num_heavy.max())
     mask, known = united.is_heavy[:, :nodes], known[:, :nodes]
-    centre = _centre(united.positions[:, :nodes], torch.where(known.any(dim=1)[:, None], known, mask))
+    centre = centre_of(united.positions[:, :nodes], torch.where(known.any(dim=1)[:, None], known, mask))
     places = united.positions[:, :nodes] - centre
     types = torch.where(mask, united.types[:, :nodes], 0)
     origin = torch.where(known[..., None], places, 0.0)
     groups = torch.where(mask & ~known, types, -1)
-    return Task(Atoms(types, mask, known, None, conditions), places, centre, origin, groups, 1.0)
+    nothing = places.new_zeros(*mask.shape, nodes, 1)
+    atoms = Atoms(types, mask, known, nothing, conditions)
+    return Task(atoms, places, centre, origin, groups, *_independent(mask, known, places, 1.0))
 
 
 def hydrogen_task(united: UnitedMolecules) -> Task:
     """Place the hydrogens about a skeleton whose positions are known."""
     heavy, mask = united.is_heavy, united.mask
     is_hydrogen = mask & ~heavy
-    centre = _centre(united.positions, heavy)
+    centre = centre_of(united.positions, heavy)
     places = united.positions - centre
     carrier = united.parent.clamp(min=0)
     own = torch.where(heavy, torch.arange(heavy.shape[1], device=heavy.device), carrier)
     origin = torch.gather(places, 1, own[..., None].expand_as(places)) * mask[..., None]
     links = torch.zeros(*heavy.shape, heavy.shape[1], device=heavy.device, dtype=places.dtype)
     links.scatter_(2, carrier[..., None], is_hydrogen[..., None].to(places))
-    atoms = Atoms(torch.where(mask, united.types, 0), mask, heavy, links + links.mT, places.new_zeros(len(places), 0))
-    return Task(atoms, places, centre, origin, torch.where(is_hydrogen, united.parent, -1), HYDROGEN_NOISE)
+    links = (links + links.mT)[..., None]
+    atoms = Atoms(torch.where(mask, united.types, 0), mask, heavy, links, places.new_zeros(len(places), 0))
+    groups = torch.where(is_hydrogen, united.parent, -1)
+    return Task(atoms, places, centre, origin, groups, *_independent(mask, heavy, places, HYDROGEN_NOISE))
 
 
-def _centre(positions: Tensor, of: Tensor) -> Tensor:
+def _independent(mask: Tensor, known: Tensor, like: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """`root` and `inverse` of atoms that are spread alike and independently, but for their mean if none is known."""
+    moving = (mask & ~known).to(like)
+    mean = moving[:, :, None] * moving[:, None] / moving.sum(dim=1).clamp(min=1)[:, None, None]
+    projection = torch.diag_embed(moving) - mean * ~known.any(dim=1)[:, None, None]
+    return scale * projection, projection / scale
+
+
+def centre_of(positions: Tensor, of: Tensor) -> Tensor:
     """(samples, 1, 3) mean of the positions of some atoms."""
     weights = of[..., None].to(positions)
     return (positions * weights).sum(dim=1, keepdim=True) / weights.sum(dim=1, keepdim=True)
+
+
+def known_parts(united: UnitedMolecules, rng: np.random.Generator) -> Tensor:
+    """(samples, nodes) bool: known atoms, of some of the samples."""
+    known = torch.zeros_like(united.mask)
+    if united.bonds is None:
+        return known
+    suited = (united.num_heavy > 2) & (united.bonds[:, 0, 0] >= 0)
+    for row in np.flatnonzero((rng.random(len(known)) < KNOWN) & suited.cpu().numpy()):
+        size = int(united.num_heavy[row])
+        known[row, random_part(united.bonds[row, :size, :size].cpu().numpy(), rng)] = True
+    return known
 
 
 def random_part(bonds: np.ndarray, rng: np.random.Generator) -> list[int]:

@@ -16,7 +16,8 @@ SAMPLES, NODES, TYPES = 3, 7, 4
 def network(dtype: torch.dtype) -> MoleculeNetwork:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return MoleculeNetwork(TYPES, 1, channels=16, pair_channels=16, vectors=4, hidden=32, num_layers=3).to(dtype)
+        sizes = {"channels": 16, "pair_channels": 16, "vectors": 4, "hidden": 32, "num_layers": 3}
+        return MoleculeNetwork(TYPES, 1, 1, True, **sizes).to(dtype)
 
 
 def example(dtype: torch.dtype) -> tuple[Atoms, torch.Tensor, torch.Tensor, Guess]:
@@ -24,7 +25,7 @@ def example(dtype: torch.dtype) -> tuple[Atoms, torch.Tensor, torch.Tensor, Gues
     types = torch.randint(TYPES, (SAMPLES, NODES), generator=generator)
     mask = torch.arange(NODES) < torch.tensor([7, 5, 4])[:, None]
     known = torch.tensor([[False] * NODES, [True, True] + [False] * 5, [False] * NODES])
-    links = torch.zeros(SAMPLES, NODES, NODES, dtype=dtype)
+    links = torch.zeros(SAMPLES, NODES, NODES, 1, dtype=dtype)
     links[0, 0, 3] = links[0, 3, 0] = 1
     conditions = torch.tensor([[0.3], [torch.nan], [-1.0]], dtype=dtype)
     positions = torch.randn(SAMPLES, NODES, 3, generator=generator, dtype=dtype) * mask[..., None]
@@ -51,12 +52,11 @@ def test_equivariance_under_rotations_reflections_and_translations(dtype: torch.
 def test_equivariance_under_permutations() -> None:
     model, (atoms, x, times, guess) = network(torch.float64), example(torch.float64)
     order = torch.tensor([2, 0, 3, 1, 4, 5, 6])  # among atoms of every sample
-    assert atoms.links is not None
     permuted = Atoms(
         atoms.types[:, order],
         atoms.mask[:, order],
         atoms.known[:, order],
-        atoms.links[:, order][:, :, order],
+        atoms.pairs[:, order][:, :, order],
         atoms.conditions,
     )
     here = model(atoms, x, times, guess)
@@ -69,12 +69,11 @@ def test_padding_and_company_change_nothing() -> None:
     model, (atoms, x, times, guess) = network(torch.float64), example(torch.float64)
     together = model(atoms, x, times, guess)
     for row, size in enumerate(atoms.mask.sum(dim=1).tolist()):
-        assert atoms.links is not None
         alone = Atoms(
             atoms.types[row : row + 1, :size],
             atoms.mask[row : row + 1, :size],
             atoms.known[row : row + 1, :size],
-            atoms.links[row : row + 1, :size, :size],
+            atoms.pairs[row : row + 1, :size, :size],
             atoms.conditions[row : row + 1],
         )
         said = Guess(guess.positions[row : row + 1, :size], guess.bonds[row : row + 1, :size, :size])
@@ -98,7 +97,7 @@ def test_what_is_told_matters() -> None:
     others = (
         model(atoms, x, 0.5 * times, guess),
         model(replace(atoms, conditions=torch.full_like(atoms.conditions, torch.nan)), x, times, guess),
-        model(replace(atoms, links=None), x, times, guess),
+        model(replace(atoms, pairs=torch.zeros_like(atoms.pairs)), x, times, guess),
         model(atoms, x, times, None),
     )
     for other in others:
