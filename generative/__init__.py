@@ -15,5 +15,6 @@ GENERATORS: Architectures[Generator[Any, Any, Any]] = Architectures(
     {
         "flow": "atomsml.generative.molecules.flow.model:MoleculeFlow",
         "edm": "atomsml.generative.molecules.edm.model:EDM",
+        "graphs": "atomsml.generative.graphs.model:GraphModel",
     },
 )

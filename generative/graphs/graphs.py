@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from atomsml.io.molecules import bond_types
 
@@ -48,8 +49,8 @@ class MolecularGraphs:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def to(self, device: torch.device | str) -> MolecularGraphs:
-        """The same batch on another device."""
+    def to(self, device: torch.device | str | torch.dtype) -> MolecularGraphs:
+        """The same batch on another device, or in other integers."""
         return MolecularGraphs(
             self.numbers.to(device), self.charges.to(device), self.hydrogens.to(device), self.bonds.to(device)
         )
@@ -66,6 +67,21 @@ class MolecularGraphs:
         )
 
     @staticmethod
+    def concatenate(parts: Sequence[MolecularGraphs]) -> MolecularGraphs:
+        """One batch of several, padded to the largest graph."""
+        nodes = max((part.numbers.shape[1] for part in parts), default=0)
+
+        def joined(tensors: Sequence[Tensor]) -> Tensor:
+            return torch.cat([pad(x, (0, nodes - x.shape[1]) * (x.dim() - 1)) for x in tensors])
+
+        return MolecularGraphs(
+            joined([part.numbers for part in parts]),
+            joined([part.charges for part in parts]),
+            joined([part.hydrogens for part in parts]),
+            joined([part.bonds for part in parts]),
+        )
+
+    @staticmethod
     def from_mols(mols: Sequence[Mol]) -> MolecularGraphs:
         """Of molecules of RDKit, whose explicit hydrogens are counted where they are bonded.
 
@@ -76,9 +92,14 @@ class MolecularGraphs:
         rows = []
         for index, mol in enumerate(mols):
             try:
-                rows.append(_graph(mol))
+                rows.append(graph_of(mol))
             except ValueError as error:
                 raise ValueError(f"molecule {index} (counted from 0): {error}") from None
+        return MolecularGraphs.from_rows(rows)
+
+    @staticmethod
+    def from_rows(rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> MolecularGraphs:
+        """Of the arrays of each graph, as `graph_of` gives them."""
         nodes = max((len(atoms) for atoms, _ in rows), default=0)
         atoms = np.zeros((3, len(rows), nodes), np.int64)
         bonds = np.zeros((len(rows), nodes, nodes), np.int64)
@@ -99,8 +120,12 @@ class MolecularGraphs:
         ]
 
 
-def _graph(mol: Mol) -> tuple[np.ndarray, np.ndarray]:
-    """(atoms, 3) element, charge and hydrogens of the heavy atoms, and (atoms, atoms) orders of their bonds."""
+def graph_of(mol: Mol) -> tuple[np.ndarray, np.ndarray]:
+    """(atoms, 3) element, charge and hydrogens of the heavy atoms, and (atoms, atoms) orders of their bonds.
+
+    Raises:
+        ValueError: as `MolecularGraphs.from_mols`, of one molecule.
+    """
     from rdkit import Chem
 
     kekule = Chem.RWMol(mol)

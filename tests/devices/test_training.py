@@ -110,7 +110,7 @@ def generator_run(name: str, molecules: Path, device: str) -> GeneratorConfig:
 @pytest.mark.parametrize("name", GENERATOR_OPTIONS)
 def test_a_generator(device: torch.device, molecules: Path, tmp_path: Path, name: str) -> None:
     """In float32; stopped and resumed on the device."""
-    assert set(GENERATOR_OPTIONS) == set(GENERATORS)
+    assert set(GENERATOR_OPTIONS) == {name for name in GENERATORS if GENERATORS[name].kind == "molecules"}
     here = trained(GeneratorRun(generator_run(name, molecules, "cpu"), tmp_path / "here"))
     config = generator_run(name, molecules, device.type)
     trained(GeneratorRun(config, tmp_path / "there"), until=1)
