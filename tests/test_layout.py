@@ -249,7 +249,8 @@ def built(tmp_path_factory):
 def package_files() -> set[str]:
     """Every file that must be installed, by its path from site-packages."""
     code = {relative(f) for room in MAY_IMPORT for f in sources(room)}
-    folders = (ROOT / "atomsml" / "models", ROOT / "atomsml" / "report" / "assets")
+    profiles = ROOT / "generative" / "molecules" / "metrics" / "profiles"
+    folders = (ROOT / "atomsml" / "models", ROOT / "atomsml" / "report" / "assets", profiles)
     data = {relative(f) for folder in folders for f in folder.iterdir()} | {"atomsml/py.typed"}
     return {f if f.startswith("atomsml/") else f"atomsml/{f}" for f in code | data}
 

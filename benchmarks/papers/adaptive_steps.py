@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from atomsml.generative.molecules.metrics.evaluate import evaluate_molecules
 from atomsml.generative.molecules.model import draw_requests
 from atomsml.generative.molecules.modelfile import load_generator
 from atomsml.generative.molecules.molecules import Molecules
+from atomsml.generative.molecules.relaxation import relax_molecules
 from atomsml.interfaces.ase import AtomsMLCalculator
 from benchmarks.shared.reporting import DOCS, processor, replace_section, table
 
@@ -124,8 +126,8 @@ def draw(model: MoleculeFlow, process: GaussianProcess, sampler: Sampler, steps:
 
 def judge(images: list[Any]) -> dict[str, list[float]]:
     """What the table says, with 95 % intervals."""
-    predict = AtomsMLCalculator(JUDGE).predict_batch
-    suites = evaluate_molecules(images, ("edm", "strict", "geometry"), predict=predict).suites
+    relax = partial(relax_molecules, predict=AtomsMLCalculator(JUDGE).predict_batch)
+    suites = evaluate_molecules(images, ("edm", "strict", "geometry"), relax=relax).suites
     wanted = {
         "valid": suites["strict"].metrics["valid_connected"],
         "stable": suites["edm"].metrics["molecule_stability"],

@@ -13,14 +13,14 @@ from atomsml.cli.options import ConfigOption, DeviceOption, FormatOption, JsonOp
 if TYPE_CHECKING:
     import ase
 
-    from atomsml.generative.molecules.metrics.evaluate import Evaluation, Reference
-    from atomsml.generative.molecules.metrics.results import Metric
+    from atomsml.generative.molecules.metrics.evaluate import Evaluation, Reference, Relax
+    from atomsml.generative.molecules.metrics.results import Metric, SuiteResult
     from atomsml.io import Refused, StructureRecord
-    from atomsml.potential import Predictor
 
 Item = TypeVar("Item")
 
-DIGITS = {"A": 4, "degree": 2, "kcal/mol": 2}  # in the table, by unit
+DIGITS = {"A": 4, "degree": 2, "kcal/mol": 2, "times": 2}  # in the table, by unit
+SHOWN = 0.01  # a feature that neither side has in so many molecules is in no table, but in the JSON
 
 
 def evaluate_molecules(
@@ -30,13 +30,20 @@ def evaluate_molecules(
     ],
     suites: Annotated[
         str | None,
-        typer.Option(help="Of edm,strict,geometry,posebusters. [default: edm,strict; geometry where it has a basis]"),
+        typer.Option(
+            help="Of edm,strict,composition,geometry,posebusters. "
+            "[default: edm,strict; composition and geometry where they have a basis]"
+        ),
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(help="Molecules to compare with, as those of training; or SMILES alone, .smi, .csv.")
+        Path | None,
+        typer.Option(help="Molecules to compare with, as those of training; SMILES alone, .smi, .csv; or qm9-xtb."),
     ] = None,
     relax: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Relax with this potential, and say how strained they were.")
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Relax with this potential, or with gfn2-xtb, and say how strained they were."
+        ),
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write a row for each molecule: SMILES, and why it failed.")] = None,
     device: DeviceOption = "auto",
@@ -48,10 +55,13 @@ def evaluate_molecules(
 ) -> None:
     """How good generated molecules are, with 95 % confidence intervals.
 
-    edm counts stable atoms and molecules as the EDM paper does. strict perceives bonds from positions, whatever bonds
+    edm counts stable and valid molecules as the EDM paper does. strict perceives bonds from positions, whatever bonds
     the file has, and asks for usual valences, one piece, no charge, no radicals; unique is of the valid, novel of the
-    unique. geometry says how far bond lengths, angles and torsions are from those of the reference, and how strained
-    the valid connected molecules are. posebusters needs that package.
+    unique. composition says whether functional groups, rings, sizes and elements are as frequent as in the reference.
+    geometry says how far bond lengths, angles and torsions are from those of the reference, and how strained the valid
+    connected molecules are. posebusters needs that package.
+
+    The reference qm9-xtb comes with atomsml; it says how often groups and rings occur, not what is novel.
 
     Records that are no molecule in space (flat, without hydrogens, periodic) are named at the end; the exit status is
     1 then.
@@ -70,10 +80,10 @@ def evaluate_molecules(
     chosen = suites.replace(" ", "").split(",") if suites else _usual(compared, relax)
     if relax is not None and "geometry" not in chosen:
         raise ValueError("--relax measures strain, which is of the suite geometry; add it to --suites")
-    predict = None if relax is None else _predict(relax, device, precision)
+    relaxation = None if relax is None else _relaxation(relax, device, precision)
     taken, refused = _parted(records)
     molecules = [record.atoms for record in taken]
-    found = metrics.evaluate_molecules(molecules, chosen, compared, predict, _follow)
+    found = metrics.evaluate_molecules(molecules, chosen, compared, relaxation, _follow)
     if csv is not None:
         _write_csv(csv, [(record.file, record.index) for record in taken], molecules, found)
     if as_json:
@@ -114,14 +124,22 @@ def _parted(records: Iterable[StructureRecord | Refused]) -> tuple[list[Structur
 
 
 def _usual(reference: Reference | None, relax: str | None) -> list[str]:
+    composition = ["composition"] if reference is not None else []
     basis = relax is not None or (reference is not None and len(reference.molecules) > 0)
-    return ["edm", "strict", *(["geometry"] if basis else [])]
+    return ["edm", "strict", *composition, *(["geometry"] if basis else [])]
 
 
-def _predict(model: str, device: str, precision: str) -> Predictor:
+def _relaxation(model: str, device: str, precision: str) -> Relax:
+    from functools import partial
+
+    from atomsml.generative.molecules import gfn2
+    from atomsml.generative.molecules.relaxation import relax_molecules
     from atomsml.interfaces.ase import AtomsMLCalculator
 
-    return AtomsMLCalculator(model, device, precision).predict_batch
+    if model == gfn2.NAME:
+        gfn2.check_installed()
+        return gfn2.relax_gfn2
+    return partial(relax_molecules, predict=AtomsMLCalculator(model, device, precision).predict_batch)
 
 
 def _follow(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
@@ -139,14 +157,15 @@ def _write_csv(
     from atomsml.io import write_atomically
 
     columns = {name: values for suite in found.suites.values() for name, values in suite.columns.items()}
-    header = ["file", "index", "formula", "smiles", *found.suites, *columns]
+    failures = {name: suite.failures for name, suite in found.suites.items() if suite.failures}
+    header = ["file", "index", "formula", "smiles", *failures, *columns]
 
     def write(beside: Path) -> None:
         with beside.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(header)
             for i, (place, atoms) in enumerate(zip(places, molecules, strict=True)):
-                reasons = [suite.failures[i] for suite in found.suites.values()]
+                reasons = [reason[i] for reason in failures.values()]
                 numbers = ["" if values[i] != values[i] else f"{values[i]:.4f}" for values in columns.values()]  # NaN
                 writer.writerow([*place, atoms.get_chemical_formula("hill"), found.smiles[i], *reasons, *numbers])
 
@@ -158,12 +177,36 @@ def _print(found: Evaluation) -> None:
 
     reference = "" if found.reference is None else f", compared with {found.reference.name}"
     typer.echo(f"{found.molecules} molecules{reference}")
-    rows = [
-        [suite.version, name.replace("_", " "), *_cells(metric)]
-        for suite in found.suites.values()
-        for name, metric in suite.metrics.items()
-    ]
-    print_table(["suite", "metric", "value", "from", "to", "unit", "of molecules"], rows)
+    header, rows = ["suite", "metric", "value", "from", "to", "unit", "of molecules"], list[list[str]]()
+    for suite in found.suites.values():
+        for name, metric in suite.metrics.items():
+            rows.append([suite.version, name.replace("_", " "), *_cells(metric)])
+            rows[-1].append(_cells(suite.reference[name])[0] if name in suite.reference else "-")
+    if any(suite.reference for suite in found.suites.values()):
+        print_table([*header, "of the reference"], rows)
+    else:
+        print_table(header, [row[:-1] for row in rows])
+    if "composition" in found.suites:
+        typer.echo("")
+        _print_features(found.suites["composition"])
+
+
+def _print_features(suite: SuiteResult) -> None:
+    """How many molecules have each feature that is not rare, the one that is farthest from the reference first."""
+    from atomsml.cli.output import number, print_table
+    from atomsml.generative.molecules.metrics.composition import factor
+    from atomsml.generative.molecules.metrics.groups import FEATURES
+
+    rows = []
+    for name in FEATURES:
+        share, there = suite.types[name], suite.reference.get(name)
+        if max(share.value, 0.0 if there is None else there.value) >= SHOWN:
+            far = 1.0 if there is None else factor(share, there)
+            beside = [] if there is None else [number(100 * there.value, 2), number(far, 2)]
+            rows.append((far, [name, *_cells(share)[:4], *beside]))
+    rows.sort(key=lambda row: -row[0])
+    header = ["molecules with", "value", "from", "to", "unit"]
+    print_table(header + ["reference", "factor"] * bool(suite.reference), [row for _, row in rows])
 
 
 def _cells(metric: Metric) -> list[str]:

@@ -12,7 +12,7 @@ from atomsml.io import REACH, bond_graph
 from atomsml.potential import Predictor
 from atomsml.simulate.batching.in_flight import Room
 from atomsml.simulate.model import Model
-from atomsml.simulate.relax import RelaxSettings, relax_many
+from atomsml.simulate.relax import RelaxSettings, RelaxState, relax_many
 
 KCAL_PER_MOL = units.kcal / units.mol  # eV
 
@@ -39,6 +39,12 @@ def relax_molecules(
         ValueError: a periodic system, or what `predict` raises, as for elements that a model does not know.
     """
     for done in relax_many(molecules, Model(predict), settings, Room(batch_atoms)):
-        kept = bond_graph(done.atoms, REACH) == bond_graph(molecules[done.index], REACH)
-        strain = (done.start_energy - done.state.energy) / KCAL_PER_MOL
-        yield RelaxedMolecule(done.index, done.atoms, done.state.converged, strain, kept)
+        yield relaxed_molecule(done.index, molecules[done.index], done.atoms, done.start_energy, done.state)
+
+
+def relaxed_molecule(
+    index: int, molecule: ase.Atoms, relaxed: ase.Atoms, start_energy: float, state: RelaxState
+) -> RelaxedMolecule:
+    """What became of a molecule, whose energy in eV was `start_energy`."""
+    kept = bond_graph(relaxed, REACH) == bond_graph(molecule, REACH)
+    return RelaxedMolecule(index, relaxed, state.converged, (start_energy - state.energy) / KCAL_PER_MOL, kept)

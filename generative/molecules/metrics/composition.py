@@ -14,9 +14,11 @@ sample of the reference, of as many molecules as are judged.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 VERSION = "composition-1"
 FREQUENT = 0.02  # share of the reference's molecules that makes a feature frequent
+EMBEDDED = ("qm9-xtb",)  # references that come with atomsml, each a file of profiles/
 HALVINGS = 100  # of the reference, whose halves say how far chance takes it from itself
 TABLES: Mapping[str, Sequence[str]] = {"features": FEATURES, "groups": tuple(GROUPS), **HISTOGRAMS}
 UNITS = {"mean_factor": "times", "worst_factor": "times"}
@@ -88,6 +91,13 @@ def profile(mols: Sequence[Mol]) -> Profile:
     return Profile(number, whole, noise)
 
 
+def embedded_profile(name: str) -> Profile:
+    """One of EMBEDDED, which benchmarks/recipes/make_profile.py made."""
+    return Profile.from_json(
+        json.loads((Path(__file__).parent / "profiles" / f"{name}.json").read_text(encoding="utf-8"))
+    )
+
+
 def composition(mols: Sequence[Mol], reference: Profile | None = None) -> SuiteResult:
     """The suite, over sanitised molecules; without a reference it holds shares alone.
 
@@ -111,10 +121,16 @@ def composition(mols: Sequence[Mol], reference: Profile | None = None) -> SuiteR
         version=VERSION,
         thresholds={"share that makes a feature frequent": FREQUENT, "groups": dict(GROUPS)},
         metrics=metrics,
-        failures=("",) * number,
+        failures=(),  # no molecule fails for what it is
         types=types,
         reference=beside,
     )
+
+
+def factor(share: Metric, reference: Metric) -> float:
+    """How many times the smaller of two shares of molecules the greater is, with half a molecule more on both sides."""
+    p, q = ((metric.value * metric.of + 0.5) / (metric.of + 1) for metric in (share, reference))
+    return max(p / q, q / p)
 
 
 def _tables(mols: Sequence[Mol]) -> Counts:

@@ -10,6 +10,7 @@ import ase
 
 from atomsml.dataset.columns import atomic_numbers
 from atomsml.generative.molecules.data import hdf5_molecules
+from atomsml.generative.molecules.metrics.composition import EMBEDDED, embedded_profile
 from atomsml.generative.molecules.metrics.evaluate import Reference
 from atomsml.io import Refused, StructureRecord, geometry_fault, read_records, with_bond_orders
 from atomsml.io.formats.rdkit_molecules import sdf_mols
@@ -66,11 +67,15 @@ def _periodic(atoms: ase.Atoms) -> str | None:
 def read_reference(path: str | Path) -> Reference:
     """A reference of molecules, or of SMILES: the first word of each line, or the column `smiles` of a .csv.
 
+    Where there is no such file, the name of one that comes with atomsml (`composition.EMBEDDED`) is its profile.
+
     Raises:
         OSError: no such file.
         ValueError: a file that cannot be read, or a line that is no SMILES.
     """
     path = Path(path)
+    if str(path) in EMBEDDED and not path.exists():
+        return Reference(str(path), profile=embedded_profile(str(path)))
     if format_suffix(path) not in SMILES:
         return Reference(path.name, read_generated(path))
     if not path.is_file():

@@ -35,7 +35,7 @@ class SuiteResult:
     version: str
     thresholds: Mapping[str, Any]  # what its numbers depend on
     metrics: Mapping[str, Metric]
-    failures: tuple[str, ...]  # of each molecule: why it failed, "" if it did not
+    failures: tuple[str, ...]  # of each molecule: why it failed, "" if it did not; none where the suite judges all
     columns: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # further numbers of each molecule, or NaN
     types: Mapping[str, Metric] = field(default_factory=dict)  # the same metric of each kind of bond, angle and torsion
     reference: Mapping[str, Metric] = field(default_factory=dict)  # some of both, as the reference itself has them

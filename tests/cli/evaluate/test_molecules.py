@@ -44,7 +44,7 @@ def test_json_and_csv(run, generated: Path) -> None:
     assert said["molecules"] == 3
     assert said["reference"]["name"] == "train.smi"
     assert len(said["reference"]["sha256"]) == 64
-    assert set(said["suites"]) == {"edm", "strict"}
+    assert set(said["suites"]) == {"edm", "strict", "composition"}
     assert said["suites"]["strict"]["metrics"]["novel"]["value"] == 0.5
     with Path("rows.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -53,6 +53,25 @@ def test_json_and_csv(run, generated: Path) -> None:
     assert rows[0]["edm"] == rows[0]["strict"] == ""
     assert rows[2]["edm"] == "atom 0: C with valence 3, and 1 more unstable atoms"
     assert rows[2]["strict"]
+
+
+def test_composition_beside_the_reference_that_comes_with_atomsml(run, generated: Path) -> None:
+    result = run(
+        "evaluate", "molecules", generated, "--suites", "composition", "--reference", "qm9-xtb", "--csv", "r.csv"
+    )
+    assert result.status == 0
+    lines = result.out.splitlines()
+    assert lines[0] == "3 molecules, compared with qm9-xtb"
+    assert "composition-1" in lines[2]
+    start = lines.index("") + 1
+    assert " ".join(lines[start].split()) == "molecules with value from to unit reference factor"
+    # 2 of 2 are acyclic, 14.11 % of the reference: (2.5 / 3) / 0.14107
+    (row,) = [line.split() for line in lines[start:] if line.startswith("acyclic")]
+    assert row == ["acyclic", "100.00", "34.24", "100.00", "%", "14.11", "5.91"]
+    factors = [float(line.split()[-1]) for line in lines[start + 1 :]]
+    assert factors == sorted(factors, reverse=True)
+    with Path("r.csv").open() as file:
+        assert next(csv.DictReader(file)).keys() == {"file", "index", "formula", "smiles"}
 
 
 def test_reference_and_relaxation(run, generated: Path) -> None:
@@ -76,7 +95,10 @@ def test_reference_and_relaxation(run, generated: Path) -> None:
     ("words", "message"),
     [
         (["missing.sdf"], "no file missing.sdf"),
-        (["generated.xyz", "--suites", "edm,stric"], "unknown suite 'stric'; choose among edm, strict, geometry"),
+        (
+            ["generated.xyz", "--suites", "edm,stric"],
+            "unknown suite 'stric'; choose among edm, strict, composition, geo",
+        ),
         (["generated.xyz", "--suites", "geometry"], "the suite geometry needs molecules to compare with"),
         (["generated.xyz", "--suites", "edm", "--relax", "organic-xtb"], "--relax measures strain"),
         (["generated.xyz", "--reference", "missing.smi"], "no file missing.smi"),

@@ -28,15 +28,45 @@ def test_edm_alone_perceives_nothing() -> None:
 
 def test_everything_is_said() -> None:
     reference = Reference("two", [molecule("CH4"), molecule("H2O")])
-    found = evaluate_molecules([molecule("CH4"), molecule("NH3")], ["edm", "strict", "geometry"], reference)
+    suites = ["edm", "strict", "composition", "geometry"]
+    found = evaluate_molecules([molecule("CH4"), molecule("NH3")], suites, reference)
     said = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert said["molecules"] == 2
     assert said["reference"] == {"name": "two", "sha256": reference.sha256, "molecules": 2}
     assert said["suites"]["strict"]["metrics"]["novel"]["value"] == 0.5
+    assert said["suites"]["edm"]["metrics"]["novelty"]["value"] == 0.5
+    assert said["suites"]["composition"]["reference"]["acyclic"]["value"] == 1
     for name, suite in said["suites"].items():
         assert suite["version"].startswith(f"{name}-")
         assert suite["thresholds"]
         assert all(set(metric) == {"value", "low", "high", "of", "unit"} for metric in suite["metrics"].values())
+
+
+def test_composition_is_the_same_of_positions_and_of_smiles(tmp_path: Path) -> None:
+    """Of valid connected molecules alone; the bonds that are perceived are those of the SMILES."""
+    smiles = ["CCO", "CC=O", "C1CC1", "c1ccoc1", "NC=O", "CC#N"]
+    molecules = [atoms_from_smiles(text) for text in smiles]
+    (tmp_path / "list.smi").write_text("\n".join(smiles))
+    pieces = molecule("H2O") + ase.Atoms("CH4", molecule("CH4").positions + 6.0)
+    references = [Reference("molecules", [*molecules, pieces, molecule("CH3")]), read_reference(tmp_path / "list.smi")]
+    judged = [*molecules, pieces, molecule("CH3")]
+    found = [evaluate_molecules(judged, ["composition"], reference).suites["composition"] for reference in references]
+    assert found[0].types["acyclic"].of == len(smiles)
+    assert found[0].metrics["distance"].value == found[1].metrics["distance"].value == 0
+    assert {name: metric.value for name, metric in found[0].reference.items() if name in found[0].types} == {
+        name: metric.value for name, metric in found[1].reference.items() if name in found[1].types
+    }
+
+
+def test_the_reference_that_comes_with_atomsml() -> None:
+    reference = read_reference("qm9-xtb")
+    assert reference.to_json()["molecules"] == 21276
+    found = evaluate_molecules([molecule("CH3CH2OH")], ["edm", "strict", "composition"], reference)
+    assert "novel" not in found.suites["strict"].metrics  # it names no molecules
+    assert "novelty" not in found.suites["edm"].metrics
+    share = found.suites["composition"].reference["alkyne"]
+    assert share.of == 21276
+    assert share.low < 3285 / 21276 < share.high
 
 
 def test_hash_of_a_reference(tmp_path: Path) -> None:
