@@ -1,7 +1,7 @@
 """What a relaxation varies: the positions of atoms, and in crystals the cell.
 
 Lattice vectors are the rows of the cell A, and D deforms both them and the atoms: A = A0 D, x = u D. A relaxed cell is
-varied as u and three rows more, N times the matrix by which N atoms share what their cell does.
+varied as u and three rows more.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from atomsml.geometry import volume
+from atomsml.simulate.measures import Measure
 from atomsml.simulate.optimizers.vector import Vector
 from atomsml.simulate.state import Flat, NoMemory, PerAtom, PerSystem, State
 from atomsml.simulate.symmetry import Orbits, common, find_orbits
@@ -22,6 +23,7 @@ from atomsml.simulate.symmetry import Orbits, common, find_orbits
 Memory = TypeVar("Memory", bound=Flat)
 
 IDENTITY = torch.eye(3, dtype=torch.float64)
+LENGTH = 1.5  # A: what strains are multiplied by, besides the root of the number of atoms
 
 
 class Coordinates(ABC, Generic[Memory]):
@@ -77,71 +79,27 @@ class FixedCell(Coordinates[NoMemory]):
         state.positions = variables.atoms
 
 
-class Measure(ABC):
-    """How a matrix of nine numbers says by what a cell is deformed."""
-
-    start: Tensor  # (3, 3) of the undeformed cell
-
-    @abstractmethod
-    def deformation(self, matrix: Tensor) -> Tensor:
-        """(systems, 3, 3) D."""
-
-    @abstractmethod
-    def along(self, matrix: Tensor, gradient: Tensor) -> Tensor:
-        """The gradient with respect to the matrix from that with respect to D^T."""
-
-
-class Frechet(Measure):
-    """The matrix is L = log D^T: strains add up, det D = exp(tr L), and what a cell resists is alike at any size.
-
-    Along L the gradient is the adjoint of the Frechet derivative of exp, which is the upper right block of
-    exp [[L^T, G], [0, L^T]] (Higham, Functions of Matrices, SIAM 2008, eq. 3.16). L itself is what is remembered, so
-    that no logarithm has to be taken.
-    """
-
-    start = torch.zeros(3, 3, dtype=torch.float64)
-
-    def deformation(self, matrix: Tensor) -> Tensor:
-        return torch.linalg.matrix_exp(matrix).mT
-
-    def along(self, matrix: Tensor, gradient: Tensor) -> Tensor:
-        size = torch.linalg.matrix_norm(gradient)[:, None, None].clamp(min=torch.finfo(gradient.dtype).tiny)
-        across = torch.cat([matrix.mT, gradient / size], dim=2)
-        below = torch.cat([torch.zeros_like(matrix), matrix.mT], dim=2)
-        return size * torch.linalg.matrix_exp(torch.cat([across, below], dim=1))[:, :3, 3:]
-
-
-class Deformation(Measure):
-    """The matrix is D^T itself (Tadmor et al., Phys. Rev. B 59, 235 (1999))."""
-
-    start = IDENTITY
-
-    def deformation(self, matrix: Tensor) -> Tensor:
-        return matrix.mT
-
-    def along(self, matrix: Tensor, gradient: Tensor) -> Tensor:
-        return gradient
-
-
-MEASURES: dict[str, Measure] = {"frechet": Frechet(), "deformation": Deformation()}
-
-
 @dataclass(eq=False)
-class CellMemory(Orbits):
+class CellMemory(Flat):
     """Cells and positions without the deformation; what constraints and symmetry leave of moves and of strains."""
 
     undeformed: PerAtom  # (atoms, 3) u
     cell: PerSystem  # (systems, 3, 3) A0
     matrix: PerSystem  # (systems, 3, 3) of the Measure
     deformation: PerSystem  # (systems, 3, 3) D, of this matrix
+    inverse: PerSystem  # (systems, 3, 3) D^-1
+    scale: PerSystem  # (systems, 1, 1) A, by which the matrix is multiplied
     strains: PerSystem  # (systems, 9, 9) projector on the strains that are free
+    orbits: Orbits
 
 
 class FreeCell(Coordinates[CellMemory]):
-    """u in A, and N times the matrix of a measure.
+    """u in A, and the matrix of a measure times LENGTH sqrt(N).
 
-    Forces are F D^T and, along the matrix, that of -V (stress + p) D^-1, over N: those of ASE's FrechetCellFilter and
-    UnitCellFilter.
+    Forces are F D^T and, along the matrix, that of -V (stress + p) D^-1, over LENGTH sqrt(N): those of ASE's
+    FrechetCellFilter and UnitCellFilter with this factor instead of N. With N atoms the energy grows as N / 2 times V C
+    / N, of order 10 eV, times the square of a strain, so that in these variables a cell of any size is as stiff as
+    atoms are, and an optimizer needs a quarter fewer steps than with N.
 
     Args:
         measure: what the matrix is.
@@ -161,50 +119,48 @@ class FreeCell(Coordinates[CellMemory]):
 
     def start(self, state: State) -> CellMemory:
         orbits, strains = find_orbits(state, self.symmetry)
-        count = state.num_systems
+        undeformed = IDENTITY.to(state.device).expand(state.num_systems, 3, 3)
         return CellMemory(
-            **vars(orbits),
             undeformed=state.positions,
             cell=state.cell,
-            matrix=self.measure.start.to(state.device).expand(count, 3, 3),
-            deformation=IDENTITY.to(state.device).expand(count, 3, 3),
-            strains=torch.stack(
-                [
-                    common([allowed, *free_strains(cell, self.shape, self.fixed_axes)])
-                    for allowed, cell in zip(strains.cpu(), state.cell.cpu(), strict=True)
-                ]
-            ).to(state.device),
+            matrix=self.measure.start.to(state.device).expand(state.num_systems, 3, 3),
+            deformation=undeformed,
+            inverse=undeformed,
+            scale=LENGTH * state.atoms_per_system.double().sqrt()[:, None, None],
+            strains=common([strains, *free_strains(state.cell, self.shape, self.fixed_axes)]),
+            orbits=orbits,
         )
 
     def variables(self, state: State, memory: CellMemory) -> Vector:
-        size = state.atoms_per_system[:, None, None]
-        return Vector(memory.undeformed, size * memory.matrix, state.batch, state.group)
+        return Vector(memory.undeformed, memory.scale * memory.matrix, state.batch, state.group)
 
     def forces(self, state: State, memory: CellMemory) -> Vector:
-        size = state.atoms_per_system[:, None, None]
-        virial = -volume(state.cell)[:, None, None] * (state.stress + self.pressure * IDENTITY.to(state.device))
-        along = self.measure.along(memory.matrix, virial @ torch.linalg.inv(memory.deformation))
+        virial = -volume(state.cell)[:, None, None] * self._total(state.stress)
+        along = self.measure.along(memory.matrix, memory.deformation, virial @ memory.inverse)
         atoms = _times(self._left(state, memory, state.forces), memory.deformation.mT, state.batch)
-        return Vector(atoms, _projected(along, memory.strains) / size, state.batch, state.group)
+        return Vector(atoms, _projected(along, memory.strains) / memory.scale, state.batch, state.group)
 
     def energy(self, state: State) -> Tensor:
-        return state.energy + self.pressure * volume(state.cell)
+        return state.energy + self.pressure * volume(state.cell) if self.pressure else state.energy
 
     def residual(self, state: State, memory: CellMemory) -> tuple[Tensor, Tensor]:
-        stress = state.stress + self.pressure * IDENTITY.to(state.device)
-        return self._left(state, memory, state.forces), _projected(stress, memory.strains)
+        return self._left(state, memory, state.forces), _projected(self._total(state.stress), memory.strains)
 
     def move(self, state: State, memory: CellMemory, variables: Vector) -> None:
-        memory.matrix = variables.cell / state.atoms_per_system[:, None, None]
+        memory.matrix = variables.cell / memory.scale
         memory.deformation = deformation = self.measure.deformation(memory.matrix)
+        memory.inverse = torch.linalg.inv_ex(deformation).inverse
         moved = self._left(state, memory, _times(variables.atoms - memory.undeformed, deformation, state.batch))
-        memory.undeformed = memory.undeformed + _times(moved, torch.linalg.inv(deformation), state.batch)
+        memory.undeformed = memory.undeformed + _times(moved, memory.inverse, state.batch)
         state.cell = memory.cell @ deformation
         state.positions = _times(memory.undeformed, deformation, state.batch)
 
+    def _total(self, stress: Tensor) -> Tensor:
+        return stress + self.pressure * IDENTITY.to(stress.device) if self.pressure else stress
+
     def _left(self, state: State, memory: CellMemory, vectors: Tensor) -> Tensor:
         """What constraints, and the symmetry if it is kept, leave of forces or moves."""
-        return state.held(vectors) if self.symmetry is None else memory.leave(vectors)
+        return state.held(vectors) if self.symmetry is None else memory.orbits.leave(vectors)
 
 
 SHAPES = {
@@ -216,13 +172,20 @@ SHAPES = {
 
 
 def free_strains(cell: Tensor, shape: str, fixed_axes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """(9, 9) each: the projectors on strains of a shape (a key of SHAPES), and on those that leave lattice vectors."""
-    everything = torch.eye(9, dtype=torch.float64)
-    trace = IDENTITY.reshape(9, 1) @ IDENTITY.reshape(1, 9) / 3
+    """(systems, 9, 9) projectors on the strains of a shape (a key of SHAPES), and on those that leave lattice vectors.
+
+    Args:
+        cell: (systems, 3, 3).
+    """
+    everything = torch.eye(9, dtype=torch.float64, device=cell.device)
+    trace = IDENTITY.reshape(9, 1).to(cell.device) @ IDENTITY.reshape(1, 9).to(cell.device) / 3
     shapes = {"free": everything, "isotropic": trace, "volume": everything - trace, "fixed": 0 * everything}
-    held = cell[fixed_axes]
-    across = IDENTITY - torch.linalg.pinv(held) @ held if fixed_axes else IDENTITY
-    return shapes[shape], torch.kron(across, across)
+    held = cell[:, fixed_axes]
+    across = IDENTITY.to(cell.device).expand_as(cell)
+    if fixed_axes:
+        across = across - torch.linalg.pinv(held) @ held
+    leaving = torch.einsum("sij,skl->sikjl", across, across).reshape(-1, 9, 9)
+    return shapes[shape].expand_as(leaving), leaving
 
 
 def _projected(matrices: Tensor, projectors: Tensor) -> Tensor:

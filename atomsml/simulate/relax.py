@@ -20,7 +20,8 @@ from atomsml.graph import AtomicGraph
 from atomsml.potential import Prediction
 from atomsml.simulate.batching.in_flight import ON_A_CPU, InFlight, Room
 from atomsml.simulate.batching.memory import size_of
-from atomsml.simulate.cell import MEASURES, SHAPES, Coordinates, FixedCell, FreeCell
+from atomsml.simulate.cell import SHAPES, Coordinates, FixedCell, FreeCell
+from atomsml.simulate.measures import MEASURES
 from atomsml.simulate.model import Model
 from atomsml.simulate.optimizers import OPTIMIZERS
 from atomsml.simulate.optimizers.running import Method, Running

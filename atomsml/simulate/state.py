@@ -42,7 +42,7 @@ class Flat:
     """Tensors of many systems, each with a row for each atom or for each system: states, and memories of methods.
 
     A subclass is a dataclass that declares its tensors as PerAtom or PerSystem, with eq=False: tensors have no truth
-    value.
+    value. What it has of other Flats is treated alike.
     """
 
     @property
@@ -51,24 +51,38 @@ class Flat:
         kind: Any = type(self)
         return _levels(kind)
 
+    @property
+    def parts(self) -> dict[str, Flat]:
+        """The other Flats that it has."""
+        kind: Any = type(self)
+        return {name: getattr(self, name) for name in _parts(kind)}
+
     def take(self, atoms: Tensor, systems: Tensor) -> Self:
         """The rows of these atoms and systems."""
         rows = {"atom": atoms, "system": systems}
-        return replace(self, **{name: getattr(self, name)[rows[level]] for name, level in self.levels.items()})
+        tensors = {name: getattr(self, name)[rows[level]] for name, level in self.levels.items()}
+        return replace(self, **tensors, **{name: part.take(atoms, systems) for name, part in self.parts.items()})
 
     def join(self, others: Sequence[Self]) -> Self:
         """The rows of `self`, then those of the others."""
-        parts = (self, *others)
-        return replace(self, **{name: torch.cat([getattr(x, name) for x in parts]) for name in self.levels})
+        tensors = {name: torch.cat([getattr(x, name) for x in (self, *others)]) for name in self.levels}
+        parts = {name: part.join([getattr(x, name) for x in others]) for name, part in self.parts.items()}
+        return replace(self, **tensors, **parts)
 
     def to(self, device: torch.device | str) -> Self:
-        return replace(self, **{name: getattr(self, name).to(device) for name in self.levels})
+        tensors = {name: getattr(self, name).to(device) for name in self.levels}
+        return replace(self, **tensors, **{name: part.to(device) for name, part in self.parts.items()})
 
 
 @cache
 def _levels(kind: type[Flat]) -> dict[str, str]:
     hints = get_type_hints(kind, include_extras=True)
     return {name: hint.__metadata__[0] for name, hint in hints.items() if get_origin(hint) is Annotated}
+
+
+@cache
+def _parts(kind: type[Flat]) -> list[str]:
+    return [name for name, hint in get_type_hints(kind).items() if isinstance(hint, type) and issubclass(hint, Flat)]
 
 
 @dataclass(eq=False)

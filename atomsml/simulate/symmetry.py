@@ -127,9 +127,9 @@ class SpaceGroup:
 
 
 def common(projectors: Sequence[Tensor]) -> Tensor:
-    """The orthogonal projector on what the ranges of several have in common: where their mean is the identity."""
+    """(..., n, n) the orthogonal projectors on what the ranges of several have in common: where their mean is 1."""
     values, vectors = torch.linalg.eigh(torch.stack(list(projectors)).mean(dim=0))
-    shared = vectors[:, values > 1 - 1e-6]
+    shared = vectors * (values > 1 - 1e-6)[..., None, :]
     return shared @ shared.mT
 
 

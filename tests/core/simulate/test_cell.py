@@ -16,7 +16,8 @@ from ase.optimize import LBFGS as TheirLBFGS
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Prediction
 from atomsml.simulate.batching.in_flight import Room
-from atomsml.simulate.cell import MEASURES, FreeCell
+from atomsml.simulate.cell import LENGTH, FreeCell
+from atomsml.simulate.measures import MEASURES
 from atomsml.simulate.model import Model
 from atomsml.simulate.optimizers.fire import FIRE
 from atomsml.simulate.optimizers.lbfgs import LBFGS, LBFGSMemory
@@ -56,6 +57,7 @@ def _crystals() -> list[ase.Atoms]:
 def _filter(atoms: ase.Atoms, measure: str, shape: str, axes: str, pressure: float) -> UnitCellFilter:
     mask = [not {"abc"[i], "abc"[j]} & set(axes) for i, j in [(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]]
     options = {"hydrostatic_strain": shape == "isotropic", "constant_volume": shape == "volume"}
+    options[{"frechet": "exp_cell_factor", "deformation": "cell_factor"}[measure]] = LENGTH * len(atoms) ** 0.5
     return FILTERS[measure](atoms, mask=np.array(mask, dtype=float), scalar_pressure=pressure, **options)
 
 
