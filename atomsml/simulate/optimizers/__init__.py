@@ -28,5 +28,6 @@ class Entry:
 
 OPTIMIZERS: dict[str, Entry] = {
     "lbfgs": Entry("lbfgs", "LBFGS", "quick, at any size"),
+    "cg": Entry("cg", "ConjugateGradients", "conjugate gradients, line by line"),
     "fire": Entry("fire", "FIRE", "damped dynamics, slow and robust"),
 }
