@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from atomsml.device import capturing
 from atomsml.ops.activation import silu
+from atomsml.ops.matmul import matmul
 
 
 class MLP(nn.Module):
@@ -23,7 +24,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for i, weight in enumerate(self.weights):
-            x = (silu(x) if i > 0 else x) @ (weight / math.sqrt(weight.shape[0]))
+            x = matmul(silu(x) if i > 0 else x, weight / math.sqrt(weight.shape[0]))
         return x
 
 

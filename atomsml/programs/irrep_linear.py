@@ -5,9 +5,7 @@
 Matrix libraries take longer to start than the product of a few atoms takes, and bring threads that get in the way of
 threads over atoms. A call of this kernel runs on the thread that calls it, and releases Python's lock.
 
-A tile of the output, all components of some atoms by some vectors of columns, is summed up over k in registers. Tiles
-have 8, 4, 2 or 1 atoms, so that any number of atoms is made of few tiles, and nothing beyond them is touched. Every
-number of the output is one sum in the order of k, whatever the tile: an atom gets the same bits in any range.
+The tiles are those of `codegen/products.py`: an atom gets the same bits in any range.
 """
 
 from __future__ import annotations
@@ -20,8 +18,9 @@ from torch import Tensor
 
 from atomsml.codegen.arrays import Array
 from atomsml.codegen.kernels import Code, Kernel, built_once
-from atomsml.codegen.machine import lanes, registers
-from atomsml.codegen.values import Value, fma
+from atomsml.codegen.machine import lanes
+from atomsml.codegen.products import Product, Steps
+from atomsml.codegen.values import Value
 from atomsml.programs.plan import Array as PlanArray
 from atomsml.programs.plan import Count, Plan
 
@@ -117,16 +116,18 @@ def _kernel(
 
     def atoms(first: Value, last: Value, weights: Array) -> None:
         for l, (k, n) in enumerate(shapes):
-            product = _Product(
+            product = Product(
                 code,
-                components=2 * l + 1,
+                rows=2 * l + 1,
                 k=k,
-                vectors=n // code.lanes,
+                columns=n,
                 weights=weights + sum(sizes[:l]),
+                weights_k=code.lanes,
+                weights_vector=k * code.lanes,
                 x=code[x[l]] + (l * l * k if joined_in else 0),
-                x_stride=(joined_in or 2 * l + 1) * k,
+                x_steps=Steps((joined_in or 2 * l + 1) * k, k, 1),
                 out=code[out[l]] + (l * l * n if joined_out else 0),
-                out_stride=(joined_out or 2 * l + 1) * n,
+                out_steps=Steps((joined_out or 2 * l + 1) * n, n),
                 accumulate=accumulate,
             )
             product.write(first, last)
@@ -142,65 +143,3 @@ def _kernel(
     else:
         atoms(first, last, code["weights"])
     return code.finish()
-
-
-@dataclass(frozen=True)
-class _Product:
-    """The product of one degree; addresses are those of atom 0, strides lead from atom to atom."""
-
-    code: Code
-    components: int
-    k: int
-    vectors: int
-    weights: Array
-    x: Array
-    x_stride: int
-    out: Array
-    out_stride: int
-    accumulate: bool
-
-    def write(self, first: Value, last: Value) -> None:
-        """Tiles of as many atoms as fit into the registers, then of half as many, and so on for those left over."""
-        for atoms in (8, 4, 2, 1):
-            if atoms == 1 or atoms * self.components < registers() // 2:  # room for two vectors of columns
-                first = self._atoms(first, last, atoms)
-
-    def _atoms(self, first: Value, last: Value, atoms: int) -> Value:
-        """Tiles of some atoms from the first on, while there are as many; returns the first of those left over."""
-
-        def tiles(n: Value, _: Value) -> list[Value]:
-            self._columns(self.x.row(n, self.x_stride), self.out.row(n, self.out_stride), atoms)
-            return [n + atoms]
-
-        return self.code.loop(first, last - (atoms - 1), tiles, [first], step=atoms)[0]
-
-    def _columns(self, x: Array, out: Array, atoms: int) -> None:
-        """All columns of some atoms, in tiles as wide as the registers allow."""
-        fitting = (registers() - 1) // (atoms * self.components + 1)  # sums, one row of W and one number of x
-        width = next(w for w in (8, 4, 2, 1) if w <= max(fitting, 1))
-        rest = self.vectors % width
-        self.code.loop(0, self.vectors - rest, lambda v: self._tile(x, out, v, atoms, width), step=width)
-        if rest:
-            self._tile(x, out, self.code.integer(self.vectors - rest), atoms, rest)
-
-    def _tile(self, x: Array, out: Array, v: Value, atoms: int, width: int) -> None:
-        """Of all components of some atoms, `width` vectors of columns from vector v on."""
-        code = self.code
-        rows = [(a, m) for a in range(atoms) for m in range(self.components)]
-        weights = self.weights.row(v, self.k * code.lanes)
-        out = out.row(v, code.lanes)
-        n = self.vectors * code.lanes
-        targets = [a * self.out_stride + m * n + i * code.lanes for a, m in rows for i in range(width)]
-
-        def body(k: Value, *sums: Value) -> list[Value]:
-            numbers, vectors = x + k, weights.row(k, code.lanes)
-            row = [code.load(vectors, i * self.k * code.lanes) for i in range(width)]
-            updated = []
-            for j, (a, m) in enumerate(rows):
-                number = code.splat(numbers, a * self.x_stride + m * self.k)
-                updated += [fma(number, row[i], sums[j * width + i]) for i in range(width)]
-            return updated
-
-        start = [code.load(out, t) if self.accumulate else code.zero for t in targets]
-        for target, value in zip(targets, code.loop(0, self.k, body, start), strict=True):
-            code.store(value, out, target)

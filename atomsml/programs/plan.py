@@ -22,10 +22,8 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from llvmlite import ir
@@ -33,6 +31,7 @@ from torch import Tensor
 
 from atomsml.codegen.checks import NOTES
 from atomsml.codegen.kernels import Code, Kernel, built_once
+from atomsml.codegen.threads import threads
 from atomsml.codegen.values import INT, Value
 
 ARGUMENTS = 31  # of a call, at most
@@ -204,23 +203,13 @@ def carry_out(steps: Sequence[Sequence[Part]], scratch: Sequence[Tensor]) -> Non
             _run_all(iter(step), scratch[0])
         return
     _runner()  # compiled before threads ask for it
-    others, elsewhere = _threads(len(scratch) - 1), _other_cores()
+    others, elsewhere = threads(len(scratch) - 1), _other_cores()
     for step in steps:
         remaining = iter(step)  # taking the next one is a single step, also among threads
         working = [others.submit(_help, remaining, mine, elsewhere) for mine in scratch[1 : len(step)]]
         _run_all(remaining, scratch[0])
         for other in working:
             other.result()
-
-
-@lru_cache
-def _threads(number: int) -> ThreadPoolExecutor:
-    """Threads that are kept: to make one takes longer than to wake it."""
-    return ThreadPoolExecutor(number)
-
-
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_threads.cache_clear)  # threads do not come along
 
 
 def _other_cores() -> set[int]:
