@@ -83,6 +83,10 @@ class Code:
         """A vector of equal numbers."""
         return constant(self.builder, value, self._vector)
 
+    def zeros(self, lanes: int) -> Value:
+        """A vector of another number of lanes."""
+        return Value(self.builder, ir.Constant(ir.VectorType(self._vector.element, lanes), None))
+
     def load(self, array: Array, index: int) -> Value:
         """The vector that begins at an element of an array."""
         return array.vector(index, self.lanes)

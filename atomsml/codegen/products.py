@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llvmlite import ir
+import torch
+from torch import Tensor
 
 from atomsml.codegen.arrays import Array
 from atomsml.codegen.kernels import Code
-from atomsml.codegen.machine import registers
-from atomsml.codegen.values import Value, constant, fma
+from atomsml.codegen.machine import lanes, registers, whole
+from atomsml.codegen.values import Value, fma
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,13 @@ class Product:
                 updated += [fma(number, row[i], sums[j * width + i]) for i in range(width)]
             return updated
 
-        zero = constant(code.builder, 0.0, ir.VectorType(code.zero.kind.element, lanes))
-        start = [out.vector(target, lanes) if self.accumulate else zero for target in targets]
+        start = [out.vector(target, lanes) if self.accumulate else code.zeros(lanes) for target in targets]
         for target, value in zip(targets, code.loop(0, self.k, body, start), strict=True):
             out.set_vector(value, target)
+
+
+def packed(w: Tensor) -> Tensor:
+    """(K, N) -> (vectors of columns, K, lanes), in the order in which a tile reads them; zeros fill the last vector."""
+    missing = whole(w.shape[1], w.dtype) - w.shape[1]
+    filled = torch.nn.functional.pad(w, (0, missing)) if missing else w
+    return filled.unflatten(1, (-1, lanes(w.dtype))).transpose(0, 1).contiguous()

@@ -23,9 +23,13 @@ class MLP(nn.Module):
         self.weights = nn.ParameterList(nn.Parameter(torch.randn(a, b)) for a, b in itertools.pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
-        for i, weight in enumerate(self.weights):
-            x = matmul(silu(x) if i > 0 else x, weight / math.sqrt(weight.shape[0]))
+        for i, matrix in enumerate(self.matrices()):
+            x = matmul(silu(x) if i > 0 else x, matrix)
         return x
+
+    def matrices(self) -> list[Tensor]:
+        """(channels in, channels out) of each linear map, scaled."""
+        return [weight / math.sqrt(weight.shape[0]) for weight in self.weights]
 
 
 class UnitLinear(nn.Linear):

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from atomsml.codegen.kernels import Code, Kernel, built_once
-from atomsml.codegen.machine import lanes, whole
-from atomsml.codegen.products import Product, Steps
+from atomsml.codegen.products import Product, Steps, packed
 from atomsml.codegen.threads import in_parts
 from atomsml.codegen.values import Value
 
@@ -22,7 +21,7 @@ def product(x: Tensor, w: Tensor) -> Tensor:
     """x (rows, K) @ w (K, N)."""
     (rows, k), n = x.shape, w.shape[1]
     out = x.new_empty(rows, n)
-    columns = _columns(w)
+    columns = packed(w)
     kernel = _product_kernel(k, n, x.dtype)
     in_parts(rows, rows * k * n // WORTH_A_THREAD, lambda first, last: kernel([x, columns, out], first, last))
     return out
@@ -41,13 +40,6 @@ def gram(x: Tensor, y: Tensor) -> Tensor:
 
     in_parts(rows, rows * k * n // WORTH_A_THREAD, part)
     return sums[0] if len(sums) == 1 else torch.stack(sums).sum(dim=0)
-
-
-def _columns(w: Tensor) -> Tensor:
-    """(K, N) -> (vectors of columns, K, lanes), in the order in which a tile reads them."""
-    width = whole(w.shape[1], w.dtype)
-    filled = w if width == w.shape[1] else torch.nn.functional.pad(w, (0, width - w.shape[1]))
-    return filled.unflatten(1, (-1, lanes(w.dtype))).transpose(0, 1).contiguous()
 
 
 @built_once

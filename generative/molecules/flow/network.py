@@ -17,13 +17,14 @@ PaiNN (Schütt et al., arXiv:2102.03150). With r_ij = x_j - x_i, u_ij = r_ij / (
 | z, m | scalars of pairs, messages | (samples, nodes, nodes, pair_channels) |
 | g | gates, sigmoid of a linear map of m | (samples, nodes, nodes, GATES) |
 
+The messages and their sums are one operation, `ops/pair_messages/`, which has the equations in full.
+
 There is no cutoff and no cross product: everything is equivariant under rotations, reflections and permutations, and
 invariant under translations. Padding neither sends nor receives; atoms that are known stay where they are.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -32,10 +33,9 @@ from torch.nn import functional
 
 from atomsml.nn.linear import MLP
 from atomsml.ops.activation import silu
+from atomsml.ops.pair_messages import DISTANCES, PairWeights, distance_features, pair_messages
 
 GATES = 8
-DISTANCES = 24  # Gaussians of log(1 + distance)
-FARTHEST = 12.0  # their last centre, in the unit of the positions
 TIMES = 8  # frequencies of the time
 BONDS = 5  # none, single, double, triple, aromatic
 
@@ -109,7 +109,7 @@ class MoleculeNetwork(nn.Module):
         z = self.pairs(self._pair_features(positions, guess, atoms.pairs))
         x = positions
         for layer in self.layers:
-            s, v, step, z = layer(s, v, x, z, whole, others[..., None], scale)
+            s, v, step, z = layer(s, v, x, z, whole, others, scale)
             x = x + step * free
         if self.bonds is None:
             return Guess(x, None)
@@ -158,39 +158,31 @@ class MoleculeLayer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """New scalars, vectors, steps of the positions, and pairs.
 
-        `others` (samples, nodes, nodes, 1) is 1 between different atoms, `scale` (samples, 1, 1) is 1 / sqrt(n).
+        `others` (samples, nodes, nodes) is 1 between different atoms, `scale` (samples, 1, 1) is 1 / sqrt(n).
         """
         channels = s.shape[2]
         normed = functional.layer_norm(s, (channels,))
         units = _differences(x)
         lengths = torch.sqrt(units.square().sum(dim=-1) + 1e-6)
         units = units / (1 + lengths)[..., None]
-        geometry = torch.cat(
-            [distance_features(lengths), units @ v, -(units.transpose(1, 2) @ v).transpose(1, 2)], dim=-1
+        z, gathered, moved = pair_messages(
+            z,
+            self.of_receiver(normed),
+            self.of_sender(normed),
+            torch.log1p(lengths),
+            units,
+            v,
+            others,
+            PairWeights(*(mlp.matrices()[0] for mlp in (self.of_geometry, self.message, self.gate, self.vector))),
         )
-        ends = self.of_receiver(normed)[:, :, None] + self.of_sender(normed)[:, None]
-        m = silu(self.message(silu(0.5 * (z + ends + self.of_geometry(geometry))))) * others
-        gates = torch.sigmoid(self.gate(m)).unsqueeze(-1)
-        gathered = (gates * m.unflatten(-1, (GATES, -1))).flatten(-2).sum(dim=2) * scale
-        v = self.mix(v) + (units.mT @ self.vector(m)) * scale[..., None]
+        gathered, v = gathered * scale, self.mix(v) + moved * scale[..., None]
         v = v * torch.rsqrt(v.square().mean(dim=(2, 3), keepdim=True) + 0.1)
         left, right = self.left(v), self.right(v)
         invariants = torch.cat([torch.sqrt(left.square().sum(dim=2) + 1e-6), (left * right).sum(dim=2)], dim=-1)
         shift, stretch = self.modulation(whole)[:, None].chunk(2, dim=-1)
         update = self.update(torch.cat([normed * (1 + 0.3 * stretch) + shift, gathered, invariants], dim=-1))
         v = v * torch.sigmoid(update[..., None, channels:])
-        return s + update[..., :channels], v, 0.3 * self.move(v).squeeze(-1), z + m
-
-
-def distance_features(distances: Tensor) -> Tensor:
-    """(...) -> (..., DISTANCES): Gaussians of log(1 + distance), narrow where bonds are and wide far away.
-
-    They end at 1e-9 of their height: numbers too small for normal floating point would make everything slow.
-    """
-    centres = torch.linspace(0, math.log1p(FARTHEST), DISTANCES, dtype=distances.dtype, device=distances.device)
-    width = math.log1p(FARTHEST) / (DISTANCES - 1)
-    squared = ((torch.log1p(distances)[..., None] - centres) * (math.sqrt(0.5) / width)).square()
-    return torch.exp(-squared.clamp(max=20.0))
+        return s + update[..., :channels], v, 0.3 * self.move(v).squeeze(-1), z
 
 
 def time_features(time: Tensor) -> Tensor:
