@@ -14,6 +14,7 @@ GENERATORS: Architectures[Generator[Any, Any, Any]] = Architectures(
     "atomsml.generators",  # packages add theirs by an entry point of this group
     {
         "flow": "atomsml.generative.molecules.flow.model:MoleculeFlow",
+        "graph-flow": "atomsml.generative.molecules.graph_flow.model:GraphFlow",
         "edm": "atomsml.generative.molecules.edm.model:EDM",
         "graphs": "atomsml.generative.graphs.model:GraphModel",
     },

@@ -53,6 +53,10 @@ def molecules(
     condition: Annotated[
         list[str], typer.Option(metavar="NAME=NUMBER", help="A property, if the model has it; may be repeated.")
     ] = [],  # noqa: B006
+    smiles: Annotated[
+        str | None,
+        typer.Option(help="Place the atoms of this molecule, or of each in a file of SMILES, -n times."),
+    ] = None,
     guidance: Annotated[float, typer.Option(help="How strongly to follow conditions; 1 is as trained.")] = 1.0,
     only_valid: Annotated[bool, typer.Option(help="Draw until so many are valid and connected; keep those.")] = False,
     relax: Annotated[
@@ -88,11 +92,14 @@ def molecules(
     started = time.perf_counter()
     _check_outputs(output, picture, report)
     _check_sampling({"-n": number, "--steps": steps, "--batch": batch, "--atoms": atoms}, sampler, guidance, condition)
-    wishes = read_wishes(atoms, formula, scaffold, condition)
+    wishes = read_wishes(atoms, formula, scaffold, condition, smiles)
     name, generator = _open(model, device, precision)
-    wishes.requests(generator, seed, [0])
+    wishes.requests(generator, seed, range(len(wishes.smiles) or 1))
     wishes.warn(generator)
     potential = None if relax is None else _potential(relax, device, precision, wishes, generator)
+    if len(wishes.smiles) > 1 and only_valid:
+        raise ValueError("--only-valid counts the valid molecules of all SMILES together; give one SMILES")
+    number *= len(wishes.smiles) or 1
     steps, sampler = steps or generator.default_steps, sampler or generator.default_sampler
     settings = SamplingSettings(seed, steps, sampler, guidance, batch)
     with open_outputs(context, output, [output, picture, report]) as files:

@@ -73,8 +73,8 @@ def _drawing(molecule: Generated) -> Mol:
     from atomsml.io import REACH, mol_joined
 
     with BlockLogs():
-        if not molecule.perceived.reason:
-            flat = Chem.RemoveHs(perceived_mol(molecule.atoms, molecule.perceived))
+        if not molecule.bonding.reason:
+            flat = Chem.RemoveHs(perceived_mol(molecule.atoms, molecule.bonding))
             rdDepictor.Compute2DCoords(flat)
             return rdMolDraw2D.PrepareMolForDrawing(flat, kekulize=True, addChiralHs=False)
         flat = mol_joined(molecule.atoms, REACH).GetMol()
@@ -85,7 +85,7 @@ def _drawing(molecule: Generated) -> Mol:
 
 def _caption(molecule: Generated) -> str:
     """Two lines; the parentheses also keep RDKit from setting them into one another."""
-    if molecule.perceived.reason:
+    if molecule.bonding.reason:
         second = "joined by distance only"
     elif not molecule.valid:
         second = f"no: {molecule.reason}"
@@ -93,5 +93,5 @@ def _caption(molecule: Generated) -> str:
         second = "valid"
     else:
         second = f"strain {molecule.strain:.1f} kcal/mol"
-    name = f"({molecule.index}) " + (molecule.perceived.smiles or molecule.atoms.get_chemical_formula("hill"))
+    name = f"({molecule.index}) " + (molecule.bonding.smiles or molecule.atoms.get_chemical_formula("hill"))
     return "\n".join(text if len(text) <= CAPTION else text[: CAPTION - 3] + "..." for text in (name, second))

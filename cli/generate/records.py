@@ -23,13 +23,19 @@ class Generated:
     index: int  # in the run: with the run's seed it makes the molecule
     seed: int  # of this molecule alone
     atoms: ase.Atoms
-    perceived: Perceived
-    reason: str  # why it is no valid connected molecule by the suite `strict`; "" where it is
+    perceived: Perceived  # bonds, from the positions
+    reason: str  # why it is no valid connected molecule by the suite `strict`, or not that of its bonds; "" where it is
+    known: Perceived | None = None  # bonds that were decided before the positions
     strain: float | None = None  # kcal/mol, what relaxing brought; None without
 
     @property
     def valid(self) -> bool:
         return not self.reason
+
+    @property
+    def bonding(self) -> Perceived:
+        """The known bonds where there are any, otherwise the perceived ones."""
+        return self.perceived if self.known is None else self.known
 
     def properties(self) -> dict[str, Any]:
         """What every format says about a molecule; absent is what is not known."""
@@ -37,12 +43,24 @@ class Generated:
             "index": self.index,
             "seed": self.seed,
             "formula": self.atoms.get_chemical_formula("hill"),
-            "smiles": self.perceived.smiles or None,
+            "smiles": self.bonding.smiles or None,
             "valid": "yes" if self.valid else "no",
             "reason": self.reason or None,
             "strain_kcal_mol": None if self.strain is None else round(self.strain, 3),
         }
         return {name: value for name, value in found.items() if value is not None}
+
+
+def judged(index: int, seed: int, atoms: ase.Atoms, perceived: Perceived, reason: str) -> Generated:
+    """A molecule of a run; bonds that it brings along must be those that were perceived."""
+    import ase
+
+    from atomsml.generative.molecules.known_bonds import disagreement, known_bonds
+
+    known = known_bonds(atoms)
+    if known is not None:
+        reason = reason or disagreement(atoms, known, perceived)
+    return Generated(index, seed, ase.Atoms(atoms.numbers, atoms.positions), perceived, reason, known)
 
 
 def check_molecules_output(path: Path) -> None:
@@ -78,12 +96,14 @@ def sdf_record(molecule: Generated) -> Mol:
     """The Mol that an SDF holds, with its properties; "bonds" says where they come from."""
     from atomsml.io.sdf import mol_of_atoms
 
-    atoms, found = molecule.atoms.copy(), molecule.perceived
+    atoms, found = molecule.atoms.copy(), molecule.bonding
     if not found.reason:
         atoms.info["bonds"] = found.bonds
         atoms.set_initial_charges(found.charges)
     mol, bonds = mol_of_atoms(atoms)
-    for name, value in {**molecule.properties(), "bonds": "perceived" if not found.reason else bonds}.items():
+    if not found.reason:
+        bonds = "perceived" if molecule.known is None else "drawn"
+    for name, value in {**molecule.properties(), "bonds": bonds}.items():
         mol.SetProp("SMILES" if name == "smiles" else name, str(value))
     mol.SetProp("_Name", f"{molecule.index} {molecule.atoms.get_chemical_formula('hill')}")
     return mol

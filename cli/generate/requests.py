@@ -13,7 +13,9 @@ import typer
 if TYPE_CHECKING:
     import ase
     import numpy as np
+    from rdkit.Chem import Mol
 
+    from atomsml.generative.graphs.graphs import MolecularGraphs
     from atomsml.generative.molecules.model import MoleculeModel
     from atomsml.generative.molecules.molecules import Request, Scaffold
 
@@ -29,6 +31,7 @@ class Wishes:
     formula: dict[int, int] | None  # atomic number -> how many
     scaffold: Scaffold | None
     conditions: dict[str, float]
+    smiles: tuple[str, ...] = ()  # molecules whose bonds are given, in turn
 
     def requests(self, model: MoleculeModel, seed: int, indices: Sequence[int]) -> list[Request]:
         """Molecules number `indices` of the run with this seed.
@@ -37,11 +40,14 @@ class Wishes:
             ValueError: what the model cannot do.
         """
         from atomsml.generative.core.sampling import sample_seed
+        from atomsml.generative.molecules.conformers import smiles_requests
         from atomsml.generative.molecules.model import draw_requests
 
+        seeds = [sample_seed(seed, index) for index in indices]
+        if self.smiles:
+            return smiles_requests(model, [self.smiles[index % len(self.smiles)] for index in indices], seeds)
         rest = (self.scaffold, self.conditions)
         draw_requests(model, [], self.num_atoms, self.formula, *rest)  # refuses what it does not know
-        seeds = [sample_seed(seed, index) for index in indices]
         if self.formula is not None or self.scaffold is None or self.scaffold.hydrogens is None:
             return draw_requests(model, seeds, self.num_atoms, self.formula, *rest)
         drawn = self._formulas_with_room(model, seeds)
@@ -87,7 +93,9 @@ class Wishes:
                 )
 
 
-def read_wishes(num_atoms: int | None, formula: str | None, scaffold: Path | None, conditions: Sequence[str]) -> Wishes:
+def read_wishes(
+    num_atoms: int | None, formula: str | None, scaffold: Path | None, conditions: Sequence[str], smiles: str | None
+) -> Wishes:
     """The wishes of a command line.
 
     Raises:
@@ -97,6 +105,12 @@ def read_wishes(num_atoms: int | None, formula: str | None, scaffold: Path | Non
     from atomsml.generative.molecules.compositions import atoms_of, parse_formula
     from atomsml.generative.molecules.valences import check_formula
 
+    if smiles is not None:
+        others = {"--atoms": num_atoms, "--formula": formula, "--scaffold": scaffold, "--condition": conditions or None}
+        given = [option for option, value in others.items() if value is not None]
+        if given:
+            raise ValueError(f"--smiles says what the molecule is, so that {given[0]} has nothing to add; give one")
+        return Wishes(None, None, None, {}, read_smiles(smiles))
     parsed = None if formula is None else parse_formula(formula)
     if parsed is not None:
         if num_atoms is not None and sum(parsed.values()) != num_atoms:
@@ -111,6 +125,32 @@ def read_wishes(num_atoms: int | None, formula: str | None, scaffold: Path | Non
         if parsed is not None:
             atoms_of(parsed, held.numbers)
     return Wishes(num_atoms, parsed, held, read_conditions(conditions))
+
+
+def read_smiles(text: str) -> tuple[str, ...]:
+    """One SMILES string, or those of a file, one on each line or in the column `smiles` of a CSV table.
+
+    Raises:
+        ValueError: a molecule that cannot be read; or a file without any.
+    """
+    from atomsml.io import parse_smiles
+    from atomsml.io.formats.smiles import smiles_lines
+    from atomsml.io.formats.source import Source
+
+    path = Path(text)
+    if not (path.suffix and path.is_file()):
+        parse_smiles(text)
+        return (text,)
+    found = []
+    for line, smiles, _ in smiles_lines(Source(path)):
+        try:
+            parse_smiles(smiles)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line}: {error}") from None
+        found.append(smiles)
+    if not found:
+        raise ValueError(f"{path}: has no SMILES; write one on each line")
+    return tuple(found)
 
 
 def read_conditions(words: Sequence[str]) -> dict[str, float]:
@@ -155,8 +195,9 @@ def read_scaffold(path: Path) -> Scaffold:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; check the path of --scaffold")
     carried: np.ndarray | None
+    graph: MolecularGraphs | None
     if format_suffix(path) in FORMATS["sdf"].suffixes:
-        atoms, carried = _read_sdf(path)
+        atoms, carried, graph = _read_sdf(path)
     else:
         images = read(path)
         _check_one(path, len(images))
@@ -164,6 +205,7 @@ def read_scaffold(path: Path) -> Scaffold:
         if atoms.pbc.any():
             raise ValueError(f"{path}: the scaffold is periodic; give one open molecule")
         carried = _carried(atoms)
+        graph = None if carried is None else _perceived_graph(atoms)
     is_heavy = atoms.numbers != 1
     heavy = atoms[is_heavy]
     if len(heavy) == 0:
@@ -178,7 +220,7 @@ def read_scaffold(path: Path) -> Scaffold:
             err=True,
         )
     hydrogens = None if carried is None else tuple(carried[is_heavy].tolist())
-    return Scaffold(tuple(heavy.numbers.tolist()), torch.from_numpy(heavy.positions.copy()), hydrogens)
+    return Scaffold(tuple(heavy.numbers.tolist()), torch.from_numpy(heavy.positions.copy()), hydrogens, graph)
 
 
 def _carried(atoms: ase.Atoms) -> np.ndarray | None:
@@ -196,8 +238,28 @@ def _carried(atoms: ase.Atoms) -> np.ndarray | None:
     return carried
 
 
-def _read_sdf(path: Path) -> tuple[ase.Atoms, np.ndarray]:
-    """And how many hydrogens each atom carries, drawn or not: a scaffold may lack some."""
+def _perceived_graph(atoms: ase.Atoms) -> MolecularGraphs | None:
+    """The bonds that positions say; None where those of no neutral molecule fit."""
+    from atomsml.io import mol_bonded, with_bond_orders
+
+    try:
+        return _graph(with_bond_orders(mol_bonded(atoms), 0))
+    except (ValueError, TimeoutError):
+        return None
+
+
+def _graph(mol: Mol) -> MolecularGraphs | None:
+    """Of a molecule of RDKit; None where it has bonds of an unknown kind, unpaired electrons, or no heavy atom."""
+    from atomsml.generative.graphs.graphs import MolecularGraphs
+
+    try:
+        return MolecularGraphs.from_mols([mol])
+    except ValueError:
+        return None
+
+
+def _read_sdf(path: Path) -> tuple[ase.Atoms, np.ndarray, MolecularGraphs | None]:
+    """And how many hydrogens each atom carries, drawn or not, as a scaffold may lack some; and its bonds."""
     import numpy as np
 
     from atomsml.io import atoms_from_mol
@@ -212,7 +274,8 @@ def _read_sdf(path: Path) -> tuple[ase.Atoms, np.ndarray]:
     if not mol.GetConformer().Is3D():
         raise ValueError(f"{path}: is a drawing, not a geometry in three dimensions; embed it, or give an .xyz file")
     mol.UpdatePropertyCache(strict=False)
-    return atoms_from_mol(mol), np.array([atom.GetTotalNumHs(includeNeighbors=True) for atom in mol.GetAtoms()])
+    carried = np.array([atom.GetTotalNumHs(includeNeighbors=True) for atom in mol.GetAtoms()])
+    return atoms_from_mol(mol), carried, _graph(mol)
 
 
 def _check_one(path: Path, molecules: int) -> None:

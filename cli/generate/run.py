@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from atomsml.cli.generate.records import Generated
+from atomsml.cli.generate.records import Generated, judged
 from atomsml.cli.generate.requests import Wishes
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from atomsml.generative.molecules.model import MoleculeModel
     from atomsml.generative.molecules.molecules import Request
 
+STEREO_TRIES = 20  # times that a molecule is drawn at most until it has the stereochemistry of its SMILES
 TRIES = 20  # molecules that are drawn for each that is to be valid, at most
 FARTHEST = 1000.0  # A: positions beyond this, or not finite, are no molecule and fit into no file
 
@@ -73,15 +74,37 @@ class Run:
 
         requests = self.wishes.requests(self.model, self.settings.seed, indices)
         drawn = self._sample(indices, requests)
-        self.drawn += len(drawn)
+        if self.wishes.smiles:
+            drawn = self._with_stereo(indices, requests, drawn)
         images = list(drawn.values())
         perceived = self._perceive(images)
         reasons = strict(images, perceived).failures
-        for place, atoms, bonds, reason in zip(drawn, images, perceived, reasons, strict=True):
+        for place, atoms, found, reason in zip(drawn, images, perceived, reasons, strict=True):
             if _is_molecule(atoms):
-                self.found[indices[place]] = Generated(indices[place], requests[place].seed, atoms, bonds, reason)
+                self.found[indices[place]] = judged(indices[place], requests[place].seed, atoms, found, reason)
             else:
                 self.failed.append({"index": indices[place], "reason": "its positions diverged"})
+
+    def _with_stereo(
+        self, indices: Sequence[int], requests: Sequence[Request], drawn: dict[int, ase.Atoms]
+    ) -> dict[int, ase.Atoms]:
+        """With the stereochemistry of their SMILES: as they are, mirrored, or drawn again; the rest is left out."""
+        from atomsml.generative.core.sampling import sample_seed
+        from atomsml.generative.molecules.conformers import with_stereo
+
+        right: dict[int, ase.Atoms] = {}
+        for attempt in range(1, STEREO_TRIES + 1):
+            turned = {place: with_stereo(atoms, str(requests[place].smiles)) for place, atoms in drawn.items()}
+            right |= {place: atoms for place, atoms in turned.items() if atoms is not None}
+            left = [place for place, atoms in turned.items() if atoms is None]
+            if not left or self.stop is not None or attempt == STEREO_TRIES:
+                break
+            again = [replace(requests[place], seed=sample_seed(requests[place].seed, attempt)) for place in left]
+            redrawn = self._sample([indices[place] for place in left], again)
+            drawn = {left[place]: atoms for place, atoms in redrawn.items()}
+        reason = f"its stereochemistry did not come in {STEREO_TRIES} tries"
+        self.failed += [{"index": indices[place], "reason": reason} for place in left if self.stop is None]
+        return dict(sorted(right.items()))
 
     def _sample(self, indices: Sequence[int], requests: Sequence[Request]) -> dict[int, ase.Atoms]:
         """By the place of their request: all molecules, or those of finished batches."""
@@ -109,6 +132,7 @@ class Run:
                     self.evaluations[network] += calls * len(state.drawn)
         except KeyboardInterrupt as stop:
             self.stop = stop
+        self.drawn += len(drawn)
         return drawn
 
     def _perceive(self, images: Sequence[ase.Atoms]) -> list[Perceived]:

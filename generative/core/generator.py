@@ -74,6 +74,14 @@ class Generator(nn.Module, ABC, Generic[Samples, Request, Batch]):
     def fit(self, samples: Samples) -> None:
         """Take what is no weight, such as tables and normalisers, from the training set that was measured."""
 
+    def start_from(self, other: Generator[Any, Any, Any]) -> None:
+        """Take the weights of another generator, trained on something like it, before the training begins.
+
+        Raises:
+            ValueError: it has none that suit.
+        """
+        raise ValueError(f"a {type(self).__name__} starts from random weights; leave the key start out")
+
     @abstractmethod
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """(samples,) what training minimises the mean of, at random times with random noise."""

@@ -66,8 +66,9 @@ class _Calls:
     """Counts the calls of the networks of a model until `stop`."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.counts = {name: 0 for name, _ in model.named_children()}
-        self._hooks = [network.register_forward_hook(self._hook(name)) for name, network in model.named_children()]
+        networks = _networks(model)
+        self.counts = dict.fromkeys(networks, 0)
+        self._hooks = [network.register_forward_hook(self._hook(name)) for name, network in networks.items()]
 
     def _hook(self, name: str) -> Callable[..., None]:
         def called(*of: object) -> None:
@@ -78,6 +79,18 @@ class _Calls:
     def stop(self) -> None:
         for hook in self._hooks:
             hook.remove()
+
+
+def _networks(model: nn.Module) -> dict[str, nn.Module]:
+    """The children of a model by name; those of a generator that it contains in the place of that."""
+    found: dict[str, nn.Module] = {}
+    for name, child in model.named_children():
+        found |= (
+            {f"{name}.{inner}": n for inner, n in _networks(child).items()}
+            if isinstance(child, Generator)
+            else {name: child}
+        )
+    return found
 
 
 def batches_of_like_size(

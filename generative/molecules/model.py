@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,6 +38,7 @@ class MoleculeModel(Generator[MoleculeSet, Request, Molecules], ABC):
 
     kind = "molecules"
     suffixes = (".extxyz",)
+    takes_smiles: ClassVar[bool] = False  # whether it places the atoms of molecules whose bonds are given
     draws_elements: ClassVar[bool]  # whether elements are generated; otherwise they are given by the composition
     formulas: Tensor
     formula_counts: Tensor
@@ -142,7 +143,7 @@ class MoleculeModel(Generator[MoleculeSet, Request, Molecules], ABC):
 
     def check_tables(self) -> None:
         """Refuse a histogram from which nothing that can be made is drawn."""
-        for name, table in self.named_buffers():
+        for name, table in self.named_buffers(recurse=False):
             # how often a composition was seen; how many atoms of each kind it has
             wrong = table < 1 if name.endswith("_counts") else (table < 0) | (table > MOST_ATOMS)
             if not table.is_floating_point() and wrong.any():
@@ -185,11 +186,7 @@ def draw_requests(
     conditions = dict(conditions or {})
     elements = model.config.elements
     first = scaffold.numbers if scaffold is not None else ()
-    strange = sorted((set(first) | set(formula or ())) - set(elements))
-    if strange:
-        raise ValueError(
-            f"the model does not know {', '.join(_symbols(strange))}; its elements are {', '.join(_symbols(elements))}"
-        )
+    check_known(model, {*first, *(formula or ())})
     unknown = sorted(set(conditions) - set(model.config.conditions))
     if unknown:
         has = ", ".join(model.config.conditions) or "none"
@@ -205,6 +202,20 @@ def draw_requests(
         numbers = None if free and not first else atoms_of(drawn, first)
         requests.append(Request(seed, sum(drawn.values()), numbers, conditions))
     return requests
+
+
+def check_known(model: MoleculeModel, numbers: Iterable[int]) -> None:
+    """Refuse atomic numbers that the model does not know.
+
+    Raises:
+        ValueError: names them.
+    """
+    elements = model.config.elements
+    strange = sorted(set(numbers) - set(elements))
+    if strange:
+        raise ValueError(
+            f"the model does not know {', '.join(_symbols(strange))}; its elements are {', '.join(_symbols(elements))}"
+        )
 
 
 def _symbols(numbers: Sequence[int]) -> list[str]:

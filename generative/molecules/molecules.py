@@ -5,6 +5,7 @@
 | numbers | (samples, nodes) | atomic numbers, int64; 0 is padding |
 | positions | (samples, nodes, 3) | Angstrom; zero at padding |
 | bonds | (samples, nodes, nodes) | 0 none, 1 single, 2 double, 3 triple, 4 aromatic, -1 unknown, int64; or None |
+| charges | (samples, nodes) | formal charges, int64; or None |
 | conditions | (samples,) each | properties by name, in the unit of the data; NaN where unknown |
 """
 
@@ -19,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from atomsml.generative.graphs.graphs import MolecularGraphs
+
 
 @dataclass(frozen=True)
 class Molecules:
@@ -28,6 +31,7 @@ class Molecules:
     positions: Tensor
     bonds: Tensor | None = None
     conditions: dict[str, Tensor] = field(default_factory=dict)
+    charges: Tensor | None = None
 
     @property
     def mask(self) -> Tensor:
@@ -49,6 +53,7 @@ class Molecules:
             self.positions.to(device),
             None if self.bonds is None else self.bonds.to(device),
             {name: values.to(device) for name, values in self.conditions.items()},
+            None if self.charges is None else self.charges.to(device),
         )
 
     def replace(self, **changes: Tensor) -> Molecules:
@@ -66,12 +71,20 @@ class Molecules:
         return Molecules(torch.from_numpy(numbers), torch.from_numpy(positions).to(dtype))
 
     def to_ase(self) -> list[ase.Atoms]:
-        return [
+        """With formal charges and `info["bonds"]`, as `atomsml.io.bonds_of_mol` makes them, where both are known."""
+        images = [
             ase.Atoms(numbers[:size], positions[:size].astype(np.float64))
             for numbers, positions, size in zip(
                 self.numbers.cpu().numpy(), self.positions.detach().cpu().numpy(), self.sizes.tolist(), strict=True
             )
         ]
+        if self.bonds is None or self.charges is None:
+            return images
+        for atoms, bonds, charges in zip(images, self.bonds.cpu().numpy(), self.charges.cpu().numpy(), strict=True):
+            first, second = np.nonzero(np.triu(bonds[: len(atoms), : len(atoms)]))
+            atoms.info["bonds"] = np.stack([first, second, bonds[first, second]], axis=1)
+            atoms.set_initial_charges(charges[: len(atoms)])
+        return images
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,7 @@ class Request:
     num_atoms: int
     numbers: tuple[int, ...] | None = None  # atomic numbers, in the order of the result; None: the model draws them
     conditions: dict[str, float] = field(default_factory=dict)
+    smiles: str | None = None  # of the molecule, whose atoms are in this order, hydrogens last; None: it is drawn
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,7 @@ class Scaffold:
     numbers: tuple[int, ...]
     positions: Tensor  # (atoms, 3), Angstrom
     hydrogens: tuple[int, ...] | None = None  # how many each atom may carry; None: any number
+    graph: MolecularGraphs | None = None  # of one sample: its bonds, and as many hydrogens; None: they are not known
 
     def __post_init__(self) -> None:
         if len(self.numbers) != len(self.positions) or len(self.hydrogens or self.numbers) != len(self.numbers):

@@ -18,6 +18,8 @@ from ase.calculators.morse import MorsePotential
 
 from atomsml.device import has_float64
 from atomsml.graph import AtomicGraph
+from atomsml.io import mol_from_smiles
+from atomsml.io.sdf import write_mols
 from atomsml.potentials.mace import MACE, MACEConfig
 from atomsml.testing import pretended_device
 
@@ -82,9 +84,9 @@ def water(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def molecules(tmp_path: Path) -> Path:
-    """10 molecules in a file, without bonds."""
-    path = tmp_path / "molecules.extxyz"
-    ase.io.write(path, [molecule(name) for name in ("H2O", "CH4", "CH3OH", "CH3CH2OH", "CH3OCH3") * 2])
+    """10 molecules in a file, with bonds."""
+    path = tmp_path / "molecules.sdf"
+    write_mols(path, (mol_from_smiles(smiles) for smiles in ("O", "C", "CO", "CCO", "COC") * 2))
     return path
 
 

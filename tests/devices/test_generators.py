@@ -28,14 +28,17 @@ from atomsml.generative.graphs.model import GraphModel
 from atomsml.generative.graphs.set import GraphSet
 from atomsml.generative.molecules.edm.model import EDM
 from atomsml.generative.molecules.flow.model import NetworkConfig
+from atomsml.generative.molecules.graph_flow.model import GraphFlow
 from atomsml.generative.molecules.model import MoleculeModel, draw_requests
 from atomsml.generative.molecules.molecules import Molecules, Scaffold
 from atomsml.generative.molecules.set import MoleculeSet
+from atomsml.io import parse_smiles
 
 TINY = NetworkConfig(channels=8, pair_channels=8, vectors=2, hidden=8, num_layers=2)
 OPTIONS: dict[str, dict[str, Any]] = {
     "flow": {"skeleton": TINY, "hydrogens": TINY},
     "edm": {"channels": 8, "num_layers": 2},
+    "graph-flow": {"skeleton": TINY, "hydrogens": TINY},
 }
 IMAGES = [molecule(name) for name in ("CH3CH2OH", "CH3OCH3", "CH4", "HCN")]
 ETHANOL = IMAGES[0]
@@ -55,6 +58,15 @@ MOLECULES = MoleculeSet.from_rows(
 )
 
 
+def graph_model() -> GraphModel:
+    graphs = MolecularGraphs.from_mols([parse_smiles(smiles) for smiles in ("CCO", "COC", "C", "C#N")])
+    samples = GraphSet(graphs.to(torch.int8), np.arange(len(graphs), dtype=np.uint64))
+    sizes = {"channels": 8, "pair_channels": 8, "triangle_channels": 4, "hidden": 8, "num_layers": 1}
+    made = GraphModel(GraphModel.Config(**GraphModel.measure(samples), **sizes))
+    made.fit(samples)
+    return made
+
+
 def test_no_generator_is_left_out() -> None:
     assert set(OPTIONS) == {name for name, generator in GENERATORS.items() if generator.kind == "molecules"}
 
@@ -63,11 +75,15 @@ def test_no_generator_is_left_out() -> None:
 def here(request: pytest.FixtureRequest, dtype: torch.dtype) -> MoleculeModel:
     """With random weights, on the CPU."""
     generator = GENERATORS[request.param]
-    config = generator.Config(conditions=("gap", "dipole"), **generator.measure(MOLECULES), **OPTIONS[request.param])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = generator(config)
+        graphs = graph_model()
+        own = {"graphs": graphs.config} if request.param == "graph-flow" else {"conditions": ("gap", "dipole")}
+        made = generator(generator.Config(**own, **generator.measure(MOLECULES), **OPTIONS[request.param]))
     made.fit(MOLECULES)
+    if isinstance(made, GraphFlow):
+        assert made.graphs is not None
+        made.graphs.load_state_dict(graphs.state_dict())
     return made.to(dtype)  # type: ignore[return-value]  # all draw molecules
 
 
@@ -104,7 +120,12 @@ def test_loss(here: MoleculeModel, there: MoleculeModel, device: torch.device, d
 
 
 HEAVY = ETHANOL[ETHANOL.numbers > 1]
-SCAFFOLD = Scaffold(tuple(HEAVY.numbers.tolist()), torch.from_numpy(HEAVY.positions.copy()), (3, 2, 1))
+SCAFFOLD = Scaffold(
+    tuple(HEAVY.numbers.tolist()),
+    torch.from_numpy(HEAVY.positions.copy()),
+    (3, 2, 1),
+    MolecularGraphs.from_mols([parse_smiles("CCO")]),
+)
 ASKED: dict[str, dict[str, Any]] = {
     "nothing": {},
     "formula": {"formula": {1: 6, 6: 2, 8: 1}},
@@ -115,6 +136,8 @@ ASKED: dict[str, dict[str, Any]] = {
 
 
 def drawn(model: MoleculeModel, sampler: str = "ddpm", guidance: float = 1.0, **asked: Any) -> Molecules:
+    if not model.config.conditions:
+        asked.pop("conditions", None)
     requests = draw_requests(model, SEEDS, **asked)
     *_, last = model.sample(requests, 2, sampler, asked.get("scaffold"), guidance)
     return last

@@ -90,6 +90,7 @@ SMALL = {"channels": 8, "pair_channels": 8, "vectors": 2, "hidden": 8, "num_laye
 GENERATOR_OPTIONS: dict[str, dict[str, Any]] = {
     "flow": {"skeleton": SMALL, "hydrogens": SMALL},
     "edm": {"channels": 8, "num_layers": 1},
+    "graph-flow": {"skeleton": SMALL, "hydrogens": SMALL},
 }
 
 
@@ -102,6 +103,7 @@ def generator_run(name: str, molecules: Path, device: str) -> GeneratorConfig:
             "batch": {"samples": 4},
             "optimizer": {"learning_rate": 0.002},
             "max_steps": STEPS,
+            "judge": {"samples": 0},
             "device": device,
         }
     )

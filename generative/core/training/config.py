@@ -40,6 +40,8 @@ class GeneratorConfig(RunConfig):
     model: str = "flow"  # which generator
     size: str = "small"  # one of the generator's sizes, which fill its options
     model_options: dict[str, Any] = field(default_factory=dict)  # single options, such as {num_layers: 4}
+    parts: dict[str, str] = field(default_factory=dict)  # trained generators that it contains: {graphs: name or file}
+    start: str | None = None  # name or file of a generator whose weights it starts with; null: random ones
     conditions: tuple[str, ...] = ()  # properties of the data that may be asked for, such as [gap]
     batch: SampleBatchConfig = field(default_factory=SampleBatchConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)

@@ -8,6 +8,7 @@ is decided, and its samples go on improving where it is flat. `judge.py` draws s
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from atomsml.config import did_you_mean
 from atomsml.device import select_device
 from atomsml.generative import GENERATORS
 from atomsml.generative.core.generator import Generator
-from atomsml.generative.core.modelfile import save_generator
+from atomsml.generative.core.modelfile import load_generator, save_generator
 from atomsml.generative.core.sampling import sample_seed
 from atomsml.generative.core.set import SampleSet, hold_out
 from atomsml.generative.core.training.config import GeneratorConfig
@@ -55,6 +56,8 @@ class GeneratorRun(BaseRun[AnyGenerator, Any]):
         self.train, self.valid = read_sets(config, model_class)
         self.warnings = [*self.train.warnings, *model_class.check(self.train, self.valid)]
         model = new_generator(config, model_class, self.train).to(self.device)
+        if config.judge.samples:
+            model.requests([0])  # what cannot draw is refused before it is trained
         self.state = TrainingState.start(model, config)
         self.identity = run_identity(
             config,
@@ -151,11 +154,17 @@ def new_generator(config: GeneratorConfig, model_class: type[AnyGenerator], samp
     """A generator with random weights by the config's seed, and the tables of its training set.
 
     Raises:
-        ValueError: an unknown option; lists the known ones.
+        ValueError: an unknown option, whose message lists the known ones; or a generator that it cannot start from.
     """
     options = {**model_class.measure(samples), **model_class.sizes[config.size], **config.model_options}
     if config.conditions:
         options["conditions"] = config.conditions
+    parts = {name: load_generator(file) for name, file in config.parts.items()}
+    options |= {name: asdict(part.config) for name, part in parts.items()}
     model = new_model_of(model_class, model_config(model_class, options), config.seed)
+    for name, part in parts.items():
+        getattr(model, name).load_state_dict(part.state_dict())
+    if config.start is not None:
+        model.start_from(load_generator(config.start))
     model.fit(samples)
     return model

@@ -26,10 +26,15 @@ from atomsml.cli.generate.records import Generated
 from atomsml.cli.generate.relax import relax_and_rank
 from atomsml.generative import GENERATORS
 from atomsml.generative.core.modelfile import save_generator
+from atomsml.generative.graphs.graphs import MolecularGraphs
+from atomsml.generative.graphs.model import GraphModel
+from atomsml.generative.graphs.set import GraphSet
 from atomsml.generative.molecules.flow.model import NetworkConfig
+from atomsml.generative.molecules.graph_flow.model import GraphFlow
 from atomsml.generative.molecules.metrics.perception import perceive
 from atomsml.generative.molecules.modelfile import load_generator
 from atomsml.generative.molecules.set import MoleculeSet
+from atomsml.io import mol_bonded, with_bond_orders
 from tests.browser import viewer_data
 
 Run = Callable[..., Any]
@@ -46,11 +51,25 @@ TINY = NetworkConfig(channels=8, pair_channels=8, vectors=2, hidden=8, num_layer
 OPTIONS: dict[str, dict[str, Any]] = {
     "flow": {"skeleton": TINY, "hydrogens": TINY},
     "edm": {"channels": 8, "num_layers": 1},
+    "graph-flow": {"skeleton": TINY, "hydrogens": TINY},
 }
 
 
 def test_no_generator_of_molecules_is_left_out() -> None:
     assert set(OPTIONS) == {name for name, generator in GENERATORS.items() if generator.kind == "molecules"}
+
+
+def graph_model() -> GraphModel:
+    """Of the molecules that the little generator has seen."""
+    graphs = MolecularGraphs.from_mols([with_bond_orders(mol_bonded(atoms), 0) for atoms in SEEN])
+    samples = GraphSet(graphs.to(torch.int8), np.arange(len(SEEN), dtype=np.uint64))
+    model = GraphModel(
+        GraphModel.Config(
+            **GraphModel.measure(samples), channels=8, pair_channels=8, triangle_channels=4, hidden=8, num_layers=1
+        )
+    )
+    model.fit(samples)
+    return model
 
 
 @pytest.fixture(scope="session")
@@ -65,11 +84,15 @@ def generators(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder, paths = tmp_path_factory.mktemp("generators"), {}
     for name in OPTIONS:
         generator = GENERATORS[name]
-        config = generator.Config(conditions=("gap",), **generator.measure(seen), **OPTIONS[name])
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            model = generator(config)
+            graphs = graph_model()
+            own = {"graphs": graphs.config} if name == "graph-flow" else {"conditions": ("gap",)}
+            model = generator(generator.Config(**own, **generator.measure(seen), **OPTIONS[name]))
         model.fit(seen)
+        if isinstance(model, GraphFlow):
+            assert model.graphs is not None
+            model.graphs.load_state_dict(graphs.state_dict())
         paths[name] = str(folder / f"{name}.safetensors")
         save_generator(model, paths[name], {"licence": "MIT"})
     return paths
@@ -390,3 +413,77 @@ def test_ctrl_c_keeps_what_is_finished(generator: str, tmp_path: Path) -> None:
     assert finished <= len(images) < 300
     assert lines[-1] == f"interrupted: {len(images)} molecules are in out.extxyz, of the 300 asked for"
     assert json.loads((tmp_path / "out.summary.json").read_text())["written"] == len(images)
+
+
+@pytest.mark.parametrize("generator", ["graph-flow"], indirect=True)
+class TestGivenBonds:
+    def test_a_file_of_smiles(self, generate: Run) -> None:
+        """Each in turn, with its bonds, whatever the positions are."""
+        Path("some.smi").write_text("CCO ethanol\nN#CC=O\n")
+        assert generate("--smiles", "some.smi", "-n", 3, "-o", "out.sdf").status == 0
+        for number, mol in enumerate(records("out.sdf")):
+            assert Chem.MolToSmiles(Chem.RemoveHs(mol)) == ("CCO", "N#CC=O")[number % 2]
+            assert mol.GetProp("bonds") == "drawn"
+        assert number == 5
+
+    def test_molecules_do_not_depend_on_how_many_there_are(self, generate: Run) -> None:
+        generate("--smiles", "CCO", "-n", 2, "-o", "few.xyz")
+        generate("--smiles", "CCO", "-n", 4, "--batch", 1, "-o", "more.xyz")
+        for few, more in zip(ase.io.read("few.xyz", ":"), ase.io.read("more.xyz", ":2"), strict=True):
+            np.testing.assert_allclose(few.positions, more.positions, atol=1e-4)  # float32, through eight networks
+
+    def test_stereochemistry_is_that_of_the_smiles_or_left_out(self, generate: Run) -> None:
+        """Networks with random weights put atoms anywhere: half are mirrored, none is of the other kind."""
+        result = generate("--smiles", "C[C@H](O)C#N", "-n", 6, "-o", "out.sdf")
+        assert result.status == 0
+        mols = records("out.sdf")
+        assert len(mols) == 6
+        for mol in mols:
+            Chem.AssignStereochemistryFrom3D(mol)
+            assert Chem.MolToSmiles(Chem.RemoveHs(mol)) == Chem.CanonSmiles("C[C@H](O)C#N")
+
+    def test_positions_that_say_other_bonds_are_not_valid(self, generate: Run) -> None:
+        """As those of random weights, in every format."""
+        generate("--smiles", "CCO", "-n", 4, "-o", "out.csv")
+        with open("out.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert {row["smiles"] for row in rows} == {"CCO"}
+        assert {row["valid"] for row in rows} == {"no"}
+        assert all(row["reason"] for row in rows)
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (("--smiles", "CC("), "SMILES 'CC(' cannot be parsed; check its brackets, ring closures and elements"),
+            (
+                ("--smiles", "CCO", "--atoms", 9),
+                "--smiles says what the molecule is, so that --atoms has nothing to add",
+            ),
+            (("--smiles", "CCCl"), "the model does not know Cl; its elements are H, C, N, O"),
+            (("--smiles", "bad.smi"), "bad.smi, line 2: SMILES 'C1CC' cannot be parsed"),
+            (("--smiles", "empty.smi"), "empty.smi: has no SMILES; write one on each line"),
+            (("--smiles", "two.smi", "--only-valid"), "--only-valid counts the valid molecules of all SMILES together"),
+        ],
+    )
+    def test_refusals_are_one_line(self, generate: Run, words: tuple[object, ...], message: str) -> None:
+        Path("bad.smi").write_text("CCO\nC1CC\n")
+        Path("empty.smi").write_text("# nothing\n")
+        Path("two.smi").write_text("C\nCC\n")
+        result = generate(*words, "-o", "out.sdf")
+        assert result.status == 1
+        assert result.err.startswith(f"error: {message}")
+        assert result.err.count("\n") == 1
+        assert not Path("out.sdf").exists()
+
+    def test_a_scaffold_of_unknown_bonds_is_refused(self, generate: Run, carbon_dioxide: str) -> None:
+        result = generate("--scaffold", carbon_dioxide, "--formula", "C2H4O2", "-o", "out.sdf")
+        assert (result.status, result.err.count("error: ")) == (1, 1)
+        assert "error: the bonds of the scaffold are not known" in result.err
+
+
+def test_a_generator_that_draws_bonds_itself_takes_no_smiles(generate: Run) -> None:
+    result = generate("--smiles", "CCO", "-o", "out.sdf")
+    assert (result.status, result.err) == (
+        1,
+        "error: the model draws the bonds of its molecules itself; give --smiles to a graph-flow\n",
+    )

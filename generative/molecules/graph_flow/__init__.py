@@ -1,0 +1,1 @@
+"""Flow matching of molecules whose bonds are drawn first."""
