@@ -38,6 +38,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "num_bessel": (1, 1024),
     "num_splines": (0, 1024),
     "num_gaussians": (2, 8192),
+    "num_mixtures": (1, 1024),
+    "num_peaks": (1, 1024),
     "gaussian_width": (1e-2, 1e2),
     "num_sphere_points": (1, 4096),
     "grid_resolution": (0, 256),

@@ -17,5 +17,6 @@ GENERATORS: Architectures[Generator[Any, Any, Any]] = Architectures(
         "graph-flow": "atomsml.generative.molecules.graph_flow.model:GraphFlow",
         "edm": "atomsml.generative.molecules.edm.model:EDM",
         "graphs": "atomsml.generative.graphs.model:GraphModel",
+        "symphony": "atomsml.generative.molecules.symphony.model:Symphony",
     },
 )

@@ -41,7 +41,7 @@ class Generator(nn.Module, ABC, Generic[Samples, Request, Batch]):
     suffixes: ClassVar[tuple[str, ...]]  # of the files that `write` makes, the usual one first
     Config: ClassVar[type[Any]]
     sizes: ClassVar[dict[str, dict[str, Any]]] = {"small": {}}  # name -> config fields, from quick to accurate
-    default_sampler: str  # one of SAMPLERS: what samples are drawn with unless asked otherwise; a config may change it
+    default_sampler: str  # what samples are drawn with unless asked otherwise; a config may change it
     default_steps: ClassVar[int]
     config: Any
 
@@ -106,6 +106,15 @@ class Generator(nn.Module, ABC, Generic[Samples, Request, Batch]):
         Raises:
             ValueError: an unknown sampler, or one that the process of this model does not allow.
         """
+
+    @classmethod
+    def check_sampler(cls, name: str) -> None:
+        """Refuse a sampler that there is not.
+
+        Raises:
+            ValueError: names those that there are.
+        """
+        find_sampler(name)
 
     def num_states(self, steps: int, sampler: str) -> int | None:
         """How many states `sample` yields; None where the sampler chooses its steps."""

@@ -40,6 +40,8 @@ class MoleculeModel(Generator[MoleculeSet, Request, Molecules], ABC):
     suffixes = (".extxyz",)
     takes_smiles: ClassVar[bool] = False  # whether it places the atoms of molecules whose bonds are given
     draws_elements: ClassVar[bool]  # whether elements are generated; otherwise they are given by the composition
+    draws_sizes: ClassVar[bool] = False  # whether it decides when a molecule is whole, unless its size is asked for
+    grows_fragments: ClassVar[bool] = False  # whether it holds all atoms that are given, hydrogens too, and adds others
     formulas: Tensor
     formula_counts: Tensor
     condition_mean: Tensor
@@ -194,11 +196,13 @@ def draw_requests(
     if formula is not None and num_atoms is not None and sum(formula.values()) != num_atoms:
         raise ValueError(f"the formula has {sum(formula.values())} atoms, not {num_atoms}; give one of the two")
     requests = []
+    if model.draws_sizes and formula is None and num_atoms is None:
+        return [Request(seed, 0, None, conditions) for seed in seeds]
     for seed in seeds:
         drawn = formula or draw_formula(
             model.formulas, model.formula_counts, elements, np.random.default_rng(seed), num_atoms, Counter(first)
         )
-        free = model.draws_elements and formula is None
+        free = model.draws_elements and not model.draws_sizes and formula is None
         numbers = None if free and not first else atoms_of(drawn, first)
         requests.append(Request(seed, sum(drawn.values()), numbers, conditions))
     return requests

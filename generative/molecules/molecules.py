@@ -92,7 +92,7 @@ class Request:
     """One molecule that is asked for."""
 
     seed: int  # of this molecule alone
-    num_atoms: int
+    num_atoms: int  # 0: the model decides
     numbers: tuple[int, ...] | None = None  # atomic numbers, in the order of the result; None: the model draws them
     conditions: dict[str, float] = field(default_factory=dict)
     smiles: str | None = None  # of the molecule, whose atoms are in this order, hydrogens last; None: it is drawn

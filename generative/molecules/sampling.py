@@ -55,6 +55,8 @@ def overlaid(atoms: ase.Atoms, scaffold: Scaffold) -> ase.Atoms:
     """
     target = scaffold.positions.detach().cpu().double()
     held, every = len(target), torch.from_numpy(atoms.positions)
+    if torch.equal(every[:held], target):
+        return atoms
     rotation, shift = superposition(every[None, :held], target[None], torch.ones(1, held, dtype=torch.bool))
     moved = atoms.copy()
     moved.positions = (every @ rotation[0].T + shift[0]).numpy()

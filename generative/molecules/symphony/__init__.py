@@ -1,0 +1,1 @@
+"""Symphony: molecules that grow atom by atom."""
