@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from atomsml.cli.generate import molecules, samples
+from atomsml.cli.generate import molecules, next_atom, samples
 
 ANY_KIND = "KIND"
 
@@ -21,4 +21,5 @@ class Kinds(TyperGroup):
 
 app = typer.Typer(cls=Kinds, help="Draw samples from a generator.", no_args_is_help=True, rich_markup_mode=None)
 app.command("molecules")(molecules.molecules)
+app.command("next-atom")(next_atom.next_atom)
 app.command(ANY_KIND)(samples.samples)

@@ -50,6 +50,12 @@ def molecules(
     scaffold: Annotated[
         Path | None, typer.Option(help="File of a molecule whose heavy atoms are held exactly where they are.")
     ] = None,
+    fragment: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of a molecule whose atoms, hydrogens too, are all held; a model that grows adds others."
+        ),
+    ] = None,
     condition: Annotated[
         list[str], typer.Option(metavar="NAME=NUMBER", help="A property, if the model has it; may be repeated.")
     ] = [],  # noqa: B006
@@ -91,9 +97,11 @@ def molecules(
 
     started = time.perf_counter()
     _check_outputs(output, picture, report)
-    _check_sampling({"-n": number, "--steps": steps, "--batch": batch, "--atoms": atoms}, sampler, guidance, condition)
-    wishes = read_wishes(atoms, formula, scaffold, condition, smiles)
+    _check_sampling({"-n": number, "--steps": steps, "--batch": batch, "--atoms": atoms}, guidance, condition)
+    wishes = read_wishes(atoms, formula, scaffold, condition, smiles, fragment)
     name, generator = _open(model, device, precision)
+    if sampler is not None:
+        generator.check_sampler(sampler)
     wishes.requests(generator, seed, range(len(wishes.smiles) or 1))
     wishes.warn(generator)
     potential = None if relax is None else _potential(relax, device, precision, wishes, generator)
@@ -120,17 +128,11 @@ def molecules(
     _end(files, run, len(kept), len(drawn), number, output)
 
 
-def _check_sampling(
-    counts: dict[str, int | None], sampler: str | None, guidance: float, conditions: Sequence[str]
-) -> None:
+def _check_sampling(counts: dict[str, int | None], guidance: float, conditions: Sequence[str]) -> None:
     """Refuse settings that mean nothing; `counts` are by option."""
-    from atomsml.generative.core.samplers import find_sampler
-
     for option, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"{option} must be at least 1, got {value}")
-    if sampler is not None:
-        find_sampler(sampler)
     if not math.isfinite(guidance):
         raise ValueError(f"--guidance must be a finite number, got {guidance}")
     if guidance != 1 and not conditions:

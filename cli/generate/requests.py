@@ -32,6 +32,7 @@ class Wishes:
     scaffold: Scaffold | None
     conditions: dict[str, float]
     smiles: tuple[str, ...] = ()  # molecules whose bonds are given, in turn
+    grows: bool = False  # the scaffold is a fragment, with all its hydrogens
 
     def requests(self, model: MoleculeModel, seed: int, indices: Sequence[int]) -> list[Request]:
         """Molecules number `indices` of the run with this seed.
@@ -46,6 +47,13 @@ class Wishes:
         seeds = [sample_seed(seed, index) for index in indices]
         if self.smiles:
             return smiles_requests(model, [self.smiles[index % len(self.smiles)] for index in indices], seeds)
+        if self.scaffold is not None and self.grows != model.grows_fragments:
+            raise ValueError(
+                "this model holds heavy atoms alone and draws their hydrogens: give --scaffold, or for --fragment a "
+                "model that grows molecules atom by atom, such as symphony"
+                if self.grows
+                else "this model grows from all atoms that are given, hydrogens too: give --fragment, not --scaffold"
+            )
         rest = (self.scaffold, self.conditions)
         draw_requests(model, [], self.num_atoms, self.formula, *rest)  # refuses what it does not know
         if self.formula is not None or self.scaffold is None or self.scaffold.hydrogens is None:
@@ -94,7 +102,12 @@ class Wishes:
 
 
 def read_wishes(
-    num_atoms: int | None, formula: str | None, scaffold: Path | None, conditions: Sequence[str], smiles: str | None
+    num_atoms: int | None,
+    formula: str | None,
+    scaffold: Path | None,
+    conditions: Sequence[str],
+    smiles: str | None,
+    fragment: Path | None,
 ) -> Wishes:
     """The wishes of a command line.
 
@@ -106,7 +119,13 @@ def read_wishes(
     from atomsml.generative.molecules.valences import check_formula
 
     if smiles is not None:
-        others = {"--atoms": num_atoms, "--formula": formula, "--scaffold": scaffold, "--condition": conditions or None}
+        others = {
+            "--atoms": num_atoms,
+            "--formula": formula,
+            "--scaffold": scaffold,
+            "--fragment": fragment,
+            "--condition": conditions or None,
+        }
         given = [option for option, value in others.items() if value is not None]
         if given:
             raise ValueError(f"--smiles says what the molecule is, so that {given[0]} has nothing to add; give one")
@@ -116,15 +135,18 @@ def read_wishes(
         if num_atoms is not None and sum(parsed.values()) != num_atoms:
             raise ValueError(f"--formula {formula} has {sum(parsed.values())} atoms, --atoms is {num_atoms}; give one")
         check_formula(parsed)
+    if scaffold is not None and fragment is not None:
+        raise ValueError("--scaffold holds heavy atoms, --fragment all atoms of a file; give one of the two")
     held = None if scaffold is None else read_scaffold(scaffold)
+    held = held if fragment is None else read_fragment(fragment)
     if held is not None:
         if num_atoms is not None and len(held.numbers) > num_atoms:
-            raise ValueError(
-                f"--scaffold {scaffold} has {len(held.numbers)} heavy atoms, --atoms is {num_atoms}; ask for more atoms"
-            )
+            name = f"--fragment {fragment}" if scaffold is None else f"--scaffold {scaffold}"
+            what = "atoms" if scaffold is None else "heavy atoms"
+            raise ValueError(f"{name} has {len(held.numbers)} {what}, --atoms is {num_atoms}; ask for more atoms")
         if parsed is not None:
             atoms_of(parsed, held.numbers)
-    return Wishes(num_atoms, parsed, held, read_conditions(conditions))
+    return Wishes(num_atoms, parsed, held, read_conditions(conditions), grows=fragment is not None)
 
 
 def read_smiles(text: str) -> tuple[str, ...]:
@@ -188,24 +210,8 @@ def read_scaffold(path: Path) -> Scaffold:
     import torch
 
     from atomsml.generative.molecules.molecules import Scaffold
-    from atomsml.io import read
-    from atomsml.io.formats.source import format_suffix
-    from atomsml.io.formats.table import FORMATS
 
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}; check the path of --scaffold")
-    carried: np.ndarray | None
-    graph: MolecularGraphs | None
-    if format_suffix(path) in FORMATS["sdf"].suffixes:
-        atoms, carried, graph = _read_sdf(path)
-    else:
-        images = read(path)
-        _check_one(path, len(images))
-        atoms = images[0]
-        if atoms.pbc.any():
-            raise ValueError(f"{path}: the scaffold is periodic; give one open molecule")
-        carried = _carried(atoms)
-        graph = None if carried is None else _perceived_graph(atoms)
+    atoms, carried, graph = _read_molecule(path, "scaffold")
     is_heavy = atoms.numbers != 1
     heavy = atoms[is_heavy]
     if len(heavy) == 0:
@@ -221,6 +227,43 @@ def read_scaffold(path: Path) -> Scaffold:
         )
     hydrogens = None if carried is None else tuple(carried[is_heavy].tolist())
     return Scaffold(tuple(heavy.numbers.tolist()), torch.from_numpy(heavy.positions.copy()), hydrogens, graph)
+
+
+def read_fragment(path: Path) -> Scaffold:
+    """All atoms of the one molecule in a file, where they are, in their order.
+
+    Raises:
+        ValueError: a file that cannot be read, has several molecules or periodic ones, or atoms that overlap.
+        OSError: no such file.
+    """
+    import numpy as np
+    import torch
+
+    from atomsml.generative.molecules.molecules import Scaffold
+
+    atoms, _, _ = _read_molecule(path, "fragment")
+    distances = atoms.get_all_distances() + np.diag(np.full(len(atoms), np.inf))
+    if distances.min() < SCAFFOLD_OVERLAP:
+        raise ValueError(f"{path}: atoms are {distances.min():.2f} A apart; correct the fragment")
+    return Scaffold(tuple(atoms.numbers.tolist()), torch.from_numpy(atoms.positions.copy()))
+
+
+def _read_molecule(path: Path, what: str) -> tuple[ase.Atoms, np.ndarray | None, MolecularGraphs | None]:
+    """The one molecule of a file; how many hydrogens each atom carries and its bonds, if known; `what` it is to be."""
+    from atomsml.io import read
+    from atomsml.io.formats.source import format_suffix
+    from atomsml.io.formats.table import FORMATS
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; check the path of --{what}")
+    if format_suffix(path) in FORMATS["sdf"].suffixes:
+        return _read_sdf(path, what)
+    images = read(path)
+    _check_one(path, len(images), what)
+    if images[0].pbc.any():
+        raise ValueError(f"{path}: the {what} is periodic; give one open molecule")
+    carried = _carried(images[0])
+    return images[0], carried, None if carried is None else _perceived_graph(images[0])
 
 
 def _carried(atoms: ase.Atoms) -> np.ndarray | None:
@@ -258,7 +301,7 @@ def _graph(mol: Mol) -> MolecularGraphs | None:
         return None
 
 
-def _read_sdf(path: Path) -> tuple[ase.Atoms, np.ndarray, MolecularGraphs | None]:
+def _read_sdf(path: Path, what: str) -> tuple[ase.Atoms, np.ndarray, MolecularGraphs | None]:
     """And how many hydrogens each atom carries, drawn or not, as a scaffold may lack some; and its bonds."""
     import numpy as np
 
@@ -267,7 +310,7 @@ def _read_sdf(path: Path) -> tuple[ase.Atoms, np.ndarray, MolecularGraphs | None
     from atomsml.io.formats.source import Source
 
     mols = list(sdf_mols(Source(path)))
-    _check_one(path, len(mols))
+    _check_one(path, len(mols), what)
     mol = mols[0]
     if mol is None or mol.GetNumAtoms() == 0:
         raise ValueError(f"{path}: its record cannot be read; check that it is complete")
@@ -278,6 +321,6 @@ def _read_sdf(path: Path) -> tuple[ase.Atoms, np.ndarray, MolecularGraphs | None
     return atoms_from_mol(mol), carried, _graph(mol)
 
 
-def _check_one(path: Path, molecules: int) -> None:
+def _check_one(path: Path, molecules: int, what: str) -> None:
     if molecules != 1:
-        raise ValueError(f"{path}: has {molecules} molecules; a scaffold is one")
+        raise ValueError(f"{path}: has {molecules} molecules; a {what} is one")

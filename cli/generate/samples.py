@@ -43,16 +43,15 @@ def samples(
     from atomsml.cli.files import end_interrupted, open_outputs
     from atomsml.cli.output import Facts, check_writable, print_json, write_summary
     from atomsml.device import select_device
-    from atomsml.generative.core.samplers import find_sampler
 
     started, kind = time.perf_counter(), str(context.info_name)
     for option, value in {"-n": number, "--steps": steps, "--batch": batch}.items():
         if value is not None and value < 1:
             raise ValueError(f"{option} must be at least 1, got {value}")
-    if sampler is not None:
-        find_sampler(sampler)
     name = model or default_generator(kind)
     generator = _open(name, kind, select_device(device, "float32"))
+    if sampler is not None:
+        generator.check_sampler(sampler)
     output = output or Path(f"{kind}{generator.suffixes[0]}")
     check_writable(output)
     if output.suffix not in generator.suffixes:

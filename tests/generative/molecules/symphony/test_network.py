@@ -39,7 +39,11 @@ def test_orders_and_candidates_are_those_of_a_slow_count():
             there, missing = order[:k], order[k:size]
             if heavy_first[row] and (numbers[row, missing] > 1).any():
                 missing = missing[numbers[row, missing] > 1]
-            lengths = {(a, b): np.linalg.norm(x[row, i] - x[row, j]) for a, i in enumerate(there) for b, j in enumerate(missing)}
+            lengths = {
+                (a, b): np.linalg.norm(x[row, i] - x[row, j])
+                for a, i in enumerate(there)
+                for b, j in enumerate(missing)
+            }
             found = np.zeros((len(order), len(ELEMENTS)))
             near = [pair for pair, length in lengths.items() if length < min(lengths.values()) + TOLERANCE]
             for a, b in near:
@@ -67,14 +71,16 @@ def test_fragments_of_a_molecule_at_once_are_those_alone():
     start = 0
     for row, size in enumerate(sizes):
         for k in range(1, size + 1):
-            alone = Fragments(z[row : row + 1, :k], x[row : row + 1, :k], torch.ones(1, 1, k, dtype=bool), order[row : row + 1])
+            alone = Fragments(
+                z[row : row + 1, :k], x[row : row + 1, :k], torch.ones(1, 1, k, dtype=bool), order[row : row + 1]
+            )
             torch.testing.assert_close(net(alone), together[start : start + k], rtol=0, atol=1e-10)
             start += k
     assert start == len(together)
 
 
 def test_distributions_turn_with_the_molecule_and_mirror_images_are_mirrored():
-    species, numbers, x = batch("CH3CH2OH")
+    species, _, x = batch("CH3CH2OH")
     rotation = torch.from_numpy(np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0])
     net, z, x = network(), torch.from_numpy(species), torch.from_numpy(x)
     members, order = torch.ones(1, 1, 9, dtype=bool), torch.tensor([True])
@@ -94,7 +100,9 @@ def test_distributions_turn_with_the_molecule_and_mirror_images_are_mirrored():
 
 def test_one_atom_has_no_direction():
     net = network()
-    lone = Fragments(torch.tensor([[1]]), torch.zeros(1, 1, 3).double(), torch.ones(1, 1, 1, dtype=bool), torch.tensor([True]))
+    lone = Fragments(
+        torch.tensor([[1]]), torch.zeros(1, 1, 3).double(), torch.ones(1, 1, 1, dtype=bool), torch.tensor([True])
+    )
     p = net.heads.position(net(lone).expand(4, -1, -1), torch.zeros(4, dtype=torch.int64))
     u = torch.nn.functional.normalize(torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).double(), dim=1)
     assert p.log_prob(u).std() < 1e-12
