@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MARGIN = 2.6  # A about the fragment: bonds are shorter
 PICTURE_SPACING = 0.1  # A
+BLUR = 0.7  # spacings: a normal distribution so wide is summed to 1e-4 by a grid
 SHOWN = 8  # rows of the table: the likeliest
 MOST_POINTS = 4_000_000
 
@@ -31,7 +32,7 @@ def next_atom(
     ] = Path("next_atom.png"),
     model: Annotated[str, typer.Option("--model", "-m", help="Name or file of a generator that grows molecules.")] = "",
     element: Annotated[str | None, typer.Option(help="Of this element alone, e.g. O. [default: all]")] = None,
-    spacing: Annotated[float, typer.Option(help="Between the points of a .cube file, in Angstrom.")] = 0.15,
+    spacing: Annotated[float, typer.Option(help="Between the points of a .cube file, in Angstrom.")] = 0.1,
     device: DeviceOption = "auto",
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -144,7 +145,8 @@ def _on_grid(
     counts = [len(axis) for axis in axes]
     if np.prod(counts) > MOST_POINTS:
         raise ValueError(f"a grid of {np.prod(counts):,} points is too large; take a wider --spacing")
-    density = found.density(place(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)))
+    points = place(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3))
+    density = found.density(points, BLUR * (axes[0][1] - axes[0][0]))
     return (density.sum(axis=1) if chosen is None else density[:, chosen]).reshape(counts)
 
 
@@ -188,7 +190,7 @@ def _draw(path: Path, kind: str, found: NextAtom, chosen: int | None) -> None:
     image = plot.pcolormesh(axes[0], axes[1], total.sum(axis=2).T * PICTURE_SPACING, cmap="Blues", rasterized=True)
     figure.colorbar(image, label="probability per Å², seen from above")
     for i, (number, place) in enumerate(zip(found.fragment.numbers, flat, strict=True)):
-        plot.text(*place[:2], f"{chemical_symbols[number]}{i}", ha="center", va="center", fontsize=9,
+        plot.text(place[0], place[1], f"{chemical_symbols[number]}{i}", ha="center", va="center", fontsize=9,
                   bbox={"boxstyle": "circle", "facecolor": jmol_colors[number], "edgecolor": "black"})  # fmt: skip
     plot.set_aspect("equal")
     plot.set_xlabel("Å")

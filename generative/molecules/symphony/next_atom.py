@@ -33,18 +33,24 @@ class NextAtom:
     stop: float
     _features: torch.Tensor  # (atoms, components, channels)
 
-    def density(self, points: np.ndarray) -> np.ndarray:
-        """(points, elements) per Angstrom^3 at points (points, 3), Angstrom, in the frame of the fragment."""
+    @torch.no_grad()
+    def density(self, points: np.ndarray, blur: float = 0.0) -> np.ndarray:
+        """(points, elements) per Angstrom^3 at points (points, 3), Angstrom, in the frame of the fragment.
+
+        With a `blur`, Angstrom, distributions of the distance are at least so wide, for a grid that has to resolve them.
+        """
         found = np.zeros((len(points), self.probabilities.shape[1]))
         places = self.fragment.positions.detach().cpu().double().numpy()
         for focus, kind in np.argwhere(self.probabilities > SELDOM).tolist():
             x = torch.from_numpy(points - places[focus]).to(self._features)
             head = self.model.network.heads.position(self._features[focus][None], torch.tensor([kind], device=x.device))
             r = torch.linalg.vector_norm(x, dim=1).clamp(min=1e-3)
-            radial = _repeated(head.distances, len(x)).log_prob(r)
+            distances = _blurred(head.distances, blur)
+            radial = _repeated(distances, len(x)).log_prob(r)
             for rows in torch.nonzero(radial > np.log(THIN))[:, 0].split(POINTS_AT_ONCE):
                 features = self._features[focus].expand(len(rows), -1, -1)
-                p: PositionDistribution = self.model.network.heads.position(features, torch.full_like(rows, kind))
+                p = self.model.network.heads.position(features, torch.full_like(rows, kind))
+                p = PositionDistribution(_repeated(distances, len(rows)), p.directions)
                 density = p.log_prob(x[rows]).exp().double().cpu().numpy()
                 found[rows.cpu().numpy(), kind] += self.probabilities[focus, kind] * density
         return found
@@ -70,6 +76,11 @@ def next_atom(model: Symphony, fragment: Scaffold) -> NextAtom:
         p[-1] = 0
     p /= p.sum()
     return NextAtom(model, fragment, p[:-1].reshape(len(numbers), -1), float(p[-1]), features)
+
+
+def _blurred(distances: DistanceDistribution, blur: float) -> DistanceDistribution:
+    widths = torch.sqrt(distances.widths.square() + (blur / distances.centres.exp()).square())
+    return DistanceDistribution(distances.log_weights, distances.centres, widths)
 
 
 def _repeated(distances: DistanceDistribution, n: int) -> DistanceDistribution:
