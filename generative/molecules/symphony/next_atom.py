@@ -37,7 +37,7 @@ class NextAtom:
     def density(self, points: np.ndarray, blur: float = 0.0) -> np.ndarray:
         """(points, elements) per Angstrom^3 at points (points, 3), Angstrom, in the frame of the fragment.
 
-        With a `blur`, Angstrom, distributions of the distance are at least so wide, for a grid that has to resolve them.
+        With a `blur`, Angstrom, distributions of distances are at least so wide, for a grid to resolve them.
         """
         found = np.zeros((len(points), self.probabilities.shape[1]))
         places = self.fragment.positions.detach().cpu().double().numpy()

@@ -56,7 +56,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def test_no_generator_of_molecules_is_left_out() -> None:
-    assert set(OPTIONS) == {name for name, generator in GENERATORS.items() if generator.kind == "molecules"}
+    kinds = {name: generator for name, generator in GENERATORS.items() if generator.kind == "molecules"}
+    assert set(OPTIONS) == set(kinds) - {"symphony"}  # which takes neither conditions nor scaffolds: test_fragments.py
 
 
 def graph_model() -> GraphModel:
