@@ -146,8 +146,7 @@ def _on_grid(
     if np.prod(counts) > MOST_POINTS:
         raise ValueError(f"a grid of {np.prod(counts):,} points is too large; take a wider --spacing")
     points = place(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3))
-    density = found.density(points, BLUR * (axes[0][1] - axes[0][0]))
-    return (density.sum(axis=1) if chosen is None else density[:, chosen]).reshape(counts)
+    return found.density(points, chosen, BLUR * (axes[0][1] - axes[0][0])).reshape(counts)
 
 
 def _axes(positions: np.ndarray, spacing: float) -> list[np.ndarray]:

@@ -36,7 +36,7 @@ from atomsml.generative.molecules.symphony.network import Fragments, SymphonyNet
 HEAVY_FIRST = 0.7  # of the molecules are learnt in that order
 POSITION_NOISE = 0.03  # Angstrom
 SAMPLERS = ("masked", "plain")  # with masks of valences and distances, or by the network alone
-AT_ONCE = {"cpu": 64, "cuda": 1024}  # molecules
+AT_ONCE = {"cpu": 256, "cuda": 1024}  # molecules
 
 
 class Symphony(MoleculeModel):

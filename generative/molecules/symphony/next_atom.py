@@ -1,8 +1,8 @@
 """Where the next atom of a fragment goes, as probabilities and as a density in space.
 
-    rho_e(x) = sum_i p(focus i, element e) p(x - x_i | i, e)                                           per Angstrom^3
+    rho(x) = sum_ie p(focus i, element e) p(x - x_i | i, e)                                            per Angstrom^3
 
-Its integral over space and its sum over elements e are 1 - p(stop). Foci without an open valence are left out, and a
+Its integral over space is 1 - p(stop). Foci without an open valence are left out, and a
 stop that leaves valences open, as while molecules grow; distances to other atoms are not looked at.
 """
 
@@ -34,14 +34,18 @@ class NextAtom:
     _features: torch.Tensor  # (atoms, components, channels)
 
     @torch.no_grad()
-    def density(self, points: np.ndarray, blur: float = 0.0) -> np.ndarray:
-        """(points, elements) per Angstrom^3 at points (points, 3), Angstrom, in the frame of the fragment.
+    def density(self, points: np.ndarray, element: int | None = None, blur: float = 0.0) -> np.ndarray:
+        """(points,) per Angstrom^3 at points (points, 3), Angstrom, in the frame of the fragment.
 
-        With a `blur`, Angstrom, distributions of distances are at least so wide, for a grid to resolve them.
+        Args:
+            element: of this one alone, a place in the model's list.
+            blur: distributions of distances are at least so wide, Angstrom, for a grid to resolve them.
         """
-        found = np.zeros((len(points), self.probabilities.shape[1]))
+        found = np.zeros(len(points))
         places = self.fragment.positions.detach().cpu().double().numpy()
         for focus, kind in np.argwhere(self.probabilities > SELDOM).tolist():
+            if element not in (None, kind):
+                continue
             x = torch.from_numpy(points - places[focus]).to(self._features)
             head = self.model.network.heads.position(self._features[focus][None], torch.tensor([kind], device=x.device))
             r = torch.linalg.vector_norm(x, dim=1).clamp(min=1e-3)
@@ -52,7 +56,7 @@ class NextAtom:
                 p = self.model.network.heads.position(features, torch.full_like(rows, kind))
                 p = PositionDistribution(_repeated(distances, len(rows)), p.directions)
                 density = p.log_prob(x[rows]).exp().double().cpu().numpy()
-                found[rows.cpu().numpy(), kind] += self.probabilities[focus, kind] * density
+                found[rows.cpu().numpy()] += self.probabilities[focus, kind] * density
         return found
 
 
