@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from atomsml.generative.molecules.model import check_known
 from atomsml.generative.molecules.molecules import Scaffold
 from atomsml.generative.molecules.symphony.distribution import DistanceDistribution, PositionDistribution
 from atomsml.generative.molecules.symphony.growing import Growing, check_fragment, describe
@@ -67,7 +68,7 @@ def next_atom(model: Symphony, fragment: Scaffold) -> NextAtom:
     Raises:
         ValueError: an element that the model does not know, an atom with too many neighbours, or no open valence.
     """
-    model.check_elements(fragment.numbers)
+    check_known(model, fragment.numbers)
     elements = model.config.elements
     positions = fragment.positions.detach().cpu().double().numpy()
     numbers = list(fragment.numbers)
