@@ -94,9 +94,11 @@ class EGNNLayer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The new features, and the steps (atoms, 3) by which the atoms move."""
         squared = vectors.square().sum(dim=1, keepdim=True)
-        of_ends = self.of_receiver(features)[edges.receiver] + self.of_sender(features)[edges.sender]
-        hidden = silu((of_ends + self.of_edge(torch.cat([squared, attributes], dim=1))) / math.sqrt(3))
-        messages = silu(self.message(hidden))
+        # summed in place, which no gradient minds
+        mapped = self.of_receiver(features).index_select(0, edges.receiver)
+        mapped.add_(self.of_sender(features).index_select(0, edges.sender))
+        mapped.add_(self.of_edge(torch.cat([squared, attributes], dim=1)))
+        messages = silu(self.message(silu(mapped / math.sqrt(3))))
         gates = torch.sigmoid(self.gate(messages)) * (weights / self.avg_num_neighbors)[:, None]
         summed = torch.zeros_like(features).index_add(0, edges.receiver, gates * messages)
         updated = features + self.update(torch.cat([features, summed], dim=1))

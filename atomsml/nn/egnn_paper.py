@@ -35,7 +35,8 @@ Linear = type[nn.Linear] | type[UnitLinear]
 def of_ends(perceptron: nn.Sequential, features: Tensor, attributes: Tensor, edges: Edges) -> Tensor:
     """A perceptron of [h_i, h_j, a_ij] (edges, ...).
 
-    Its first map is a sum of maps, two of which act on atoms, of which there are fewer than edges.
+    Its first map is a sum of maps, two of which act on atoms, of which there are fewer than edges. Summed in place, which
+    no gradient minds, they cost a third.
     """
     linear = perceptron[0]
     assert isinstance(linear, nn.Linear)
@@ -43,8 +44,9 @@ def of_ends(perceptron: nn.Sequential, features: Tensor, attributes: Tensor, edg
     channels = features.shape[1]
     weights = (scale * linear.weight).split([channels, channels, attributes.shape[1]], dim=1)
     of_receiver, of_sender, of_edge = (weight.T for weight in weights)
-    mapped = (features @ of_receiver + scale * linear.bias)[edges.receiver] + (features @ of_sender)[edges.sender]
-    outputs: Tensor = perceptron[1:](mapped + attributes @ of_edge)
+    mapped = (features @ of_receiver + scale * linear.bias).index_select(0, edges.receiver)
+    mapped.add_((features @ of_sender).index_select(0, edges.sender)).add_(attributes @ of_edge)
+    outputs: Tensor = perceptron[1:](mapped)
     return outputs
 
 

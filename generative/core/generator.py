@@ -43,6 +43,7 @@ class Generator(nn.Module, ABC, Generic[Samples, Request, Batch]):
     sizes: ClassVar[dict[str, dict[str, Any]]] = {"small": {}}  # name -> config fields, from quick to accurate
     default_sampler: str  # what samples are drawn with unless asked otherwise; a config may change it
     default_steps: ClassVar[int]
+    has_bound: ClassVar[bool] = False  # whether there is an `nll_bound`
     config: Any
 
     # what it learns from
@@ -85,6 +86,18 @@ class Generator(nn.Module, ABC, Generic[Samples, Request, Batch]):
     @abstractmethod
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """(samples,) what training minimises the mean of, at random times with random noise."""
+
+    def nll_bound(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """(samples,) in nats: an upper bound of -log p of each sample, once averaged over the draws of `generator`.
+
+        A generator that has one says so by `has_bound`.
+
+        Raises:
+            ValueError: it has none.
+        """
+        raise ValueError(
+            f"{type(self).__name__} has no bound of the likelihood of what it draws; the generator edm has"
+        )
 
     # what it draws
 

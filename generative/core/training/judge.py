@@ -1,13 +1,14 @@
-"""What came out of a run: samples drawn from its model, what their kind says of them, and a summary."""
+"""What came out of a run: samples drawn from its model, what their kind says of them, likelihood, and a summary."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
+from atomsml.generative.core.likelihood import likelihood
 from atomsml.generative.core.modelfile import load_generator
 from atomsml.generative.core.sampling import draw, sample_seed
-from atomsml.generative.core.training.run import GeneratorRun
+from atomsml.generative.core.training.run import AnyGenerator, GeneratorRun
 from atomsml.io import write_atomically
 from atomsml.training.evaluation.summary import run_facts, write_summary
 
@@ -16,20 +17,23 @@ def judge(run: GeneratorRun) -> dict[str, Any]:
     """Draw samples from the model of a finished run; writes them to samples.*, and summary.json.
 
     Returns:
-        what summary.json holds: the run, and how good its samples are.
+        what summary.json holds: the run, how good its samples are, and how likely it finds those that were held out.
 
     Raises:
         ValueError: the run ended before its first evaluation, so that there is no model.
         OSError: a file cannot be written.
     """
     facts = {**run_facts(run), "data": run.counts(), "warnings": run.warnings}
+    model = load_generator(run.folder / "model.safetensors", run.device)
+    if model.has_bound:
+        facts["likelihood"] = likelihood(model, run.valid).to_json()
     if run.config.judge.samples:
-        facts["samples"] = _judge_samples(run)
+        facts["samples"] = _judge_samples(run, model)
     return write_summary(run, facts)
 
 
-def _judge_samples(run: GeneratorRun) -> dict[str, Any]:
-    how, model = run.config.judge, load_generator(run.folder / "model.safetensors", run.device)
+def _judge_samples(run: GeneratorRun, model: AnyGenerator) -> dict[str, Any]:
+    how = run.config.judge
     requests = model.requests([sample_seed(run.config.seed, i) for i in range(how.samples)])
     steps, sampler = how.steps or model.default_steps, how.sampler or model.default_sampler
     drawn: dict[int, Any] = {}

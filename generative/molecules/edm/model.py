@@ -48,7 +48,7 @@ class EDM(MoleculeModel):
     """The generator; `EDM(EDMConfig(elements=(1, 6, 8)))` has random weights and knows no sizes of molecules."""
 
     Config = EDMConfig
-    default_sampler, default_steps = "ddpm", 1000
+    default_sampler, default_steps, has_bound = "ddpm", 1000, True
     config: EDMConfig
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {"channels": 64, "num_layers": 4},

@@ -172,6 +172,8 @@ def test_judgement(config: Config, tmp_path: Path) -> None:
     assert result["samples"]["stable_atoms"] == found.atom_fraction
     assert result["samples"]["stable_molecules"] == found.molecule_fraction
     assert (result["steps"], result["data"]) == (12, {"train": 32, "valid": 8})
+    assert result["likelihood"]["of"] + result["likelihood"]["infinite"] == 8
+    assert result["likelihood"]["low"] < result["likelihood"]["nll_bound"] < result["likelihood"]["high"]
     quiet = train(config(judge={"samples": 0}), tmp_path / "quiet")
     assert "samples" not in judge(quiet)
 
