@@ -35,7 +35,7 @@ NEEDS = {
         "the models of the command above",
         "the published sets, which are not in this repository",
     ],
-    "docs/claims.md": ["minutes of an idle core"],
+    "docs/claims.md": ["minutes of an idle core", "hours of an idle core"],
     "docs/devices.md": ["a GPU"],
     "docs/faithful.md": [
         *["your data"] * 2,
@@ -44,7 +44,10 @@ NEEDS = {
         *["the published sets, which are not in this repository"] * 2,
         "your data",
     ],
-    "docs/generators/edm.md": ["QM9, and days of a GPU", "files of theirs"],
+    "docs/generators/edm.md": [
+        *["QM9, and days of a GPU", "an hour of a core, and DATA", "molecules that it has not learnt from"],
+        *["the authors' program", "files of theirs"],
+    ],
     "docs/generators/generative.md": ["to install a package; tests/test_plugin.py does"],
     "docs/models.md": ["a network", "sevennet-0, fetched", "a network", "files that were brought here"],
     "docs/published.md": ["make peers, and a network"],

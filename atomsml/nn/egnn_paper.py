@@ -35,8 +35,8 @@ Linear = type[nn.Linear] | type[UnitLinear]
 def of_ends(perceptron: nn.Sequential, features: Tensor, attributes: Tensor, edges: Edges) -> Tensor:
     """A perceptron of [h_i, h_j, a_ij] (edges, ...).
 
-    Its first map is a sum of maps, two of which act on atoms, of which there are fewer than edges. Summed in place, which
-    no gradient minds, they cost a third.
+    Its first map is a sum of maps, two of which act on atoms, of which there are fewer than edges. They are summed in
+    place, which no gradient minds.
     """
     linear = perceptron[0]
     assert isinstance(linear, nn.Linear)

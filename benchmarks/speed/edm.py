@@ -144,7 +144,8 @@ def main() -> None:
         "sampling",
         "1,000 steps, s",
     ]
-    said = f"{processor()}, one thread, torch {torch.__version__}; milliseconds of the processor for each molecule and step."
+    version = torch.__version__.partition("+")[0]
+    said = f"{processor()}, one thread, torch {version}; milliseconds of the processor for a molecule and a step."
     text = f"{said}\n\n{table(header, rows)}"
     print(text)
     if arguments.docs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any
 
@@ -37,8 +38,10 @@ def _judge_samples(run: GeneratorRun, model: AnyGenerator) -> dict[str, Any]:
     requests = model.requests([sample_seed(run.config.seed, i) for i in range(how.samples)])
     steps, sampler = how.steps or model.default_steps, how.sampler or model.default_sampler
     drawn: dict[int, Any] = {}
+    start = time.perf_counter()
     for progress in draw(model, requests, model.batches(requests), partial(model.sample, steps=steps, sampler=sampler)):
         drawn |= progress.drawn
+    seconds = time.perf_counter() - start
     samples = [drawn[place] for place in sorted(drawn)]
     path = run.folder / f"samples{model.suffixes[0]}"
     write_atomically(path, lambda beside: model.write(beside, samples))
@@ -47,5 +50,6 @@ def _judge_samples(run: GeneratorRun, model: AnyGenerator) -> dict[str, Any]:
         "file": str(path),
         "steps": steps,
         "sampler": sampler,
+        "seconds": seconds,
         **model.judge(samples),
     }

@@ -170,6 +170,7 @@ def test_judgement(config: Config, tmp_path: Path) -> None:
     assert {len(atoms) for atoms in images} <= {3, 4, 5, 6}  # as in training
     found = stability(images)
     assert result["samples"]["stable_atoms"] == found.atom_fraction
+    assert result["samples"]["seconds"] > 0
     assert result["samples"]["stable_molecules"] == found.molecule_fraction
     assert (result["steps"], result["data"]) == (12, {"train": 32, "valid": 8})
     assert result["likelihood"]["of"] + result["likelihood"]["infinite"] == 8
