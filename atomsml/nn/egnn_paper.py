@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from atomsml.nn.linear import UnitLinear
 from atomsml.ops.convolution import Edges
+from atomsml.ops.matmul import matmul
 
 Linear = type[nn.Linear] | type[UnitLinear]
 
@@ -44,8 +45,8 @@ def of_ends(perceptron: nn.Sequential, features: Tensor, attributes: Tensor, edg
     channels = features.shape[1]
     weights = (scale * linear.weight).split([channels, channels, attributes.shape[1]], dim=1)
     of_receiver, of_sender, of_edge = (weight.T for weight in weights)
-    mapped = (features @ of_receiver + scale * linear.bias).index_select(0, edges.receiver)
-    mapped.add_((features @ of_sender).index_select(0, edges.sender)).add_(attributes @ of_edge)
+    mapped = (matmul(features, of_receiver) + scale * linear.bias).index_select(0, edges.receiver)
+    mapped.add_(matmul(features, of_sender).index_select(0, edges.sender)).add_(attributes @ of_edge)
     outputs: Tensor = perceptron[1:](mapped)
     return outputs
 

@@ -32,6 +32,14 @@ class MLP(nn.Module):
         return [weight / math.sqrt(weight.shape[0]) for weight in self.weights]
 
 
+class MatmulLinear(nn.Linear):
+    """torch.nn.Linear by the products of `atomsml.ops.matmul`, for many rows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        product = matmul(x, self.weight.T)
+        return product if self.bias is None else product + self.bias
+
+
 class UnitLinear(nn.Linear):
     """torch.nn.Linear in the units of this package: weights and biases start as U(-1, 1), and forward scales them.
 

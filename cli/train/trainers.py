@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import typer
 
 from atomsml.architectures import Architectures
-from atomsml.cli.output import print_table
+from atomsml.cli.output import number, print_table
 from atomsml.cli.train.progress import train_to_the_end
 from atomsml.dataset import LabelKeys
 from atomsml.generative import GENERATORS
@@ -104,6 +104,8 @@ class GeneratorTrainer(Trainer[GeneratorConfig]):
         result = judge_generator(run)
         if not quiet:
             typer.echo(f"generator: {result['model']}")
+            if "likelihood" in result:
+                typer.echo(_describe_likelihood(result["likelihood"]))
             if "samples" in result:
                 typer.echo(_describe_samples(result["samples"], run.state.model.kind))
         return result
@@ -152,6 +154,13 @@ def _describe_generator(run: GeneratorRun) -> Iterator[str]:
     parameters = sum(p.numel() for p in run.state.model.parameters() if p.requires_grad)
     conditions = ", ".join(run.config.conditions) or "none"
     yield f"{run.config.model}: {parameters:,} weights to train, conditions: {conditions}, on {run.device}"
+
+
+def _describe_likelihood(found: dict[str, Any]) -> str:
+    """The bound of what was held out; without a number where there is none, as of samples that are all impossible."""
+    value, low, high = (number(found[name], 2) for name in ("nll_bound", "low", "high"))
+    left_out = f", without {found['infinite']} of sizes that the training set lacks" if found["infinite"] else ""
+    return f"bound of -log p of the validation set: {value} nats, from {low} to {high}{left_out}"
 
 
 def _describe_samples(found: dict[str, Any], kind: str) -> str:

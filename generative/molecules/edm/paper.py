@@ -19,6 +19,7 @@ from atomsml.generative.core.spaces.euclidean import CenteredPositions
 from atomsml.generative.molecules.edm.config import EDMConfig
 from atomsml.generative.molecules.edm.network import FullGraphs
 from atomsml.nn.egnn_paper import MessagePassing, of_ends, small_readout
+from atomsml.nn.linear import MatmulLinear
 from atomsml.ops.convolution import Edges
 
 
@@ -30,11 +31,11 @@ class PaperBlock(nn.Module):
         channels = config.channels
         self.coordinate_range, self.avg_num_neighbors = config.coordinate_range, config.avg_num_neighbors
         self.messages = nn.ModuleList(
-            MessagePassing(channels, 2, attention=True, avg_num_neighbors=config.avg_num_neighbors)
+            MessagePassing(channels, 2, True, config.avg_num_neighbors, MatmulLinear)
             for _ in range(config.num_sublayers)
         )
         self.phi_x = nn.Sequential(
-            *(nn.Linear(2 * channels + 2, channels), nn.SiLU(), nn.Linear(channels, channels), nn.SiLU()),
+            *(MatmulLinear(2 * channels + 2, channels), nn.SiLU(), MatmulLinear(channels, channels), nn.SiLU()),
             small_readout(channels),
         )
 

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from e3nn import nn as e3nn_nn
 from e3nn import o3
 
-from atomsml.nn.linear import MLP, ElementLinear, IrrepLinear, irrep_blocks
+from atomsml.nn.linear import MLP, ElementLinear, IrrepLinear, MatmulLinear, irrep_blocks
 from atomsml.o3 import wigner_d
+from atomsml.ops.matmul.operation import WORTH_A_KERNEL
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_matmul_linear_is_that_of_torch(bias: bool) -> None:
+    """To rounding, of sums over 40 inputs and, in the gradients, 1,000 rows; large enough for a kernel."""
+    torch.manual_seed(0)
+    rows, inputs, outputs = 1000, 40, 30
+    assert rows * inputs * outputs > WORTH_A_KERNEL
+    ours, theirs = (each(inputs, outputs, bias=bias).double() for each in (MatmulLinear, torch.nn.Linear))
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(rows, inputs, dtype=torch.float64, requires_grad=True)
+    found, expected = (torch.autograd.grad(each(x).sin().sum(), [x, *each.parameters()]) for each in (ours, theirs))
+    torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=1e-13)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
 
 
 def test_mlp_equals_that_of_e3nn() -> None:
