@@ -1,11 +1,11 @@
-"""Train the embedded generator of molecules from its recipe.
+"""Train an embedded generator of molecules from its recipe.
 
-    python -m benchmarks.recipes.train_generator DATA/molecules_static/qm9_xtb.h5 -o FOLDER [--install]
+    python -m benchmarks.recipes.train_generator DATA/molecules_static/qm9_xtb.h5 -o FOLDER [--name NAME] [--install]
 
-Writes the molecules to FOLDER/molecules.h5 with two properties of the GFN2-xTB wave function at their geometries
-(tblite; 20 ms each): `gap`, between the highest occupied and the lowest empty orbital in eV, and `dipole`, its length
-in debye. Then it runs `atomsml train benchmarks/recipes/qm9-flow.yaml` there; again after a stop, it goes on.
-FOLDER/qm9-flow.safetensors is the generator with its description; `--install` puts it in the place of the embedded one.
+Writes the molecules to FOLDER/molecules.h5 and runs `atomsml train benchmarks/recipes/NAME.yaml` there; again after a
+stop, it goes on. FOLDER/NAME.safetensors is the generator with its description; `--install` puts it in the place of the
+embedded one. For qm9-flow the molecules get two properties of the GFN2-xTB wave function at their geometries (tblite;
+20 ms each): `gap`, between the highest occupied and the lowest empty orbital in eV, and `dipole`, its length in debye.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from atomsml.generative.core.modelfile import load_generator, save_generator
 from atomsml.io import write_atomically
 from atomsml.modelfile import MODELS_FOLDER, read_metadata
 
-NAME = "qm9-flow"
-RECIPE = Path(__file__).parent.resolve() / f"{NAME}.yaml"
+RECIPES = Path(__file__).parent.resolve()
 COPIED = ("offsets", "numbers", "positions", "smiles")
-DESCRIPTION = {
-    "licence": "MIT, as atomsml; the geometries were computed for this project with GFN2-xTB (tblite)",
-    "data": "a GFN2-xTB geometry of each of 21,276 molecules of QM9's list; gap in eV and dipole in debye by GFN2-xTB",
+LICENCE = "MIT, as atomsml; the geometries were computed for this project with GFN2-xTB (tblite)"
+GEOMETRIES = "a GFN2-xTB geometry of each of 21,276 molecules of QM9's list"
+DATA = {  # by name: what is said of the training data
+    "qm9-flow": f"{GEOMETRIES}; gap in eV and dipole in debye by GFN2-xTB",
+    "qm9-graph-flow": f"{GEOMETRIES}; of its graphs those of qm9-graphs",
 }
 
 
@@ -44,14 +45,15 @@ def gap_and_dipole(numbers: np.ndarray, positions: np.ndarray) -> tuple[float, f
     return float(gap), float(np.linalg.norm(result.get("dipole")) * Bohr / Debye)
 
 
-def write_molecules(source: Path, target: Path) -> None:
+def write_molecules(source: Path, target: Path, with_properties: bool) -> None:
     """The arrays that training reads, and the two properties."""
     with h5py.File(source) as file:
         arrays = {name: file[name][:] for name in COPIED}
-    ends = arrays["offsets"][1:-1]
-    pairs = zip(np.split(arrays["numbers"], ends), np.split(arrays["positions"].astype(float), ends), strict=True)
-    properties = np.array([gap_and_dipole(numbers, positions) for numbers, positions in pairs])
-    arrays |= {"gap": properties[:, 0], "dipole": properties[:, 1]}
+    if with_properties:
+        ends = arrays["offsets"][1:-1]
+        pairs = zip(np.split(arrays["numbers"], ends), np.split(arrays["positions"].astype(float), ends), strict=True)
+        properties = np.array([gap_and_dipole(numbers, positions) for numbers, positions in pairs])
+        arrays |= {"gap": properties[:, 0], "dipole": properties[:, 1]}
 
     def write(beside: Path) -> None:
         with h5py.File(beside, "w") as file:
@@ -65,21 +67,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--name", choices=list(DATA), default="qm9-graph-flow")
     parser.add_argument("--install", action="store_true")
     arguments = parser.parse_args()
-    data, folder = arguments.data.resolve(), arguments.output.resolve()
+    data, folder, name = arguments.data.resolve(), arguments.output.resolve(), arguments.name
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)  # so that the description of the model knows the files by their names alone
     if not Path("molecules.h5").exists():
-        write_molecules(data, Path("molecules.h5"))
-    recipe = ["train", str(RECIPE), "-o", "run"]
+        write_molecules(data, Path("molecules.h5"), name == "qm9-flow")
+    recipe = ["train", str(RECIPES / f"{name}.yaml"), "-o", "run"]
     try:
         atomsml([*recipe, "--resume"] if Path("run/checkpoint.safetensors").exists() else recipe)
     except SystemExit as stop:
         if stop.code:
             raise
-    new = folder / f"{NAME}.safetensors"
-    about = {**read_metadata("run/model.safetensors"), "name": NAME, **DESCRIPTION}
+    new = folder / f"{name}.safetensors"
+    about = {**read_metadata("run/model.safetensors"), "name": name, "licence": LICENCE, "data": DATA[name]}
     save_generator(load_generator("run/model.safetensors"), new, about)
     if arguments.install:
         shutil.copyfile(new, MODELS_FOLDER / new.name)

@@ -79,8 +79,11 @@ def samples(
         end_interrupted(files, stop, f"{where}, of the {number} asked for")
 
 
+DEFAULTS = ("qm9-graph-flow",)  # where several generators of a kind are embedded
+
+
 def default_generator(kind: str) -> str:
-    """The embedded generator of a kind.
+    """The embedded generator of a kind that is taken where none is named.
 
     Raises:
         ValueError: there is none or there are several, or nothing that draws such a kind.
@@ -90,8 +93,9 @@ def default_generator(kind: str) -> str:
     from atomsml.modelfile import embedded_models, generated_kind, read_metadata
 
     names = [name for name in embedded_models() if generated_kind(read_metadata(name)) == kind]
-    if len(names) == 1:
-        return names[0]
+    chosen = [name for name in names if len(names) == 1 or name in DEFAULTS]
+    if chosen:
+        return chosen[0]
     kinds = list(dict.fromkeys(model_class.kind for model_class in GENERATORS.values()))
     if kind not in kinds:
         raise ValueError(
