@@ -25,6 +25,8 @@ def projectors(atoms: ase.Atoms) -> Tensor:
         ValueError: a constraint that is not of KEPT, or several that hold the same atom in directions askew.
     """
     found = np.tile(np.eye(3), (len(atoms), 1, 1))
+    if not atoms.constraints:
+        return torch.from_numpy(found)
     for constraint in atoms.constraints:
         if not isinstance(constraint, KEPT):
             raise ValueError(

@@ -7,16 +7,16 @@ import math
 import torch
 from torch import Tensor
 
-from atomsml.simulate.dynamics.integrator import Heat, Integrator, internal_time, kinetic_energy
+from atomsml.simulate.dynamics.integrator import Heat, kinetic_energy
 from atomsml.simulate.dynamics.nve import kick
+from atomsml.simulate.dynamics.thermostat import Thermostat
 from atomsml.simulate.model import Model
 from atomsml.simulate.random import Stream, atom_normals, places
-from atomsml.simulate.schedules import Value, temperatures
 from atomsml.simulate.state import State, total
 from atomsml.units import KB
 
 
-class CSVR(Integrator[Heat]):
+class CSVR(Thermostat):
     """Velocity Verlet, then canonical sampling through velocity rescaling: v is multiplied by a, where
 
         a^2 = c + (1 - c) (R_1^2 + ... + R_N^2) kT / 2 K + 2 R_1 sqrt(c (1 - c) kT / 2 K),    c = exp(-dt / tau)
@@ -33,12 +33,6 @@ class CSVR(Integrator[Heat]):
         thermostat_time: fs, after which the kinetic energy is forgotten.
         seed: of the noise.
     """
-
-    def __init__(self, timestep: float, temperature: Value, thermostat_time: float = 100.0, seed: int = 0) -> None:
-        self.dt = internal_time("timestep", timestep)
-        self.temperature = temperatures(temperature)
-        self.kept = math.exp(-self.dt / internal_time("thermostat_time", thermostat_time))
-        self.seed = seed
 
     def start(self, state: State) -> Heat:
         if bool((kinetic_energy(state) == 0).any()):
@@ -72,6 +66,3 @@ class CSVR(Integrator[Heat]):
         # the same as above: kept and width R_1 make the component along v, the other R those across it
         along = kept + width * first
         return along.sign() * (along.square() + width.square() * (squares - first.square())).sqrt()
-
-    def conserved(self, state: State, memory: Heat) -> Tensor:
-        return state.energy + kinetic_energy(state) - memory.heat

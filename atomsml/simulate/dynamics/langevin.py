@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
-from torch import Tensor
 
-from atomsml.simulate.dynamics.integrator import Heat, Integrator, internal_time, kinetic_energy
+from atomsml.simulate.dynamics.integrator import Heat
 from atomsml.simulate.dynamics.nve import kick
+from atomsml.simulate.dynamics.thermostat import Thermostat
 from atomsml.simulate.model import Model
 from atomsml.simulate.random import Stream, atom_normals
-from atomsml.simulate.schedules import Value, temperatures
 from atomsml.simulate.state import State, total
 from atomsml.units import KB
 
 
-class Langevin(Integrator[Heat]):
+class Langevin(Thermostat):
     """m dv = F dt - m v / tau dt + sqrt(2 m kB T / tau) dW, where tau is the thermostat time.
 
     In the BAOAB splitting (Leimkuhler and Matthews, J. Chem. Phys. 138, 174102 (2013), section II): half a kick, half
@@ -32,12 +29,6 @@ class Langevin(Integrator[Heat]):
         thermostat_time: fs, after which a momentum is forgotten: the inverse friction.
         seed: of the noise.
     """
-
-    def __init__(self, timestep: float, temperature: Value, thermostat_time: float = 100.0, seed: int = 0) -> None:
-        self.dt = internal_time("timestep", timestep)
-        self.temperature = temperatures(temperature)
-        self.kept = math.exp(-self.dt / internal_time("thermostat_time", thermostat_time))
-        self.seed = seed
 
     def start(self, state: State) -> Heat:
         """Noise turns every open system."""
@@ -56,6 +47,3 @@ class Langevin(Integrator[Heat]):
         model(state)
         kick(state, self.dt / 2)
         state.step = state.step + 1
-
-    def conserved(self, state: State, memory: Heat) -> Tensor:
-        return state.energy + kinetic_energy(state) - memory.heat

@@ -28,6 +28,7 @@ class LBFGSMemory(Flat):
     cell_forces: PerSystem
     energy: PerSystem  # eV there; infinite before the first step
     longest: PerSystem  # A: bound of the next step
+    length: PerSystem  # A: of the last step
     rejected: PerSystem  # steps taken back since the energy last fell
     pairs: Pairs
 
@@ -55,6 +56,7 @@ class LBFGS(Optimizer[LBFGSMemory]):
             cell_forces=torch.zeros_like(cell),
             energy=cell.new_full((len(cell),), torch.inf),
             longest=cell.new_full((len(cell),), LONGEST),
+            length=cell.new_zeros(len(cell)),
             rejected=torch.zeros_like(variables.group),
             pairs=Pairs.none(variables),
         )
@@ -70,7 +72,7 @@ class LBFGS(Optimizer[LBFGSMemory]):
         back = rose & (memory.rejected < PATIENCE)
         fell = energy < memory.energy - RISE
         memory.rejected = torch.where(back, memory.rejected + 1, torch.where(fell, 0, memory.rejected))
-        memory.longest = torch.where(back, SHORTER * moved.longest(), (2 * memory.longest).clamp(max=LONGEST))
+        memory.longest = torch.where(back, SHORTER * memory.length, (2 * memory.longest).clamp(max=LONGEST))
         memory.longest = torch.where(rose & ~back, LONGEST, memory.longest)
         variables, forces = before.where(back, variables), forces_before.where(back, forces)
         memory.atoms, memory.cell, memory.energy = (
@@ -81,4 +83,6 @@ class LBFGS(Optimizer[LBFGSMemory]):
         memory.atom_forces, memory.cell_forces = forces.atoms, forces.cell
 
         step = memory.pairs.times(forces)
-        return variables + step.times(memory.longest / torch.maximum(step.longest(), memory.longest))
+        length = step.longest()
+        memory.length = torch.minimum(length, memory.longest)
+        return variables + step.times(memory.longest / torch.maximum(length, memory.longest))

@@ -101,12 +101,13 @@ class Method:
         forces, stress = self.coordinates.residual(state, running.coordinates)
         of_cell = (volume(state.cell) / state.atoms_per_system)[:, None, None] * stress
         all_forces = Vector(forces, of_cell, state.batch, state.group)
-        finite = torch.isfinite(all_forces.over_groups(energy) + all_forces.dot(all_forces))
-        low = all_forces.over_groups(energy) < all_forces.over_groups(standing.start_minimised) + LARGEST_RISE
+        fmax = all_forces.like(forces, of_cell[:, :0]).longest()
+        minimised, start = all_forces.over_groups(torch.stack([energy, standing.start_minimised], dim=1)).unbind(dim=1)
+        finite, low = torch.isfinite(minimised + all_forces.dot(all_forces)), minimised < start + LARGEST_RISE
         found = torch.where(state.step >= self.steps, OUT_OF_STEPS, RUNNING)
         found = torch.where(all_forces.longest() <= self.fmax, torch.where(low, CONVERGED, ROSE), found)
         found = torch.where(finite, found, NOT_FINITE)
         runs = standing.reason == RUNNING
-        standing.fmax = torch.where(runs, all_forces.like(forces, of_cell[:, :0]).longest(), standing.fmax)
+        standing.fmax = torch.where(runs, fmax, standing.fmax)
         standing.stress = torch.where(runs, stress.abs().amax(dim=(1, 2)) / GPA, standing.stress)
         standing.reason = torch.where(runs, found, standing.reason)

@@ -163,7 +163,7 @@ def test_fixed_atoms_stay() -> None:
         ({"fmax": float("nan")}, "fmax must be a positive number"),
         ({"fmax": 0.0}, "fmax must be a positive number"),
         ({"steps": 0}, "steps must be at least 1"),
-        ({"optimizer": "newton"}, "there are lbfgs, fire"),
+        ({"optimizer": "newton"}, "there are lbfgs, cg, fire"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, object], message: str) -> None:
