@@ -1,12 +1,14 @@
 """The kinds of atoms of which a graph is composed before any bond is drawn.
 
-A kind is an element with a formal charge, the hydrogens that it carries and the valence that is left for bonds to
-other heavy atoms: the carbon of CH2 has two of those, the nitrogen of a nitro group (charge +1) four, the sulphur of a
-sulphone six. Which kinds make up a molecule is drawn from those of the training molecules that obey a request.
+A kind is an element with a formal charge, the hydrogens that it carries, the valence that is left for bonds to other
+heavy atoms, and how many of these are neighbours: the carbon of CH2 has the valence two, with two neighbours or, as in
+ethene, one; the nitrogen of a nitro group (charge +1) four with three, the sulphur of a sulphone six with four. Which
+kinds make up a molecule is drawn from those of the training molecules that obey a request. So it is settled in the
+beginning how many rings there will be, and which atoms have multiple bonds.
 
 For what was never seen, kinds are drawn by their frequencies p(kind | element) in the training set, independently of
 each other, but on the condition that a molecule can come of them: as many hydrogens as asked for, the total charge
-zero, the sum of valences even and large enough to connect all atoms. The sums of a chain of draws are followed
+zero, the number of neighbours even and large enough to connect all atoms. The sums of a chain of draws are followed
 forward, so that this is exact (`_chain`); what else a graph needs (`valences.make_a_molecule`) is tried, with new draws
 where it fails.
 """
@@ -21,7 +23,7 @@ import numpy as np
 
 from atomsml.generative.graphs.valences import make_a_molecule
 
-ELEMENT, CHARGE, HYDROGENS, VALENCE = range(4)  # columns of a table of kinds
+ELEMENT, CHARGE, HYDROGENS, VALENCE, NEIGHBORS = range(5)  # columns of a table of kinds
 MOST_CHARGE = 4  # how far the sum of the charges may be from zero on the way
 TRIES = 100
 
@@ -30,19 +32,18 @@ TRIES = 100
 class Held:
     """Atoms of a scaffold, the first of a molecule."""
 
-    atoms: np.ndarray  # (held, 4) kinds; a hydrogen may give its place to a bond
-    bonds: np.ndarray  # (held,) how much of the valence is used up within the scaffold
+    atoms: np.ndarray  # (held, 5) kinds, with the bonds within the scaffold; a hydrogen may give its place to a bond
 
     @staticmethod
     def none() -> Held:
-        return Held(np.zeros((0, 4), np.int64), np.zeros(0, np.int64))
+        return Held(np.zeros((0, 5), np.int64))
 
 
 class Kinds:
     """Draws kinds.
 
     Args:
-        kinds: (kinds, 4) element, charge, hydrogens, valence.
+        kinds: (kinds, 5) element, charge, hydrogens, valence, neighbours.
         sets: (sets, kinds) how many atoms of each kind a training molecule has.
         counts: (sets,) how many training molecules have these.
     """
@@ -63,7 +64,7 @@ class Kinds:
         num_atoms: int | None = None,
         held: Held | None = None,
     ) -> np.ndarray:
-        """(atoms, 4) the kind of each atom, those that are held first.
+        """(atoms, 5) the kind of each atom, those that are held first.
 
         Args:
             numbers: atomic numbers of all atoms.
@@ -145,20 +146,20 @@ class Kinds:
 
     def _fitting(self, held: Held, atom: int) -> list[int]:
         """The kinds that an atom of a scaffold may be of: some of its hydrogens gave their places to bonds."""
-        element, charge, hydrogens, valence = held.atoms[atom]
+        element, charge, hydrogens, valence, neighbors = held.atoms[atom]
         kinds = self.kinds
         same = (kinds[:, ELEMENT] == element) & (kinds[:, CHARGE] == charge) & (kinds[:, HYDROGENS] <= hydrogens)
         places = kinds[:, VALENCE] + kinds[:, HYDROGENS] == valence + hydrogens
-        found: list[int] = np.flatnonzero(same & places).tolist()
+        more, new = kinds[:, VALENCE] - valence, kinds[:, NEIGHBORS] - neighbors
+        found: list[int] = np.flatnonzero(same & places & (new <= more) & ((new > 0) == (more > 0))).tolist()
         return found
 
     def _possible(self, kinds: Sequence[int], held: Held) -> np.ndarray | None:
         """The kinds of all atoms, if the places that a scaffold leaves open and the others suffice to connect all."""
-        found = self.kinds[list(kinds)].reshape(-1, 4)
+        found = self.kinds[list(kinds)].reshape(-1, 5)
         if len(held.atoms) == 0:
-            return found if make_a_molecule(found[:, VALENCE]) else None
-        rest = found[len(held.atoms) :, VALENCE]
-        spare = (found[: len(held.atoms), VALENCE] - held.bonds).sum() + rest.sum() - 2 * len(rest)
+            return found if make_a_molecule(found[:, VALENCE], found[:, NEIGHBORS]) else None
+        spare = found[:, NEIGHBORS].sum() - held.atoms[:, NEIGHBORS].sum() - 2 * (len(found) - len(held.atoms))
         return found if spare >= 0 and spare % 2 == 0 else None
 
     def _unseen(
@@ -188,37 +189,35 @@ class Kinds:
     ) -> list[int] | None:
         """Independent draws for each atom, on the condition that the sums are right; None where none are.
 
-        `sums[i]` (hydrogens, charges, valences) are the weights of the sums of the atoms from i on.
+        `sums[i]` (hydrogens, charges, neighbours) are the weights of the sums of the atoms from i on.
         """
-        most = self.kinds[:, HYDROGENS].max(initial=0) * len(choices) if hydrogens is None else hydrogens
-        valences = int(self.kinds[:, VALENCE].max(initial=0)) * len(choices)
-        sums = [np.zeros((most + 1, 2 * MOST_CHARGE + 1, valences + 1))]
+        parts = self.kinds[:, (HYDROGENS, CHARGE, NEIGHBORS)]
+        most = parts[:, 0].max(initial=0) * len(choices) if hydrogens is None else hydrogens
+        neighbors = int(parts[:, 2].max(initial=0)) * len(choices)
+        sums = [np.zeros((most + 1, 2 * MOST_CHARGE + 1, neighbors + 1))]
         sums[0][0, MOST_CHARGE, 0] = 1
         for kinds in reversed(choices):
             total = np.zeros_like(sums[-1])
             for kind in kinds:
-                total += self._frequencies[kind] * _shifted(sums[-1], *self.kinds[kind, CHARGE:])
+                total += self._frequencies[kind] * _shifted(sums[-1], *parts[kind])
             sums.append(total / max(total.max(), 1e-300))
         sums.reverse()
-        n = len(choices)
-        ends = [
-            (h, v)
-            for h in (range(most + 1) if hydrogens is None else [hydrogens])
-            for v in range(2 * (n - 1), valences + 1, 2)
-            if sums[0][h, MOST_CHARGE, v] > 0
-        ]
-        if not ends:
+        ends = sums[0][:, MOST_CHARGE].copy()
+        ends[:, 1::2] = 0
+        ends[:, : 2 * (len(choices) - 1)] = 0
+        if hydrogens is not None:
+            ends[:hydrogens] = 0
+        if not ends.any():
             return None
-        weights = np.array([sums[0][h, MOST_CHARGE, v] for h, v in ends])
-        h, v = ends[rng.choice(len(ends), p=weights / weights.sum())]
-        left, drawn = np.array([0, h, v]), []
+        end = np.unravel_index(rng.choice(ends.size, p=ends.flatten() / ends.sum()), ends.shape)
+        left, drawn = np.array([end[0], 0, end[1]]), []
         for kinds, rest in zip(choices, sums[1:], strict=True):
-            after = left - self.kinds[kinds, CHARGE:]
-            inside = (after[:, 1:] >= 0).all(axis=1) & (abs(after[:, 0]) <= MOST_CHARGE)
+            after = left - parts[kinds]
+            inside = (after[:, (0, 2)] >= 0).all(axis=1) & (abs(after[:, 1]) <= MOST_CHARGE)
             weights = np.array(
                 [
-                    self._frequencies[k] * rest[a[1], MOST_CHARGE + a[0], a[2]] if fine else 0.0
-                    for k, a, fine in zip(kinds, after, inside, strict=True)
+                    self._frequencies[k] * rest[h, MOST_CHARGE + q, n] if fine else 0.0
+                    for k, (h, q, n), fine in zip(kinds, after.tolist(), inside, strict=True)
                 ]
             )
             chosen = rng.choice(len(kinds), p=weights / weights.sum())
@@ -227,19 +226,19 @@ class Kinds:
         return drawn
 
 
-def _shifted(sums: np.ndarray, charge: int, hydrogens: int, valence: int) -> np.ndarray:
+def _shifted(sums: np.ndarray, hydrogens: int, charge: int, neighbors: int) -> np.ndarray:
     """Weights of sums to which an atom is added; what leaves the table is lost."""
     moved = np.zeros_like(sums)
-    h, q, v = sums.shape
+    h, q, n = sums.shape
     to = slice(max(charge, 0), q + min(charge, 0))
     source = slice(max(-charge, 0), q - max(charge, 0))
-    moved[hydrogens:, to, valence:] = sums[: h - hydrogens, source, : v - valence]
+    moved[hydrogens:, to, neighbors:] = sums[: max(h - hydrogens, 0), source, : n - neighbors]
     return moved
 
 
 def count_kinds(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`kinds`, `sets` and `counts` of molecules given by the kinds (atoms, 4) of their atoms."""
-    kinds = np.unique(np.concatenate([np.zeros((0, 4), np.int64), *rows]), axis=0)
+    """`kinds`, `sets` and `counts` of molecules given by the kinds (atoms, 5) of their atoms."""
+    kinds = np.unique(np.concatenate([np.zeros((0, 5), np.int64), *rows]), axis=0)
     index = {tuple(kind): i for i, kind in enumerate(kinds.tolist())}
     seen = Counter(tuple(sorted(index[tuple(kind)] for kind in row.tolist())) for row in rows)
     ordered = sorted(seen)

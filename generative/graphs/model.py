@@ -94,7 +94,7 @@ class GraphModel(Generator[GraphSet, GraphRequest, MolecularGraphs]):
 
     | buffer | shape | meaning |
     |---|---|---|
-    | kinds | (kinds, 4) | element, charge, hydrogens, valence |
+    | kinds | (kinds, 5) | element, charge, hydrogens, valence, neighbours |
     | sets | (sets, kinds) | how many atoms of each kind training molecules have |
     | set_counts | (sets,) | how many training molecules have these |
     """
@@ -119,7 +119,7 @@ class GraphModel(Generator[GraphSet, GraphRequest, MolecularGraphs]):
             config.hidden,
             config.num_layers,
         )
-        self.register_buffer("kinds", torch.zeros(config.num_kinds, 4, dtype=torch.int32))
+        self.register_buffer("kinds", torch.zeros(config.num_kinds, 5, dtype=torch.int32))
         self.register_buffer("sets", torch.zeros(config.num_sets, config.num_kinds, dtype=torch.int32))
         self.register_buffer("set_counts", torch.zeros(config.num_sets, dtype=torch.int32))
 
@@ -163,7 +163,7 @@ class GraphModel(Generator[GraphSet, GraphRequest, MolecularGraphs]):
 
     def log_probabilities(self, atoms: Atoms, bonds: Tensor) -> Tensor:
         """(samples, pairs, ORDERS) of what is UNDECIDED in `bonds`; of what is decided, or follows, 0 for its order."""
-        bonds, known = settle(bonds, atoms.valences, atoms.mask)
+        bonds, known = settle(bonds, atoms.valences, atoms.neighbors, atoms.mask)
         logits = self.network(atoms, bonds, known)
         allowed = pairs.to_list(known.allowed)
         found: Tensor = logits.masked_fill(~allowed, -torch.inf).log_softmax(dim=-1)
@@ -236,7 +236,7 @@ class GraphModel(Generator[GraphSet, GraphRequest, MolecularGraphs]):
         start = {"bonds": pairs.to_list(bonds)}
         num_pairs = pairs.num_pairs(atoms.mask.sum(dim=1)).tolist()
         noise = SampleNoise(seeds, num_pairs, start["bonds"].shape[1], dtype, device)
-        fields = {"bonds": Field(Categorical(ORDERS), BondMasking(atoms.valences, atoms.mask))}
+        fields = {"bonds": Field(Categorical(ORDERS), BondMasking(atoms.valences, atoms.neighbors, atoms.mask))}
 
         def predict(state: State, t: Tensor) -> State:
             bonds = pairs.to_dense(state["bonds"])
@@ -281,8 +281,8 @@ class GraphModel(Generator[GraphSet, GraphRequest, MolecularGraphs]):
     def check_tables(self) -> None:
         """Refuse tables of which nothing can be drawn."""
         lowest, highest = (
-            self.kinds.new_tensor([1, -MOST_CHARGE, 0, 0]),
-            self.kinds.new_tensor([118, MOST_CHARGE, 4, 8]),
+            self.kinds.new_tensor([1, -MOST_CHARGE, 0, 0, 0]),
+            self.kinds.new_tensor([118, MOST_CHARGE, 4, 8, 8]),
         )
         if ((self.kinds < lowest) | (self.kinds > highest)).any():
             raise ValueError("its kinds of atoms are none")
@@ -300,9 +300,10 @@ def _held(scaffold: MolecularGraphs | None) -> Held | None:
     if scaffold is None:
         return None
     size = int(scaffold.sizes)
-    used = scaffold.bonds[0, :size, :size].sum(dim=1)
-    columns = (scaffold.numbers[0, :size], scaffold.charges[0, :size], scaffold.hydrogens[0, :size], used)
-    return Held(torch.stack([column.cpu() for column in columns], dim=1).numpy(), used.cpu().numpy())
+    bonds = scaffold.bonds[0, :size, :size]
+    columns = [values[0, :size] for values in (scaffold.numbers, scaffold.charges, scaffold.hydrogens)]
+    columns += [bonds.sum(dim=1), (bonds > 0).sum(dim=1)]
+    return Held(torch.stack(columns, dim=1).cpu().numpy())
 
 
 def _symbols(numbers: Sequence[int]) -> list[str]:

@@ -16,7 +16,7 @@ can be told apart, which messages between atoms cannot. Everything is equivarian
 
 What a network could not easily find itself it is told: of a pair how many decided bonds lie between its atoms, which is
 the size of the ring that a bond would close, and the bounds of its order; of an atom its open valence and how many
-neighbours it has; of the molecule how many pieces it is in, and how many rings and multiple bonds are still to come.
+neighbours are lacking; of the molecule how many pieces it is in, and how many rings are still to come.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from torch.nn import functional
 
 from atomsml.generative.graphs import pairs
 from atomsml.generative.graphs.graphs import MolecularGraphs
-from atomsml.generative.graphs.valences import FARTHEST, ORDERS, UNDECIDED, Bounds
+from atomsml.generative.graphs.valences import FARTHEST, ORDERS, Bounds
 from atomsml.nn.linear import MLP
 from atomsml.ops.activation import silu
 
 GATES = 8
 CHARGES = 3  # formal charges from -3 to 3 are told apart
 MOST = 8  # valences, hydrogens, neighbours, pieces, rings: more are not told apart
-OF_PAIR = 3 * (ORDERS + 1) + FARTHEST + 2
-OF_ATOM = (2 * CHARGES + 1) + 4 * (MOST + 1)
+OF_PAIR = 4 * (ORDERS + 1) + FARTHEST + 2
+OF_ATOM = (2 * CHARGES + 1) + 5 * (MOST + 1)
 OF_WHOLE = 3 * (MOST + 1) + 1
 
 
@@ -50,10 +50,12 @@ class Atoms:
     charges: Tensor
     hydrogens: Tensor
     valences: Tensor  # of bonds to other heavy atoms
+    neighbors: Tensor  # how many there are
 
     @staticmethod
     def of(graphs: MolecularGraphs) -> Atoms:
-        return Atoms(graphs.numbers, graphs.charges, graphs.hydrogens, graphs.bonds.sum(dim=2))
+        bonds = graphs.bonds
+        return Atoms(graphs.numbers, graphs.charges, graphs.hydrogens, bonds.sum(dim=2), (bonds > 0).sum(dim=2))
 
     @property
     def mask(self) -> Tensor:
@@ -61,7 +63,8 @@ class Atoms:
 
     def select(self, rows: Tensor) -> Atoms:
         """Some of the samples."""
-        return Atoms(self.numbers[rows], self.charges[rows], self.hydrogens[rows], self.valences[rows])
+        columns = self.numbers, self.charges, self.hydrogens, self.valences, self.neighbors
+        return Atoms(*(column[rows] for column in columns))
 
 
 class GraphNetwork(nn.Module):
@@ -99,11 +102,13 @@ class GraphNetwork(nn.Module):
         i, j = pairs.pair_atoms(mask.shape[1], mask.device)
         others = (mask[:, i] & mask[:, j])[..., None].to(dtype)
         species = (atoms.numbers[..., None] == self.elements).to(dtype)
-        neighbors = ((bonds > 0) & (bonds != UNDECIDED)).sum(dim=2)
         features = [species, _one_hot(atoms.charges + CHARGES, 2 * CHARGES, dtype)]
-        features += [_one_hot(x, MOST, dtype) for x in (atoms.hydrogens, atoms.valences, known.open, neighbors)]
+        features += [
+            _one_hot(x, MOST, dtype)
+            for x in (atoms.hydrogens, atoms.valences, atoms.neighbors, known.open, known.places)
+        ]
         s = self.atoms(torch.cat(features, dim=-1)) * present
-        rings = known.open.sum(dim=1) // 2 - (known.components - 1)
+        rings = known.places.sum(dim=1) // 2 - (known.components - 1)
         whole = [_one_hot(x, MOST, dtype) for x in (known.components, rings, mask.sum(dim=1))]
         s = (
             s
@@ -156,7 +161,7 @@ def _ends(atoms: Tensor, i: Tensor, j: Tensor) -> Tensor:
 def _pair_features(bonds: Tensor, known: Bounds, dtype: torch.dtype) -> Tensor:
     """(samples, pairs, OF_PAIR)."""
     far = torch.where(known.distance < 0, FARTHEST + 1, known.distance)
-    columns = [(bonds, ORDERS), (known.low, ORDERS), (known.high, ORDERS), (far, FARTHEST + 1)]
+    columns = [(bonds, ORDERS), (known.low, ORDERS), (known.high, ORDERS), (known.least, ORDERS), (far, FARTHEST + 1)]
     return torch.cat([_one_hot(pairs.to_list(values), most, dtype) for values, most in columns], dim=-1)
 
 

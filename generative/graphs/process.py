@@ -30,6 +30,7 @@ class BondMasking(CategoricalProcess):
     """
 
     valences: Tensor  # (samples, nodes)
+    neighbors: Tensor  # (samples, nodes)
     mask: Tensor  # (samples, nodes) bool
 
     def prior(self, space: Space, noise: SampleNoise) -> Tensor:
@@ -37,7 +38,7 @@ class BondMasking(CategoricalProcess):
 
     def step(self, space: Space, x_t: Tensor, data: Tensor, t: Tensor, s: Tensor, noise: SampleNoise) -> Tensor:
         order, levels = noise.uniform(2).unbind(dim=-1)
-        bonds, known = settle(pairs.to_dense(x_t), self.valences, self.mask)
+        bonds, known = settle(pairs.to_dense(x_t), self.valences, self.neighbors, self.mask)
         open_pairs = (pairs.to_list(bonds) == UNDECIDED).sum(dim=1)
         due = torch.ceil(open_pairs * (1 - s / t) - 1e-4).long()  # one of 3 is 1 in spite of rounding
         rows, i, j = torch.arange(len(due), device=due.device), *pairs.pair_atoms(bonds.shape[1], due.device)
@@ -51,5 +52,5 @@ class BondMasking(CategoricalProcess):
             drawn = draw(weights[:, None], levels[rows, chosen][:, None])[:, 0]
             bonds = bonds.clone()
             bonds[rows, a, b] = bonds[rows, b, a] = torch.where(deciding, drawn, bonds[rows, a, b])
-            bonds, known = settle(bonds, self.valences, self.mask)
+            bonds, known = settle(bonds, self.valences, self.neighbors, self.mask)
         return pairs.to_list(bonds)

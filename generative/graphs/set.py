@@ -40,9 +40,10 @@ class GraphSet(SampleSet[MolecularGraphs]):
         return tuple(torch.unique(self.graphs.numbers[self.graphs.mask]).tolist())
 
     def kinds(self) -> list[np.ndarray]:
-        """(atoms, 4) element, charge, hydrogens and valence of the atoms of each graph, as in kinds.py."""
+        """(atoms, 5) the kinds of the atoms of each graph, as in kinds.py."""
         graphs = self.graphs
-        columns = graphs.numbers, graphs.charges, graphs.hydrogens, graphs.bonds.sum(dim=2)
+        bonds = graphs.bonds.sum(dim=2), (graphs.bonds > 0).sum(dim=2)
+        columns = graphs.numbers, graphs.charges, graphs.hydrogens, *bonds
         table = torch.stack([column.long() for column in columns], dim=2).numpy()
         return [row[:size] for row, size in zip(table, self.sizes.tolist(), strict=True)]
 

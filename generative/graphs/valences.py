@@ -1,28 +1,30 @@
-"""What bonds that are decided allow the others to be, so that all valences are used up and everything is connected.
+"""What bonds that are decided allow the others to be, so that atoms get all they are to have and are connected.
 
-Atom i is to have bonds whose orders add up to its valence v_i. Of the pairs that are not decided, these bounds hold of
-every completion, with the open valences w_i = v_i - sum of the decided orders at i:
+Atom i is to have d_i neighbours, with bonds whose orders add up to its valence v_i >= d_i. Of what is decided there remain
+open the numbers d'_i and v'_i, and of multiple bonds the excess e_i = v'_i - d'_i. Of a pair that is not decided, these
+bounds hold in every completion:
 
 | bound on the order x_ij | because |
 |---|---|
-| x_ij <= w_i, w_j, 3 | valences are not exceeded |
-| x_ij >= w_i - sum of the upper bounds of the other pairs of i | they are used up |
-| x_ij <= w_i - sum of the lower bounds of the other pairs of i | the others get what they need |
-| x_ij <= (w - 2 (c - 1)) / 2, or one more between two components | c components need c - 1 bonds of what is left, w |
-| x_ij <= (w_C - 1) / 2 of the components C that it joins, unless it joins all | none closes off |
+| x_ij = 0 if d'_i = 0 or d'_j = 0, else x_ij <= 1 + e_i, 1 + e_j, 3 | the other bonds need one each |
+| x_ij = 0 or x_ij >= v'_i - what its other d'_i - 1 bonds can be | valences are used up |
+| what the bounds of the other pairs of i leave of v'_i, and of d'_i for whether it is a bond | sums are exact |
+| x_ij = 0 within a component if d' = sum_i d'_i < 2 c | c components need c - 1 bonds |
+| x_ij = 0 if no d' remains to the components that it joins, unless it joins all | none closes off |
 | x_ij >= 1 if without it the graph of decided and possible bonds falls apart | it is a bridge |
 
 An edge is a bridge exactly if it belongs to every spanning tree, that is if the resistance between its ends is one,
 with unit resistors for edges (Kirchhoff 1847): a matrix inverse finds the bridges of all graphs of a batch.
 
-Before anything is decided there is a simple exact answer. Numbers v_1 >= v_2 >= ... are the valences of a connected
-molecule with orders up to b = 3 if and only if they are positive (or there is one atom, with 0), their sum is even and
-at least 2 (n - 1), and
+Before anything is decided there is a simple answer to who can be connected with whom. Numbers d_1 >= d_2 >= ... are the
+numbers of neighbours in a connected graph if and only if they are positive (or there is one atom, with 0), their sum is
+even and at least 2 (n - 1), and
 
-    sum_{i <= k} v_i <= b k (k - 1) + sum_{i > k} min(v_i, b k)    for all k
+    sum_{i <= k} d_i <= k (k - 1) + sum_{i > k} min(d_i, k)    for all k
 
-(Chungphaisan, Discrete Math. 7, 31 (1974)): where such a graph has two components, one of them has a bond in a ring or
-of higher order, and exchanging ends between it and a bond of the other joins them.
+(Erdos and Gallai 1960): where such a graph has two components, one of them has a ring, and exchanging ends between a
+bond of it and one of the other joins them. With 3 k in the place of k on the right the same is necessary of valences
+(Chungphaisan, Discrete Math. 7, 31 (1974)).
 """
 
 from __future__ import annotations
@@ -47,68 +49,89 @@ class Bounds:
 
     low: Tensor  # (samples, nodes, nodes)
     high: Tensor  # (samples, nodes, nodes)
+    least: Tensor  # (samples, nodes, nodes): of the order, if it is not zero
     possible: Tensor  # (samples,) bool: False where no completion obeys; True promises none
     open: Tensor  # (samples, nodes): valence that is left
+    places: Tensor  # (samples, nodes): neighbours that are left
     distance: (
         Tensor  # (samples, nodes, nodes): decided bonds from atom to atom, FARTHEST or more; -1 where no way leads
     )
     components: Tensor  # (samples,)
 
     @property
-    def undecided(self) -> Tensor:
-        """(samples, nodes, nodes) bool: more than one order is allowed."""
-        return self.low < self.high
-
-    @property
     def allowed(self) -> Tensor:
         """(samples, nodes, nodes, ORDERS) bool."""
         orders = torch.arange(ORDERS, device=self.low.device)
-        return (orders >= self.low[..., None]) & (orders <= self.high[..., None])
+        inside = (orders >= self.low[..., None]) & (orders <= self.high[..., None])
+        return inside & ((orders == 0) | (orders >= self.least[..., None]))
 
 
-def bounds(bonds: Tensor, valences: Tensor, mask: Tensor) -> Bounds:
+def bounds(bonds: Tensor, valences: Tensor, neighbors: Tensor, mask: Tensor) -> Bounds:
     """Bounds on what is undecided in `bonds` (samples, nodes, nodes), as the module docstring says.
 
     Args:
         bonds: orders, or UNDECIDED; symmetric, zero on the diagonal and at padding.
         valences: (samples, nodes), zero at padding.
+        neighbors: (samples, nodes) how many bonds an atom has, zero at padding.
         mask: (samples, nodes) bool, atoms and not padding.
     """
     undecided = bonds == UNDECIDED
     orders = torch.where(undecided, 0, bonds)
-    left = valences - orders.sum(dim=2)
-    distance = _distances(orders > 0)
+    linked = orders > 0
+    left, places = valences - orders.sum(dim=2), neighbors - linked.sum(dim=2)
+    distance = _distances(linked)
     together = distance >= 0
     components = (mask / together.sum(dim=2)).sum(dim=1).round().long()
-    of_component = (together * left[:, None]).sum(dim=2)
+    links = undecided & _can_link(places, together, components)
+    excess = left - places
+    high = torch.where(links, torch.minimum(excess[:, :, None], excess[:, None]).clamp(0, HIGHEST_ORDER - 1) + 1, 0)
+    low, least = torch.zeros_like(high), torch.zeros_like(high)
+    for _ in range(ROUNDS):
+        least = _least(high, left, places)
+        high = torch.where(least > high, 0, high)
+        needed, can = _tighten((low > 0).long(), (high > 0).long(), places)
+        low = torch.maximum(torch.maximum(low, needed), torch.where((low > 0) | (needed > 0), least, 0)) * undecided
+        low, high = _tighten(low, high * can, left)
+        low, high = low * undecided, high * undecided
+    bridge, connected = _bridges(linked | (high > 0), mask)
+    low = torch.where(bridge & undecided, torch.maximum(low, least.clamp(min=1)), low)
+    enough = (high.sum(dim=2) >= left) & ((high > 0).sum(dim=2) >= places) & (places >= 0) & (excess >= 0)
+    possible = connected & (low <= high).flatten(1).all(dim=1) & enough.all(dim=1)
+    least = torch.where(undecided, least, orders)
+    return Bounds(low + orders, high + orders, least, possible, left, places, distance, components)
 
-    high = torch.minimum(left[:, :, None], left[:, None]).clamp(0, HIGHEST_ORDER)
+
+def _can_link(places: Tensor, together: Tensor, components: Tensor) -> Tensor:
+    """(samples, nodes, nodes) bool: two atoms have places, and what a bond joins is not closed off."""
     c = components[:, None, None]
-    spare = left.sum(dim=1)[:, None, None] // 2 - (c - 1)
-    high = torch.minimum(high, spare + ~together)
+    spare = places.sum(dim=1)[:, None, None] // 2 - (c - 1)
+    of_component = (together * places[:, None]).sum(dim=2)
     joined = torch.where(together, of_component[:, :, None], of_component[:, :, None] + of_component[:, None])
     last = c - (~together).long() == 1
-    high = torch.where(last, high, torch.minimum(high, (joined - 1).clamp(min=0) // 2))
-    high = torch.where(undecided, high, 0)
-
-    low = torch.zeros_like(high)
-    for _ in range(ROUNDS):
-        lacking = left - high.sum(dim=2)  # what an atom lacks if every pair takes as much as it can, at most 0
-        low = torch.maximum(low, high + torch.maximum(lacking[:, :, None], lacking[:, None]))
-        low = torch.where(undecided, low, 0)
-        free = left - low.sum(dim=2)
-        high = torch.minimum(high, low + torch.minimum(free[:, :, None], free[:, None]))
-        high = torch.where(undecided, high, 0)
-    bridge, connected = _bridges((orders > 0) | (high > 0), mask)
-    low = torch.where(bridge & undecided, low.clamp(min=1), low)
-    possible = connected & (low <= high).flatten(1).all(dim=1) & (high.sum(dim=2) >= left).all(dim=1)
-    return Bounds(low + orders, high + orders, possible & (left >= 0).all(dim=1), left, distance, components)
+    free = (places[:, :, None] > 0) & (places[:, None] > 0)
+    return free & (last | (joined > 2)) & (~together | (spare > 0))
 
 
-def settle(bonds: Tensor, valences: Tensor, mask: Tensor) -> tuple[Tensor, Bounds]:
+def _least(high: Tensor, left: Tensor, places: Tensor) -> Tensor:
+    """(samples, nodes, nodes) of the order of a bond, so that with the largest others of an atom all is used up."""
+    largest = high.sort(dim=2, descending=True).values.cumsum(dim=2)
+    others = largest.gather(2, (places - 2).clamp(min=0)[..., None])[..., 0]
+    least = (left - torch.where(places > 1, others, 0)).clamp(min=1)
+    return torch.maximum(least[:, :, None], least[:, None])
+
+
+def _tighten(low: Tensor, high: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
+    """Bounds on symmetric entries whose rows have these sums."""
+    lacking = sums - high.sum(dim=2)  # what an atom lacks if every pair takes as much as it can, at most 0
+    low = torch.maximum(low, high + torch.maximum(lacking[:, :, None], lacking[:, None]))
+    free = sums - low.sum(dim=2)
+    return low, torch.minimum(high, low + torch.minimum(free[:, :, None], free[:, None]))
+
+
+def settle(bonds: Tensor, valences: Tensor, neighbors: Tensor, mask: Tensor) -> tuple[Tensor, Bounds]:
     """Decide what has one possible order, until each undecided pair has several; and the bounds then."""
     while True:
-        found = bounds(bonds, valences, mask)
+        found = bounds(bonds, valences, neighbors, mask)
         forced = (bonds == UNDECIDED) & (found.low == found.high) & found.possible[:, None, None]
         if not forced.any():
             return bonds, found
@@ -154,14 +177,17 @@ def _bridges(edges: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return edges & (resistance > 1 - 0.5 / size) & connected[:, None, None], connected
 
 
-def make_a_molecule(valences: np.ndarray) -> bool:
-    """Whether some connected molecule has these valences."""
-    v = np.sort(np.asarray(valences, np.int64))[::-1]
-    n = len(v)
-    if n < 2:
-        return n == 1 and v[0] == 0
-    if v[-1] < 1 or v.sum() % 2 or v.sum() < 2 * (n - 1):
+def make_a_molecule(valences: np.ndarray, neighbors: np.ndarray) -> bool:
+    """False if no connected molecule has atoms with these; exact of the numbers of neighbours alone."""
+    if len(neighbors) < 2:
+        return len(neighbors) == 1 and neighbors[0] == valences[0] == 0
+    if neighbors.min() < 1 or neighbors.sum() < 2 * (len(neighbors) - 1) or (valences < neighbors).any():
         return False
-    return all(
-        v[:k].sum() <= HIGHEST_ORDER * k * (k - 1) + np.minimum(v[k:], HIGHEST_ORDER * k).sum() for k in range(1, n + 1)
-    )
+    return _are_degrees(neighbors, 1) and _are_degrees(valences, HIGHEST_ORDER)
+
+
+def _are_degrees(degrees: np.ndarray, highest: int) -> bool:
+    """Whether some graph, connected or not, whose edges count up to `highest` times has these."""
+    v, n = np.sort(degrees)[::-1], len(degrees)
+    fits = (v[:k].sum() <= highest * k * (k - 1) + np.minimum(v[k:], highest * k).sum() for k in range(1, n + 1))
+    return v.sum() % 2 == 0 and all(fits)
