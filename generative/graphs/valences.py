@@ -1,8 +1,8 @@
 """What bonds that are decided allow the others to be, so that atoms get all they are to have and are connected.
 
-Atom i is to have d_i neighbours, with bonds whose orders add up to its valence v_i >= d_i. Of what is decided there remain
-open the numbers d'_i and v'_i, and of multiple bonds the excess e_i = v'_i - d'_i. Of a pair that is not decided, these
-bounds hold in every completion:
+Atom i is to have d_i neighbours, with bonds whose orders add up to its valence v_i >= d_i. What is decided leaves open
+d'_i neighbours, v'_i of the valence, and for multiple bonds the excess e_i = v'_i - d'_i. These bounds on a pair that
+is not decided hold in every completion:
 
 | bound on the order x_ij | because |
 |---|---|

@@ -82,4 +82,3 @@ def test_the_same_molecule_is_held_out_with_all_its_spellings(tmp_path: Path) ->
         train, valid = hold_out(samples, 2, seed)
         assert not set(train.hashes().tolist()) & set(valid.hashes().tolist())
         assert len(train) + len(valid) == 7
-        assert train.kinds()[0].shape[1] == 4

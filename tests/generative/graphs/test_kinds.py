@@ -10,7 +10,7 @@ import pytest
 from rdkit import Chem
 
 from atomsml.generative.graphs.graphs import MolecularGraphs
-from atomsml.generative.graphs.kinds import CHARGE, ELEMENT, HYDROGENS, VALENCE, Held, Kinds, count_kinds
+from atomsml.generative.graphs.kinds import CHARGE, ELEMENT, HYDROGENS, NEIGHBORS, VALENCE, Held, Kinds, count_kinds
 from atomsml.generative.graphs.set import GraphSet
 from atomsml.generative.graphs.valences import make_a_molecule
 
@@ -25,8 +25,7 @@ def kinds_of(*smiles: str) -> Kinds:
 
 
 def held(smiles: str) -> Held:
-    atoms = rows_of(smiles)[0]
-    return Held(atoms, atoms[:, VALENCE])
+    return Held(rows_of(smiles)[0])
 
 
 def test_kinds_are_what_an_atom_brings() -> None:
@@ -34,11 +33,11 @@ def test_kinds_are_what_an_atom_brings() -> None:
     table = {tuple(kind): sets[:, i].tolist() for i, kind in enumerate(kinds.tolist())}
     assert counts.tolist() == [2, 1]
     assert table == {
-        (6, 0, 3, 1): [2, 1],
-        (16, 0, 0, 6): [1, 0],
-        (8, 0, 0, 2): [2, 1],
-        (7, 1, 0, 4): [0, 1],
-        (8, -1, 0, 1): [0, 1],
+        (6, 0, 3, 1, 1): [2, 1],
+        (16, 0, 0, 6, 4): [1, 0],
+        (8, 0, 0, 2, 1): [2, 1],
+        (7, 1, 0, 4, 3): [0, 1],
+        (8, -1, 0, 1, 1): [0, 1],
     }
 
 
@@ -71,7 +70,11 @@ def test_an_unseen_formula_follows_the_frequencies_under_the_conditions() -> Non
     exact: Counter[tuple[int, ...]] = Counter()
     for chosen in itertools.product(*(np.flatnonzero(table[:, ELEMENT] == z).tolist() for z in numbers)):
         atoms = table[list(chosen)]
-        if atoms[:, HYDROGENS].sum() == 4 and atoms[:, CHARGE].sum() == 0 and make_a_molecule(atoms[:, VALENCE]):
+        if (
+            atoms[:, HYDROGENS].sum() == 4
+            and atoms[:, CHARGE].sum() == 0
+            and make_a_molecule(atoms[:, VALENCE], atoms[:, NEIGHBORS])
+        ):
             exact[chosen] = int(np.prod(frequency[list(chosen)]))
     assert len(exact) > 20
     place = {tuple(kind): i for i, kind in enumerate(table.tolist())}
@@ -91,7 +94,7 @@ def test_a_scaffold_gives_hydrogens_for_bonds_and_nothing_else() -> None:
         assert (first[:, VALENCE] + first[:, HYDROGENS] == 4).all()
         assert (first[:, VALENCE] >= 1).all()
         sulphide = kinds.draw(rng, held=held("CSC"))
-        assert sulphide[1].tolist() == [16, 0, 0, 2]  # it has no hydrogen to give, and takes no more bonds
+        assert sulphide[1].tolist() == [16, 0, 0, 2, 2]  # it has no hydrogen to give, and takes no more bonds
     with pytest.raises(ValueError, match="has seen no molecule with such a scaffold"):
         kinds.draw(rng, held=held("N#N"))
 

@@ -81,7 +81,8 @@ def test_a_thousand_draws_of_random_weights_are_molecules(model: GraphModel) -> 
     assert torch.equal(graphs.bonds, graphs.bonds.mT)
     assert graphs.bonds.diagonal(dim1=1, dim2=2).sum() == 0
     kinds = set(map(tuple, model.kinds.tolist()))
-    columns = (graphs.numbers, graphs.charges, graphs.hydrogens, graphs.bonds.sum(dim=2))
+    bonds = graphs.bonds.sum(dim=2), (graphs.bonds > 0).sum(dim=2)
+    columns = (graphs.numbers, graphs.charges, graphs.hydrogens, *bonds)
     assert set(map(tuple, torch.stack(columns, dim=2)[graphs.mask].tolist())) <= kinds
     assert {7, 15, 16, 17, 35} <= set(graphs.numbers.flatten().tolist())
     assert graphs.charges.abs().sum() > 0
@@ -119,8 +120,6 @@ def test_a_scaffold_keeps_its_bonds(smiles: str) -> None:
     assert (graphs.numbers[:, :held] == scaffold.numbers).all()
     assert (graphs.hydrogens[:, :held] <= scaffold.hydrogens).all()
     assert_right(graphs)
-    pattern = Chem.MolFromSmarts(Chem.MolToSmarts(Chem.MolFromSmiles(smiles)))
-    assert all(mol.HasSubstructMatch(pattern) for mol in graphs.to_mols())
 
 
 def test_what_cannot_be_connected_is_refused(model: GraphModel) -> None:
@@ -157,21 +156,23 @@ def likelihood_and_bound(model: GraphModel, graphs: MolecularGraphs) -> tuple[fl
     return float(f[0]), float(bound)
 
 
-KINDS = ((6, 0, 1, 3), (6, 0, 1, 3), (6, 0, 0, 4), (6, 0, 0, 4))  # of C4H2
+# element, charge, hydrogens, valence and neighbours of C5H10: methylcyclobutanes and ethylcyclopropanes
+KINDS = ((6, 0, 3, 1, 1), (6, 0, 2, 2, 2), (6, 0, 2, 2, 2), (6, 0, 2, 2, 2), (6, 0, 1, 3, 3))
 
 
 def test_the_loss_bounds_the_likelihood_and_draws_follow_it() -> None:
-    """All bonds that two CH and two C can have, with strong random preferences among them."""
-    every = torch.from_numpy(molecules(tuple(kind[3] for kind in KINDS)))
-    columns = torch.tensor(KINDS).expand(len(every), -1, -1).unbind(dim=2)
-    graphs = MolecularGraphs(*columns[:3], every)
+    """All bonds that these atoms can have, with strong random preferences among them."""
+    kinds = torch.tensor(KINDS)
+    every = torch.from_numpy(molecules(tuple(kinds[:, 3].tolist()), 1))
+    assert len(every) == 6
+    graphs = MolecularGraphs(*kinds[:, :3].expand(len(every), -1, -1).unbind(dim=2), every)
     model = tiny(GraphSet(graphs.to(torch.int8), np.arange(len(every), dtype=np.uint64)))
     with torch.no_grad():
         model.network.orders.weights[-1].mul_(4)
     exact = [likelihood_and_bound(model, graphs.select([row])) for row in range(len(every))]
     p = np.array([likelihood for likelihood, _ in exact])
     bounds = np.array([bound for _, bound in exact])
-    assert p.max() > 4 * p.min()
+    assert p.max() > 1.5 * p.min()
     assert p.sum() <= 1 + 1e-12  # the rest are dead ends
     assert (bounds >= -np.log(p) - 1e-12).all()
 
@@ -182,12 +183,13 @@ def test_the_loss_bounds_the_likelihood_and_draws_follow_it() -> None:
     losses = losses.unflatten(0, (draws, -1))
     assert (np.abs(losses.mean(dim=0).numpy() - bounds) < 5 * losses.std(dim=0).numpy() / np.sqrt(draws)).all()
 
-    made = drawn(model, [GraphRequest(seed, numbers=(6,) * 4, hydrogens=2) for seed in range(3500)], steps=6)
-    ordered = (made.hydrogens == graphs.hydrogens[0]).all(dim=1)  # which carbon carries hydrogen is drawn
-    found = Counter(map(str, made.bonds[ordered].tolist()))
-    counts = np.array([found[str(bonds.tolist())] for bonds in every])
-    assert counts.sum() == ordered.sum() > 500
-    assert chisquare(counts, p / p.sum() * counts.sum()).pvalue > 1e-3
+    # the order of the atoms is drawn, and does not matter to the network
+    made = drawn(model, [GraphRequest(seed, (6,) * 5, 10) for seed in range(1000)], steps=10)
+    found, expected = Counter(map(Chem.MolToSmiles, made.to_mols())), dict.fromkeys(("CC1CCC1", "CCC1CC1"), 0.0)
+    for mol, share in zip(graphs.to_mols(), p / p.sum(), strict=True):
+        expected[Chem.MolToSmiles(mol)] += 1000 * share
+    assert set(found) == set(expected)
+    assert chisquare([found[smiles] for smiles in expected], list(expected.values())).pvalue > 1e-3
 
 
 def test_predictions_turn_with_the_order_of_the_atoms(model: GraphModel) -> None:
