@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from atomsml.report import Fragment
 
 COUNTS = ("drawn", "left_out", "written")
-HEADER = ("", "value", "from", "to", "unit")
+HEADER = ("", "value", "from", "to", "unit", "suite")
 
 
 def make_report(kept: Sequence[Generated], run: Run) -> dict[str, Any]:
@@ -72,11 +72,13 @@ def page_parts(kept: Sequence[Generated], report: dict[str, Any]) -> list[Fragme
 
 def _rows(report: dict[str, Any]) -> list[list[str]]:
     """The cells of a table of HEADER."""
-    rows = [[name.replace("_", " "), str(report[name]), "", "", "molecules"] for name in COUNTS]
-    found = {name: metric for suite in report["suites"].values() for name, metric in suite["metrics"].items()}
+    rows = [[name.replace("_", " "), str(report[name]), "", "", "molecules", ""] for name in COUNTS]
+    for suite in report["suites"].values():
+        for name, metric in suite["metrics"].items():
+            rows.append([name.replace("_", " "), *_cells(metric), suite["version"]])
     if "median_strain" in report:
-        found["median_strain"] = report["median_strain"]
-    return rows + [[name.replace("_", " "), *_cells(metric)] for name, metric in found.items()]
+        rows.append(["median strain", *_cells(report["median_strain"]), ""])
+    return rows
 
 
 def _cells(metric: dict[str, Any]) -> list[str]:
