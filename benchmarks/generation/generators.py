@@ -20,7 +20,6 @@ import argparse
 import json
 import multiprocessing
 import resource
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -32,6 +31,7 @@ import ase
 import h5py
 import numpy as np
 import torch
+from PIL import Image
 from rdkit import Chem
 
 from atomsml.cli.generate.picture import draw_molecules
@@ -55,6 +55,7 @@ from benchmarks.shared.reporting import DOCS, processor, replace_section, table
 SEED = 0
 PART = 100
 DATA = "data"
+COLOURS = 24  # of a picture of formulas
 MEASURES = {  # name in a JSON: what the table calls it
     "atom_stability": "EDM: stable atoms, %",
     "molecule_stability": "EDM: stable molecules, %",
@@ -237,7 +238,8 @@ def write_docs(rows: Mapping[str, dict[str, Any]], folder: Path, about: str) -> 
     page = DOCS / "generators" / "comparison.md"
     pictures = []
     for name in rows:
-        shutil.copy(folder / f"{name}.png", DOCS / "images" / f"drawn-{name}.png")
+        with Image.open(folder / f"{name}.png") as picture:  # few colours make a small file
+            picture.convert("RGB").quantize(COLOURS).save(DOCS / "images" / f"drawn-{name}.png", optimize=True)
         pictures.append(f"**{name}**\n\n![36 molecules of {name}](../images/drawn-{name}.png)")
     replace_section(page, "generators", f"{tables(rows)}\n{about}")
     replace_section(page, "pictures", "\n\n".join(pictures))

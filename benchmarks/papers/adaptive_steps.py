@@ -180,7 +180,7 @@ def main() -> None:
         "reverse equation",
         "steps",
         "evaluations",
-        "valid, connected, %",
+        "valid, connected (strict-2), %",
         "stable molecules, %",
         "strain, kcal/mol",
     ]

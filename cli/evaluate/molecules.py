@@ -194,16 +194,20 @@ def _print(found: Evaluation) -> None:
 def _print_features(suite: SuiteResult) -> None:
     """How many molecules have each feature that is not rare, the one that is farthest from the reference first."""
     from atomsml.cli.output import number, print_table
-    from atomsml.generative.molecules.metrics.composition import factor
+    from atomsml.generative.molecules.metrics.composition import FREQUENT, factor
     from atomsml.generative.molecules.metrics.groups import FEATURES
 
     rows = []
     for name in FEATURES:
         share, there = suite.types[name], suite.reference.get(name)
-        if max(share.value, 0.0 if there is None else there.value) >= SHOWN:
-            far = 1.0 if there is None else factor(share, there)
-            beside = [] if there is None else [number(100 * there.value, 2), number(far, 2)]
-            rows.append((far, [name, *_cells(share)[:4], *beside]))
+        if there is None and share.value >= SHOWN:
+            rows.append((1.0, [name, *_cells(share)[:4]]))
+        elif there is not None and max(share.value, there.value) >= SHOWN:
+            far = factor(share, there)  # of rare features it says little
+            counts = there.value >= FREQUENT
+            rows.append(
+                (far, [name, *_cells(share)[:4], number(100 * there.value, 2), number(far, 2) if counts else "-"])
+            )
     rows.sort(key=lambda row: -row[0])
     header = ["molecules with", "value", "from", "to", "unit"]
     print_table(header + ["reference", "factor"] * bool(suite.reference), [row for _, row in rows])
