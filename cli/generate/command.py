@@ -1,4 +1,4 @@
-"""`atomsml generate KIND`: molecules with all that can be asked of them, and whatever else there are generators of."""
+"""`atomsml generate KIND`: molecules and graphs with all that can be asked of them, and whatever else is generated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from atomsml.cli.generate import molecules, next_atom, samples
+from atomsml.cli.generate import graphs, molecules, next_atom, samples
 
 ANY_KIND = "KIND"
 
@@ -21,5 +21,6 @@ class Kinds(TyperGroup):
 
 app = typer.Typer(cls=Kinds, help="Draw samples from a generator.", no_args_is_help=True, rich_markup_mode=None)
 app.command("molecules")(molecules.molecules)
+app.command("graphs")(graphs.graphs)
 app.command("next-atom")(next_atom.next_atom)
 app.command(ANY_KIND)(samples.samples)

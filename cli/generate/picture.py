@@ -41,11 +41,33 @@ def draw_molecules(files: OutputSet, path: Path, molecules: Sequence[Generated])
     Raises:
         OSError: the path cannot be written.
     """
+    shown = molecules[: COLUMNS * ROWS]
+    draw_grid(files, path, [_drawing(molecule) for molecule in shown], [_caption(molecule) for molecule in shown])
+
+
+def draw_graphs(files: OutputSet, path: Path, mols: Sequence[Mol]) -> None:
+    """Draw the first graphs as .png or .svg: structure formulas with SMILES.
+
+    Raises:
+        OSError: the path cannot be written.
+    """
+    from rdkit import Chem
+    from rdkit.Chem import rdDepictor
     from rdkit.Chem.Draw import rdMolDraw2D
 
-    shown = molecules[: COLUMNS * ROWS]
-    columns = min(COLUMNS, len(shown))
-    width, height = CELL[0] * columns, CELL[1] * -(-len(shown) // columns)
+    shown = [Chem.Mol(mol) for mol in mols[: COLUMNS * ROWS]]
+    captions = [_cut(f"({index}) {Chem.MolToSmiles(mol)}") for index, mol in enumerate(shown)]
+    for mol in shown:
+        rdDepictor.Compute2DCoords(mol)
+    draw_grid(files, path, [rdMolDraw2D.PrepareMolForDrawing(mol) for mol in shown], captions)
+
+
+def draw_grid(files: OutputSet, path: Path, mols: Sequence[Mol], captions: Sequence[str]) -> None:
+    """Draw molecules that have places in two dimensions, with what stands below them."""
+    from rdkit.Chem.Draw import rdMolDraw2D
+
+    columns = min(COLUMNS, len(mols))
+    width, height = CELL[0] * columns, CELL[1] * -(-len(mols) // columns)
     kind = rdMolDraw2D.MolDraw2DSVG if path.suffix == ".svg" else rdMolDraw2D.MolDraw2DCairo
     canvas = kind(width, height, *CELL)
     options: Any = canvas.drawOptions()  # whose stubs mistype its fields
@@ -55,7 +77,7 @@ def draw_molecules(files: OutputSet, path: Path, molecules: Sequence[Generated])
     options.legendFraction = 0.18
     options.padding = 0.08
     options.prepareMolsBeforeDrawing = False  # they are prepared here, not all the same way
-    canvas.DrawMolecules([_drawing(molecule) for molecule in shown], legends=[_caption(m) for m in shown])
+    canvas.DrawMolecules(list(mols), legends=list(captions))
     canvas.FinishDrawing()
     picture = canvas.GetDrawingText()
     content = picture.encode() if isinstance(picture, str) else picture
@@ -94,4 +116,8 @@ def _caption(molecule: Generated) -> str:
     else:
         second = f"strain {molecule.strain:.1f} kcal/mol"
     name = f"({molecule.index}) " + (molecule.bonding.smiles or molecule.atoms.get_chemical_formula("hill"))
-    return "\n".join(text if len(text) <= CAPTION else text[: CAPTION - 3] + "..." for text in (name, second))
+    return "\n".join(_cut(text) for text in (name, second))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= CAPTION else text[: CAPTION - 3] + "..."

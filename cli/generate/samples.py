@@ -43,13 +43,14 @@ def samples(
     from atomsml.cli.files import end_interrupted, open_outputs
     from atomsml.cli.output import Facts, check_writable, print_json, write_summary
     from atomsml.device import select_device
+    from atomsml.generative.core.sampling import sample_seed
 
     started, kind = time.perf_counter(), str(context.info_name)
     for option, value in {"-n": number, "--steps": steps, "--batch": batch}.items():
         if value is not None and value < 1:
             raise ValueError(f"{option} must be at least 1, got {value}")
     name = model or default_generator(kind)
-    generator = _open(name, kind, select_device(device, "float32"))
+    generator = open_generator(name, kind, select_device(device, "float32"))
     if sampler is not None:
         generator.check_sampler(sampler)
     output = output or Path(f"{kind}{generator.suffixes[0]}")
@@ -63,7 +64,8 @@ def samples(
         def write(samples: Sequence[Any]) -> None:
             files.write(output, lambda beside: generator.write(beside, samples))
 
-        drawn, stop = _draw(generator, number, seed, steps, sampler, batch, write)
+        requests = generator.requests([sample_seed(seed, index) for index in range(number)])
+        drawn, stop = draw_samples(generator, requests, steps, sampler, batch, write)
         files.interrupted = stop is not None
         if drawn:
             write(drawn)
@@ -104,7 +106,12 @@ def default_generator(kind: str) -> str:
     raise ValueError(f"no single embedded generator of {kind}; give --model: {', '.join([*names, 'or a file'])}")
 
 
-def _open(name: str, kind: str, device: Any) -> Generator[Any, Any, Any]:
+def open_generator(name: str, kind: str, device: Any) -> Any:
+    """The generator of an embedded name or of a file, which must be of this kind.
+
+    Raises:
+        ValueError: what `load_generator` refuses, or another kind.
+    """
     from atomsml.generative.core.modelfile import load_generator
 
     generator = load_generator(name, device)
@@ -113,10 +120,9 @@ def _open(name: str, kind: str, device: Any) -> Generator[Any, Any, Any]:
     return generator
 
 
-def _draw(
+def draw_samples(
     generator: Generator[Any, Any, Any],
-    number: int,
-    seed: int,
+    requests: Sequence[Any],
     steps: int,
     sampler: str,
     batch: int | None,
@@ -128,10 +134,10 @@ def _draw(
     """
     from atomsml.cli.files import now_and_then
     from atomsml.cli.output import follow
-    from atomsml.generative.core.sampling import draw, sample_seed
+    from atomsml.generative.core.sampling import draw
     from atomsml.signals import held_stops
 
-    requests = generator.requests([sample_seed(seed, index) for index in range(number)])
+    number = len(requests)
     batches = generator.batches(requests, batch)
     states_each = generator.num_states(steps, sampler)
     total = None if states_each is None else states_each * len(batches)

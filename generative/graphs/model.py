@@ -19,7 +19,7 @@ it is a molecule.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -277,6 +277,17 @@ class GraphModel(Generator[GraphSet, GraphRequest, MolecularGraphs]):
             "smallest": int(sizes.min()) if len(sizes) else 0,
             "largest": int(sizes.max()) if len(sizes) else 0,
         }
+
+    def check_elements(self, numbers: Iterable[int]) -> None:
+        """Refuse elements that no atom of the training set has.
+
+        Raises:
+            ValueError: names them, and those that are known.
+        """
+        strange = sorted(set(numbers) - set(self.config.elements))
+        if strange:
+            known = ", ".join(_symbols(self.config.elements))
+            raise ValueError(f"the model does not know {', '.join(_symbols(strange))}; its heavy elements are {known}")
 
     def check_tables(self) -> None:
         """Refuse tables of which nothing can be drawn."""
