@@ -32,7 +32,7 @@ def train_to_the_end(
     def request() -> None:
         run.stop_requested = True
 
-    _keep_freed_memory()
+    keep_freed_memory()
     with first_stop_noted(request) as stops, _log_file(run) as say:
         for line in facts:
             say(line)
@@ -46,7 +46,7 @@ def train_to_the_end(
             raise typer.Exit(exit_status(stops[0]))
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Tell glibc to reuse what is freed: page faults of fresh buffers are a tenth of a step. Elsewhere do nothing."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -101,6 +101,9 @@ class GeneratorTrainer(Trainer[GeneratorConfig]):
     def train(self, config: GeneratorConfig, folder: Path, resume: bool, quiet: bool) -> dict[str, Any]:
         run = GeneratorRun(config, folder, resume)
         train_to_the_end(run, _describe_generator(run), lambda metrics: ())
+        run.world.close()
+        if not run.world.is_first:
+            return {}
         result = judge_generator(run)
         if not quiet:
             typer.echo(f"generator: {result['model']}")

@@ -28,7 +28,8 @@ def matmul(x: Tensor, w: Tensor) -> Tensor:
         return x @ w
     if w.dim() == 3:
         return torch.stack([matmul(*pair) for pair in zip(x, w, strict=True)])
-    product: Tensor = _Product.apply(x.reshape(-1, x.shape[-1]), w)
+    rows_of_x = x.reshape(-1, x.shape[-1])
+    product: Tensor = _Product.apply(rows_of_x, w) if torch.is_grad_enabled() else _product(rows_of_x, w)
     return product.unflatten(0, x.shape[:-1])
 
 
@@ -38,7 +39,7 @@ def gram(x: Tensor, y: Tensor) -> Tensor:
         return x.mT @ y
     if x.dim() > 2:
         return torch.stack([gram(*pair) for pair in zip(x, y, strict=True)])
-    product: Tensor = _Gram.apply(x, y)
+    product: Tensor = _Gram.apply(x, y) if torch.is_grad_enabled() else _gram(x, y)
     return product
 
 
@@ -49,13 +50,23 @@ def _is_for_kernel(rows: int, k: int, x: Tensor, y: Tensor) -> bool:
     return large and known and _kernels(x.device) is not None and not torch.is_autocast_enabled(x.device.type)
 
 
+def _product(x: Tensor, w: Tensor) -> Tensor:
+    found: Tensor = _kernels(x.device).product(x.contiguous(), w)
+    return found
+
+
+def _gram(x: Tensor, y: Tensor) -> Tensor:
+    found: Tensor = _kernels(x.device).gram(x.contiguous(), y.contiguous())
+    return found
+
+
 class _Product(torch.autograd.Function):
     """x @ w"""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:
         ctx.save_for_backward(x, w)
-        return _kernels(x.device).product(x.contiguous(), w)
+        return _product(x, w)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
@@ -70,7 +81,7 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
         ctx.save_for_backward(x, y)
-        return _kernels(x.device).gram(x.contiguous(), y.contiguous())
+        return _gram(x, y)
 
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:

@@ -9,6 +9,7 @@ from typing import Generic
 import numpy as np
 
 from atomsml.generative.core.set import Batch, SampleSet
+from atomsml.training.distributed import World
 
 POOL = 50  # batches over which samples are sorted by size: the more, the less padding, and the less chance
 
@@ -30,13 +31,20 @@ class SampleLoader(Generic[Batch]):
     """Passes over a set of samples in padded batches.
 
     An epoch is a random order, cut into pools; within a pool samples are sorted by size, cut into batches, and the
-    batches of the epoch are shuffled. `conditions` are the properties that batches carry.
+    batches of the epoch are shuffled. `conditions` are the properties that batches carry. Of several processes each has
+    its share of every batch.
     """
 
     def __init__(
-        self, samples: SampleSet[Batch], batch: SampleBatchConfig, seed: int, conditions: Sequence[str] = ()
+        self,
+        samples: SampleSet[Batch],
+        batch: SampleBatchConfig,
+        seed: int,
+        conditions: Sequence[str] = (),
+        world: World | None = None,
     ) -> None:
         self.samples, self.batch, self.seed, self.conditions = samples, batch, seed, tuple(conditions)
+        self.world = world or World()
         self._planned: tuple[int, list[np.ndarray]] = (-1, [])
 
     def plan(self, epoch: int) -> list[np.ndarray]:
@@ -52,15 +60,17 @@ class SampleLoader(Generic[Batch]):
             self._planned = (epoch, [batches[i] for i in rng.permutation(len(batches))])
         return self._planned[1]
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number `start`."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch | None]:
+        """This process's share of the batches of an epoch from number `start`; None where it has none."""
         for rows in self.plan(epoch)[start:]:
-            yield self.samples.batch(rows, self.conditions)
+            share = rows[self.world.rank :: self.world.size]
+            yield self.samples.batch(share, self.conditions) if len(share) else None
 
-    def in_order(self) -> Iterator[Batch]:
-        """All samples from small to large: for evaluation."""
-        for rows in self._cut(np.argsort(self.samples.sizes, kind="stable")):
-            yield self.samples.batch(rows, self.conditions)
+    def in_order(self) -> Iterator[tuple[int, Batch]]:
+        """All samples from small to large, for evaluation: batches with their numbers, each for one process."""
+        for number, rows in enumerate(self._cut(np.argsort(self.samples.sizes, kind="stable"))):
+            if number % self.world.size == self.world.rank:
+                yield number, self.samples.batch(rows, self.conditions)
 
     def _usual_batch(self) -> int:
         """How many samples of the root mean square size fit."""

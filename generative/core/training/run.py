@@ -7,7 +7,6 @@ is decided, and its samples go on improving where it is flat. `judge.py` draws s
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from atomsml.io import write_atomically
 from atomsml.training.architecture import find_architecture, model_config, new_model_of
 from atomsml.training.base_config import plain_config
 from atomsml.training.base_run import BaseRun, run_identity
+from atomsml.training.distributed import join_world
 from atomsml.training.loop import Step, TrainingState
 
 VALIDATION_SEED = 0  # of times and noise: the same at every evaluation of every run
@@ -49,9 +49,7 @@ class GeneratorRun(BaseRun[AnyGenerator, Any]):
 
     def __init__(self, config: GeneratorConfig, folder: Path, resume: bool = False) -> None:
         super().__init__(config, folder, resume)
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ValueError("a generator is trained by one process; start `atomsml train` without torchrun")
-        self.device = select_device(config.device, "float32")
+        self.world, self.device = join_world(select_device(config.device, "float32"))
         model_class = find_architecture(GENERATORS, config.model, config.size)
         self.train, self.valid = read_sets(config, model_class)
         self.warnings = [*self.train.warnings, *model_class.check(self.train, self.valid)]
@@ -65,27 +63,36 @@ class GeneratorRun(BaseRun[AnyGenerator, Any]):
             *(samples.properties[name].tobytes() for samples in (self.train, self.valid) for name in config.conditions),
         )
         self.restore()
-        self.loader = SampleLoader(self.train, config.batch, config.seed, config.conditions)
-        self._evaluation = SampleLoader(self.valid, config.batch, 0, config.conditions)
+        self.loader = SampleLoader(self.train, config.batch, config.seed, config.conditions, self.world)
+        self._evaluation = SampleLoader(self.valid, config.batch, 0, config.conditions, self.world)
 
     def objective(self, state: TrainingState[AnyGenerator], batch: Any, done: float) -> float:
-        """Mean loss of a batch, at times and with noise that the seed and the number of the step decide."""
-        generator = torch.Generator().manual_seed(sample_seed(self.config.seed, state.step))
-        loss = state.model.loss(batch.to(self.device), generator).mean()
-        loss.backward()
-        return loss.item()
+        """Mean loss of a batch; times and noise are decided by the seed, the number of the step and the process."""
+        seed = sample_seed(self.config.seed, state.step)
+        seed = seed if self.world.is_first else sample_seed(seed, self.world.rank)
+        sums = torch.zeros(2, dtype=torch.float64)  # of losses, and how many they are
+        if batch is not None:
+            losses = state.model.loss(batch.to(self.device), torch.Generator().manual_seed(seed))
+            losses.sum().backward()
+            sums += torch.tensor([losses.sum().item(), len(losses)], dtype=torch.float64)
+        self.world.add_gradients(state.model.parameters())
+        total, count = self.world.add(sums).tolist()
+        for parameter in state.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad /= count
+        return float(total / count)
 
     def validate(self, step: Step) -> tuple[float, dict[str, Any]]:
         return self.validation_loss(), {}
 
     def validation_loss(self) -> float:
-        """Mean loss of the averaged weights; times and noise are the same whenever it is asked for."""
-        generator = torch.Generator().manual_seed(VALIDATION_SEED)
+        """Mean loss of the averaged weights; times and noise are the same at any time, for any number of processes."""
         total = torch.zeros((), dtype=torch.float64)
         with torch.no_grad():
-            for batch in self._evaluation.in_order():
+            for number, batch in self._evaluation.in_order():
+                generator = torch.Generator().manual_seed(sample_seed(VALIDATION_SEED, number))
                 total += self.state.averaged.loss(batch.to(self.device), generator).sum().cpu()
-        return total.item() / len(self.valid)
+        return self.world.add(total).item() / len(self.valid)
 
     def counts(self) -> dict[str, int]:
         """How many samples there are of each set."""
@@ -100,6 +107,8 @@ class GeneratorRun(BaseRun[AnyGenerator, Any]):
         save_generator(self.state.averaged, self.folder / "model.safetensors", about)
 
     def save_batch(self, batch: object) -> Path | None:
+        if batch is None:  # this process had no share of it
+            return None
         model = self.state.model
         path = self.folder / f"bad_batch{model.suffixes[0]}"
         write_atomically(path, lambda beside: model.write(beside, model.unpack(batch)))

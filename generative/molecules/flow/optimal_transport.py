@@ -8,12 +8,15 @@ turn, as neither is known without the other.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 ROUNDS = 2
+ENUMERATED = 4  # atoms of a group: all orders of so few are tried, for many molecules at once
 
 
 def nearest_noise(noise: Tensor, data: Tensor, groups: Tensor, rotate: Tensor) -> Tensor:
@@ -41,11 +44,26 @@ def nearest_rotation(x: Tensor, y: Tensor) -> Tensor:
 def _assign(noise: np.ndarray, data: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """(samples, nodes) which noise each node gets, at least total squared distance within each group."""
     order = np.tile(np.arange(noise.shape[1]), (len(noise), 1))
-    for row, (x, y, group) in enumerate(zip(noise, data, groups, strict=True)):
-        for label in np.unique(group[group >= 0]):
-            members = np.flatnonzero(group == label)
-            if len(members) > 1:
-                # |x - y|^2 = |x|^2 + |y|^2 - 2 x.y, and the squares are the same for every assignment
-                nodes, chosen = linear_sum_assignment(y[members] @ x[members].T, maximize=True)
-                order[row, members[nodes]] = members[chosen]
+    samples, nodes = np.nonzero(groups >= 0)
+    labels = groups[samples, nodes]
+    sorting = np.lexsort((nodes, labels, samples))
+    samples, nodes, labels = samples[sorting], nodes[sorting], labels[sorting]
+    begins = np.diff(samples, prepend=-1).astype(bool) | np.diff(labels, prepend=-1).astype(bool)
+    first = np.flatnonzero(begins)
+    sizes = np.diff(first, append=len(nodes))
+    for size in np.unique(sizes[sizes > 1]).tolist():  # all groups of one size at once
+        mine = first[sizes == size]
+        sample, members = samples[mine][:, None], nodes[mine[:, None] + np.arange(size)]
+        # |x - y|^2 = |x|^2 + |y|^2 - 2 x.y, and the squares are the same for every assignment
+        gains = data[sample, members] @ noise[sample, members].swapaxes(1, 2)
+        order[sample, members] = np.take_along_axis(members, _best(gains), axis=1)
     return order
+
+
+def _best(gains: np.ndarray) -> np.ndarray:
+    """(groups, size) the column that each row takes, of (groups, size, size), for the largest sums."""
+    size = gains.shape[1]
+    if size > ENUMERATED:
+        return np.stack([linear_sum_assignment(each, maximize=True)[1] for each in gains])
+    orders = np.array(list(itertools.permutations(range(size))))
+    return orders[gains[:, np.arange(size), orders].sum(axis=2).argmax(axis=1)]

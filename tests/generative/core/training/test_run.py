@@ -155,12 +155,6 @@ def test_every_generator_goes_on_bit_for_bit_on_molecules_with_bonds(
     assert judge(parts)["samples"]["drawn"] == 4
 
 
-def test_torchrun_is_refused(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="trained by one process; start `atomsml train` without torchrun"):
-        GeneratorRun(config(), tmp_path / "run")
-
-
 def test_judgement(config: Config, tmp_path: Path) -> None:
     run = train(config(), tmp_path / "run")
     result = judge(run)
