@@ -131,8 +131,16 @@ class Symphony(MoleculeModel):
         Raises:
             ValueError: a fragment to which nothing can be added, or a request that needs more steps.
         """
+        yield from self.continued(requests, [scaffold] * len(requests), steps, sampler)
+
+    @torch.no_grad()
+    def continued(
+        self, requests: Sequence[Request], fragments: Sequence[Scaffold | None], steps: int, sampler: str
+    ) -> Iterator[Molecules]:
+        """As `sample`, with a fragment for each request."""
         self.check_sampler(sampler)
-        molecules = [self._begin(request, scaffold, sampler == "masked") for request in requests]
+        pairs = zip(requests, fragments, strict=True)
+        molecules = [self._begin(request, fragment, sampler == "masked") for request, fragment in pairs]
         for request, molecule in zip(requests, molecules, strict=True):
             missing = 0 if molecule.left is None else molecule.left.total()
             if missing > steps:

@@ -59,14 +59,13 @@ def seeds(n):
     return [sample_seed(0, i) for i in range(n)]
 
 
-def test_the_loss_does_not_change_when_molecules_turn(model):
+def test_the_loss_does_not_change_when_molecules_turn(model, monkeypatch):
+    monkeypatch.setattr("atomsml.generative.molecules.symphony.model.POSITION_NOISE", 0.0)  # which does not turn
     batch = training_set().batch(np.arange(3))
     rotation = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(5)))[0]
     turned = batch.replace(positions=batch.positions @ rotation.T)
-    quiet = [model.double().loss(b, torch.Generator().manual_seed(0)) for b in (batch, turned)]
-    model.float()
-    # the noise does not turn: it moves atoms by 0.03 A, what it does to the loss is far below what was learnt
-    torch.testing.assert_close(quiet[0], quiet[1], rtol=0, atol=1.0)
+    first, second = (model.loss(b, torch.Generator().manual_seed(0)) for b in (batch, turned))
+    torch.testing.assert_close(first, second, rtol=0, atol=2e-3)  # the quadrature's 1e-3, and float32
 
 
 def test_a_sample_depends_on_its_seed_alone(model):
