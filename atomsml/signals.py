@@ -55,6 +55,16 @@ def held_stops() -> Iterator[None]:
 
 
 @contextmanager
+def ignored_stops() -> Iterator[None]:
+    """Let requests to stop be ignored, ever after by processes that are started in the block, which should be short."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _heard()}
+    try:
+        yield
+    finally:
+        _restore(before)
+
+
+@contextmanager
 def first_stop_noted(note: Callable[[], None]) -> Iterator[list[Stopped]]:
     """Let the first request to stop call `note` and be noted in the list; the next acts as outside the block."""
     noted: list[Stopped] = []

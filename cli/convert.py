@@ -22,6 +22,12 @@ def convert(
             "the .h5 file of a run of md.",
         ),
     ],
+    replicas: Annotated[
+        bool,
+        typer.Option(
+            "--replicas", help="Of a run with replica exchange: a file for each replica, not temperature."
+        ),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -55,8 +61,10 @@ def convert(
     from atomsml.io.formats.run_trajectory import is_trajectory
 
     if is_trajectory(file):
-        _convert_trajectory(context, file, output, {"--head": head, "--train": train, "--trim": trim})
+        _convert_trajectory(context, file, output, replicas, {"--head": head, "--train": train, "--trim": trim})
         return
+    if replicas:
+        raise ValueError(f"--replicas is for runs of md, and {file} is none; leave it out")
     target = file.with_suffix(".safetensors") if output is None else output
     if target.suffix != ".safetensors":
         raise ValueError(f"the converted model must have the suffix .safetensors, got {target}")
@@ -73,12 +81,15 @@ def convert(
     typer.echo(f"wrote {target}; `atomsml info {target}` describes it")
 
 
-def _convert_trajectory(context: typer.Context, file: Path, output: Path | None, of_others: dict[str, Any]) -> None:
+def _convert_trajectory(
+    context: typer.Context, file: Path, output: Path | None, replicas: bool, of_others: dict[str, Any]
+) -> None:
     """A run; `of_others` are the options of other files, as they were given."""
     from atomsml.cli.files import open_outputs
     from atomsml.cli.output import check_writable, numbered
     from atomsml.io.trajectory import Trajectory
     from atomsml.io.trajectory.export import exporter
+    from atomsml.io.trajectory.replicas import replicas_of
 
     for option, value in of_others.items():
         if value:
@@ -87,8 +98,9 @@ def _convert_trajectory(context: typer.Context, file: Path, output: Path | None,
         raise ValueError(f"{file} is a run of md: name the output with -o, for example {file.with_suffix('.extxyz')}")
     export = exporter(output)
     with Trajectory(file) as trajectory:
-        names = numbered(output, len(trajectory.systems))
-        chosen = {path: system for path, system in zip(names, trajectory.systems, strict=True) if len(system)}
+        systems = replicas_of(trajectory) if replicas else trajectory.systems
+        names = numbered(output, len(systems))
+        chosen = {path: system for path, system in zip(names, systems, strict=True) if len(system)}
         if not chosen:
             raise ValueError(f"{file} has no frames yet")
         for target in chosen:
@@ -98,7 +110,7 @@ def _convert_trajectory(context: typer.Context, file: Path, output: Path | None,
                 files.write(target, partial(export, system))
         for target, system in chosen.items():
             typer.echo(f"wrote {target}: {len(system)} frames of {system.name}")
-        for system in trajectory.systems:
+        for system in systems:
             if not len(system):
                 reason = trajectory.endings.get(system.index, "it was not begun")
                 typer.echo(f"note: {system.name} has no frames: {reason}", err=True)

@@ -62,13 +62,20 @@ def open_outputs(
         raise kind(f"{error}; what was finished is in {_listed(files.kept)}") from error
 
 
-def end_interrupted(files: OutputSet, stop: KeyboardInterrupt, kept: str) -> NoReturn:
-    """Say in one line what a set holds that was ended early and where the older files are; end with the status."""
+def end_interrupted(files: OutputSet, stop: KeyboardInterrupt | ChildProcessError, kept: str) -> NoReturn:
+    """Say in one line what a set holds that was ended early and where the older files are; end with the status.
+
+    Args:
+        stop: a request to stop, or how the process of a device died.
+    """
     from atomsml.signals import exit_status
 
     older = f"; what stood there before is in {_listed(files.previous)}" if files.previous else ""
-    typer.echo(f"interrupted: {kept}{older}", err=True)
-    raise typer.Exit(exit_status(stop))
+    if isinstance(stop, KeyboardInterrupt):
+        typer.echo(f"interrupted: {kept}{older}", err=True)
+        raise typer.Exit(exit_status(stop))
+    typer.echo(f"error: {stop}; {kept}{older}", err=True)
+    raise typer.Exit(1)
 
 
 def check_distinct(targets: Sequence[Path], context: typer.Context) -> None:

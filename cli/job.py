@@ -87,10 +87,10 @@ class Job:
         if self.refused or failed:
             raise typer.Exit(1)
 
-    def facts(self) -> Facts:
-        """For the summary."""
-        device = next(self.calculator.potential.parameters()).device
-        return Facts(self.model, str(device), len(self.structures), self.started)
+    def facts(self, devices: Sequence[str] = ()) -> Facts:
+        """For the summary; `devices` are several that shared the work."""
+        device = ",".join(devices) if len(devices) > 1 else str(self.calculator.device)
+        return Facts(self.model, device, len(self.structures), self.started)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import ase
+import torch
 from torch import Tensor
 
 from atomsml.geometry import volume
@@ -37,6 +38,11 @@ class Frame:
     memory: Flat  # of the integrator
     conserved: Tensor  # eV: what an exact integration would keep constant
     lost: tuple[Lost, ...]  # systems that left since the last frame
+
+    def to(self, device: torch.device) -> Frame:
+        return replace(
+            self, state=self.state.to(device), memory=self.memory.to(device), conserved=self.conserved.to(device)
+        )
 
     @property
     def potential(self) -> Tensor:

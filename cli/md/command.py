@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,15 +14,16 @@ from atomsml.cli.config import naming_config
 from atomsml.cli.md.settings import (
     BAROSTATS,
     CELLS,
+    DEFAULT_EXCHANGE,
     ENSEMBLES,
     LONG_FOR_HYDROGEN,
     THERMOSTATS,
     Settings,
+    ladder,
     method_of,
 )
 from atomsml.cli.options import (
     ConfigOption,
-    DeviceOption,
     ExactOption,
     FormatOption,
     Inputs,
@@ -33,6 +35,7 @@ from atomsml.cli.options import (
     key_of,
 )
 from atomsml.cli.report import ReportOption, check_report
+from atomsml.cli.simulate.devices import DevicesOption, devices_of
 from atomsml.cli.simulate.held import FixOption, hold
 from atomsml.cli.simulate.identity import ResumeOption
 
@@ -64,6 +67,17 @@ def md(
     thermostat_time: Annotated[float, typer.Option(help="In which momenta are forgotten, fs.")] = 100.0,
     barostat_time: Annotated[float, typer.Option(help="In which the cell answers to the pressure, fs.")] = 1000.0,
     cell: Annotated[str, key_of(CELLS)] = "isotropic",
+    replicas: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K",
+            help="Replica exchange: one structure at several temperatures, which swap: 300,350,410, or 300:600:8 for 8 "
+            "from 300 to 600, each by the same factor above the one before.",
+        ),
+    ] = None,
+    exchange: Annotated[
+        int | None, typer.Option(min=1, help="Steps between attempts to swap replicas. [default: 100]")
+    ] = None,
     fix: FixOption = None,
     seed: SeedOption = 0,
     interval: Annotated[int, typer.Option(min=1, help="Write a frame and a log line every so many steps.")] = 10,
@@ -81,7 +95,7 @@ def md(
     analyze: Annotated[
         bool, typer.Option(help="At the end, what `atomsml analyze` tells, in a folder .analysis beside a file .h5.")
     ] = False,
-    device: DeviceOption = "auto",
+    device: DevicesOption = "auto",
     precision: PrecisionOption = "mixed",
     exact: ExactOption = False,
     format: FormatOption = None,
@@ -97,24 +111,54 @@ def md(
     from atomsml.cli.job import importing, prepare, warn_of_potential
 
     with importing():
+        from atomsml.cli.md.replicas import replicate
         from atomsml.simulate.selection import Selection
 
     with naming_config(config):
         method = method_of(ensemble, thermostat, barostat)
         every, times = min(interval, max(steps, 1)), (thermostat_time, barostat_time)
-        settings = Settings(ensemble, method, timestep, steps, every, temperature, pressure, *times, cell, seed)
+        rungs = _ladder(context, replicas, exchange, device, output)
+        words = (temperature, pressure, *times, cell, seed, rungs)
+        settings = Settings(ensemble, method, timestep, steps, every, *words, exchange or DEFAULT_EXCHANGE)
     held = None if fix is None else Selection(fix)
     _check_output(output, resume, analyze)
     check_report(report)
-    job = prepare(inputs, format, model, device, precision, exact, strict, settings.check)
+    devices = devices_of(device, precision)
+    job = prepare(inputs, format, model, devices[0], precision, exact, strict, settings.check)
     hold(job, held, strict, settings.check)
+    if settings.replicas:
+        replicate(job, settings.replicas)
     warn_of_potential(
         job,
         with_direct_forces="nve does not conserve the total energy, and nvt samples no Boltzmann distribution",
         with_jumps="where they do nve does not conserve the total energy",
     )
     _warn_of_long_steps(job, timestep)
-    _run(context, job, settings, output, report, resume, analyze, as_json)
+    _run(context, job, settings, devices, output, report, resume, analyze, as_json)
+
+
+def _ladder(
+    context: typer.Context, words: str | None, exchange: int | None, device: str, output: Path
+) -> tuple[float, ...]:
+    """The temperatures of --replicas, if they are asked for.
+
+    Raises:
+        ValueError: words that are none, or options that do not go with it, or not without it.
+    """
+    from atomsml.cli.md.outputs import NATIVE
+
+    if words is None:
+        if exchange is not None:
+            raise ValueError("--exchange says how often replicas swap; give their temperatures with --replicas")
+        return ()
+    source = context.get_parameter_source("temperature")
+    if source is not None and source.name != "DEFAULT":
+        raise ValueError("--replicas and --temperature both say how hot it is; leave one out")
+    if "," in device:
+        raise ValueError(f"replicas move together, on one device; got --device {device}")
+    if output.suffix != NATIVE:
+        raise ValueError(f"--replicas needs one file for all, as {output.with_suffix(NATIVE)}; got {output}")
+    return ladder(words)
 
 
 def _check_output(path: Path, resume: bool, analyze: bool) -> None:
@@ -148,6 +192,7 @@ def _run(
     context: typer.Context,
     job: Job,
     settings: Settings,
+    devices: Sequence[str],
     path: Path,
     report: Path | None,
     resume: bool,
@@ -156,7 +201,9 @@ def _run(
 ) -> None:
     """Run, write, print, and end with the exit status."""
     from atomsml.cli.files import end_interrupted, open_outputs
+    from atomsml.cli.md.batches import check_room, plan_batches
     from atomsml.cli.md.records import print_records, records_of
+    from atomsml.cli.md.replicas import print_ladder
     from atomsml.cli.md.report import page_parts
     from atomsml.cli.md.run import run
     from atomsml.cli.output import print_json, write_summary
@@ -164,9 +211,11 @@ def _run(
 
     structures = job.structures
     output = _output(context, job, settings, path, resume)
+    if (earlier := output.earlier_batches()) is not None:
+        check_room(job, settings, devices, earlier)
     with open_outputs(context, path, [*output.named, report], output.derived) as files:
-        with output.writing(files, structures):
-            rate, stop = run(job, settings, output)
+        with output.writing(files, structures, partial(plan_batches, job, settings, devices)) as batches:
+            rate, stop = run(job, settings, output, batches, devices)
         formulas = [structure.atoms.get_chemical_formula() for structure in structures]
         series = output.finish(files, formulas, [len(structure.atoms) for structure in structures])
         for system, run_of_it in enumerate(series):
@@ -174,12 +223,13 @@ def _run(
                 _refuse_unbegun(job, structures[system], exploded=system in output.endings())
         records = records_of(structures, series, output, settings, stop is not None)
         failed = [record for record in records if not record["finished"]]
-        written = [r[key] for r in records for key in ("trajectory", "log", "plot")]
+        written = [*(r[key] for r in records for key in ("trajectory", "log", "plot")), *map(str, output.of_ladder)]
         if stop is not None and not written:
             raise stop
         job.require_some()
         files.interrupted = stop is not None
-        facts = replace(job.facts(), results=rate.facts(settings.timestep))
+        results = {**rate.facts(settings.timestep), **output.ladder}
+        facts = replace(job.facts(devices), results=results)
         written += [] if report is None else [str(report)]
         summary = write_summary(files, path, context, facts, [*dict.fromkeys(written)], [*failed, *job.refusals()])
         if report is not None:
@@ -189,6 +239,7 @@ def _run(
         print_json(job.in_order(records))
     else:
         print_records(records)
+        print_ladder(output.ladder)
     if stop is not None:
         end_interrupted(files, stop, _kept(records, path))
     if analyze:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +17,12 @@ import numpy as np
 from atomsml.cli.md.series import Series, header, line, series_of, values_of
 
 if TYPE_CHECKING:
+    from atomsml.cli.md.batches import Batches
     from atomsml.cli.md.settings import Settings
     from atomsml.interfaces.ase import AtomsMLCalculator
     from atomsml.io import OutputSet, StructureRecord
     from atomsml.simulate.md import Frame
-    from atomsml.simulate.model import Model
-    from atomsml.simulate.trajectory import Checkpoint
+    from atomsml.simulate.trajectory import Checkpoint, TrajectoryWriter
 
 NATIVE = ".h5"
 
@@ -45,18 +47,26 @@ class Output(ABC):
 
     named: list[Path]  # files of the set that the command line names
     derived: list[Path]  # and those whose names follow
+    of_ladder: Sequence[Path] = ()  # of these the walk and the picture of replicas that are exchanged
+    ladder: Mapping[str, Any] = MappingProxyType({})  # for the summary: what these tell, after `finish`
 
     @abstractmethod
-    def writing(self, files: OutputSet, structures: Sequence[StructureRecord]) -> Any:
-        """A context in which frames are taken."""
+    def writing(
+        self, files: OutputSet, structures: Sequence[StructureRecord], plan: Callable[[], Batches]
+    ) -> AbstractContextManager[Batches]:
+        """A context in which frames are taken; gives the batches, which `plan` makes where no earlier run has them."""
+
+    def earlier_batches(self) -> Batches | None:
+        """Those of a run that goes on."""
+        return None
 
     @abstractmethod
-    def begun(self) -> Checkpoint | None:
-        """From where the run goes on, if it does."""
+    def checkpoint(self, batch: int) -> Checkpoint | None:
+        """From where a batch goes on, if it has begun."""
 
     @abstractmethod
-    def take(self, frames: Iterable[Frame], model: Model, batch: int) -> Generator[Frame]:
-        """Write the frames of a batch, and pass them on."""
+    def take(self, frame: Frame, checkpoint: Checkpoint) -> None:
+        """Write a frame of a batch, and from where it goes on after it."""
 
     @abstractmethod
     def finish(self, files: OutputSet, titles: Sequence[str], atoms: Sequence[int]) -> list[Series]:
@@ -83,67 +93,91 @@ class NativeOutput(Output):
 
     def __post_init__(self) -> None:
         self.files = Files.of(self.path)
-        self.derived = [self.files.log, self.files.plot]
+        self.of_ladder = _of_ladder(self.path) if self.settings.replicas else []
+        self.derived = [self.files.log, self.files.plot, *self.of_ladder]
         self._endings: dict[int, str] = {}
 
     @contextmanager
-    def writing(self, files: OutputSet, structures: Sequence[StructureRecord]) -> Iterator[None]:
-        from atomsml.cli.job import label
+    def writing(
+        self, files: OutputSet, structures: Sequence[StructureRecord], plan: Callable[[], Batches]
+    ) -> Iterator[Batches]:
         from atomsml.io.outputs import naming_file
-        from atomsml.simulate.trajectory import TrajectoryWriter
+        from atomsml.simulate.trajectory import Recorder, TrajectoryWriter
 
         with naming_file(self.path):
-            if self._can_resume():
+            batches = self.earlier_batches()
+            if batches is not None:
                 writer = TrajectoryWriter(self.path)
             else:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                writer = TrajectoryWriter.create(
-                    self.path,
-                    [structure.atoms for structure in structures],
-                    self.settings.timestep,
-                    self.settings.interval,
-                    [label(structure) for structure in structures],
-                    {
-                        "settings": asdict(self.settings),
-                        "model": {"name": self.model, "sha256": self.identity["model"]},
-                        "run": self.identity,
-                    },
-                )
+                batches = plan()
+                writer = self._create(structures, batches)
             try:
                 with writer:
-                    self.writer = writer
-                    yield
+                    self.recorder = Recorder(writer)
+                    yield batches
+                    self.recorder.commit()
             finally:
                 if not writer.frames.any():
                     self.path.unlink(missing_ok=True)
 
-    def _can_resume(self) -> bool:
-        """Whether there is a run, the same, with at least one frame.
+    def _create(self, structures: Sequence[StructureRecord], batches: Batches) -> TrajectoryWriter:
+        from atomsml.cli.job import label
+        from atomsml.simulate.trajectory import TrajectoryWriter
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return TrajectoryWriter.create(
+            self.path,
+            [structure.atoms for structure in structures],
+            self.settings.timestep,
+            self.settings.interval,
+            self._names([label(structure) for structure in structures]),
+            {
+                "settings": asdict(self.settings),
+                "model": {"name": self.model, "sha256": self.identity["model"]},
+                "batches": batches,
+                "run": self.identity,
+            },
+        )
+
+    def _names(self, labels: list[str]) -> list[str]:
+        """Of the systems in the file: those of a ladder are its temperatures."""
+        if not self.settings.replicas:
+            return labels
+        return [f"{label} at {t:g} K" for label, t in zip(labels, self.settings.replicas, strict=True)]
+
+    def earlier_batches(self) -> Batches | None:
+        """Those of the run that goes on: the same, with at least one frame; None where it begins.
 
         Raises:
-            ValueError: there is another run.
+            ValueError: there is another run, or one whose batches are not known.
         """
         from atomsml.cli.simulate.identity import check_same_run
         from atomsml.io.trajectory import Trajectory
 
         if not (self.resume and self.path.exists()):
-            return False
+            return None
         with Trajectory(self.path) as trajectory:
             check_same_run(trajectory.about.get("run", {}), self.identity, self.path)
-            return bool(trajectory.frames.any())
+            if not trajectory.frames.any():
+                return None
+            batches: Batches = trajectory.about.get("batches", [])
+            if sorted(itertools.chain(*batches)) != list(range(len(trajectory.systems))):
+                raise ValueError(
+                    f"{self.path} does not say which structures run together, as files of other versions of atomsml; "
+                    "begin anew with another output"
+                )
+            return batches
 
-    def begun(self) -> Checkpoint | None:
-        return self.writer.checkpoint() if self.writer.frames.any() else None
+    def checkpoint(self, batch: int) -> Checkpoint | None:
+        writer = self.recorder.writer
+        return writer.checkpoint(batch) if batch in writer.begun else None
 
-    def take(self, frames: Iterable[Frame], model: Model, batch: int) -> Generator[Frame]:
-        from atomsml.simulate.trajectory import record
-
-        with closing(record(frames, self.writer, model, {"batch": batch})) as recorded:  # which writes the last frame
-            for frame in recorded:
-                self._endings |= {lost.index: lost.reason for lost in frame.lost}
-                yield frame
+    def take(self, frame: Frame, checkpoint: Checkpoint) -> None:
+        self._endings |= {lost.index: lost.reason for lost in frame.lost}
+        self.recorder.take(frame, checkpoint)
 
     def finish(self, files: OutputSet, titles: Sequence[str], atoms: Sequence[int]) -> list[Series]:
+        from atomsml.cli.md.replicas import Ladder
         from atomsml.io.trajectory import Trajectory
 
         if not self.path.exists():
@@ -151,6 +185,10 @@ class NativeOutput(Output):
         with Trajectory(self.path) as trajectory:
             found = [series_of(system) for system in trajectory.systems]
             self._endings |= trajectory.endings
+            if self.settings.replicas and trajectory.frames.all():
+                ladder = Ladder.of(trajectory)
+                ladder.write(files, *self.of_ladder)
+                self.ladder = {"replica_exchange": ladder.facts()}
         several = len(found) > 1
 
         def write(beside: Path) -> None:
@@ -162,6 +200,7 @@ class NativeOutput(Output):
         files.write(self.files.log, write)
         shown = [i for i, run in enumerate(found) if len(run)]
         title = f"{len(titles)} structures" if several else titles[0]
+        title = f"{titles[0]} at {len(titles)} temperatures" if self.settings.replicas else title
         if shown:
             what = [found[i] for i in shown], [atoms[i] for i in shown], self.settings, title
             files.write(self.files.plot, partial(_drawn, what))
@@ -195,26 +234,26 @@ class ASEOutput(Output):
         self._endings: dict[int, str] = {}
 
     @contextmanager
-    def writing(self, files: OutputSet, structures: Sequence[StructureRecord]) -> Iterator[None]:
+    def writing(
+        self, files: OutputSet, structures: Sequence[StructureRecord], plan: Callable[[], Batches]
+    ) -> Iterator[Batches]:
         from atomsml.cli.output import trajectory_writer
 
         self._set, self._structures = files, [structure.atoms for structure in structures]
         with ExitStack() as stack:
             self._write = [stack.enter_context(trajectory_writer(files, each.trajectory)) for each in self._files]
-            yield
+            yield plan()
 
-    def begun(self) -> None:
+    def checkpoint(self, batch: int) -> None:
         return None
 
-    def take(self, frames: Iterable[Frame], model: Model, batch: int) -> Generator[Frame]:
+    def take(self, frame: Frame, checkpoint: Checkpoint) -> None:
         from atomsml.signals import held_stops
 
-        for frame in frames:
-            self._endings |= {lost.index: lost.reason for lost in frame.lost}
-            if frame.state.num_systems:
-                with held_stops():  # frames and their lines, or neither
-                    self._append(frame)
-            yield frame
+        self._endings |= {lost.index: lost.reason for lost in frame.lost}
+        if frame.state.num_systems:
+            with held_stops():  # frames and their lines, or neither
+                self._append(frame)
 
     def _append(self, frame: Frame) -> None:
         from atomsml.cli.simulate.results import complete
@@ -251,6 +290,12 @@ class ASEOutput(Output):
 
     def endings(self) -> Mapping[int, str]:
         return self._endings
+
+
+def _of_ladder(trajectory: Path) -> list[Path]:
+    from atomsml.io.outputs import beside
+
+    return [beside(trajectory, f".replicas{suffix}") for suffix in (".csv", ".png")]
 
 
 def _drawn(what: tuple[Sequence[Series], Sequence[int], Settings, str], path: Path) -> None:

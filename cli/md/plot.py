@@ -35,7 +35,7 @@ def draw(path: Path, runs: Sequence[Series], atoms: Sequence[int], settings: Set
     panels += ["volume_A^3"] if settings.ensemble == "npt" else []
     figure = Figure(figsize=(7, 3 + 1.9 * len(panels)), layout="constrained")
     energies, *others = figure.subplots(1 + len(panels), sharex=True, height_ratios=[1.5] + [1] * len(panels))
-    _draw_energies(energies, runs, atoms, settings.is_constant)
+    _draw_energies(energies, runs, atoms, settings.conserves)
     energies.set_title(f"{title}, {settings.ensemble.upper()} by {settings.method}, {settings.timestep:g} fs")
     targets = {"temperature_K": settings.temperatures, "pressure_GPa": settings.pressures}
     for axes, name in zip(others, panels, strict=True):
@@ -65,11 +65,15 @@ def _draw_energies(axes: Axes, runs: Sequence[Series], atoms: Sequence[int], con
 
 
 def _draw_target(axes: Axes, schedule: Schedule, settings: Settings) -> None:
-    steps = [point for point, _ in schedule.points]
-    inside = [min(step, settings.steps) for step in steps]
-    values = schedule.values
-    time = np.array([0, *inside, settings.steps]) * settings.timestep / 1000
-    axes.plot(time, [values[0], *values, values[-1]], color="grey", linestyle="--", linewidth=1, label="set")
+    style: dict[str, Any] = {"color": "grey", "linestyle": "--", "linewidth": 1}
+    if settings.replicas:
+        for i, value in enumerate(settings.replicas):
+            axes.axhline(value, label=None if i else "set", **style)
+    else:
+        inside = [min(step, settings.steps) for step, _ in schedule.points]
+        values = schedule.values
+        time = np.array([0, *inside, settings.steps]) * settings.timestep / 1000
+        axes.plot(time, [values[0], *values, values[-1]], label="set", **style)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 

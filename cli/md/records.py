@@ -34,11 +34,12 @@ def records_of(
         records.append(
             {
                 **identity(structure),
+                **({"temperature": settings.replicas[system]} if settings.replicas else {}),
                 "finished": reason == "finished",
                 "reason": reason,
                 "steps": steps,
                 **{f"mean_{name}": run.mean(column) for name, column in means.items()},
-                "drift_meV_per_atom": run.drift(len(structure.atoms)) if settings.is_constant else None,
+                "drift_meV_per_atom": run.drift(len(structure.atoms)) if settings.conserves else None,
                 "trajectory": str(files.trajectory),
                 "log": str(files.log),
                 "plot": str(files.plot),
@@ -58,12 +59,16 @@ def table_of(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[st
     from atomsml.cli.output import number
 
     crystals = any(r["mean_volume"] is not None for r in records)
-    header = ["file", "index", "formula", "finished", "steps", "mean temperature K"]
+    rungs = any("temperature" in r for r in records)
+    header = ["file", "index", "formula", *(["temperature K"] if rungs else []), "finished", "steps"]
+    header += ["mean temperature K"]
     header += ["mean pressure GPa", "mean volume A^3"] if crystals else []
     header += ["drift meV/atom", "trajectory"]
     rows = []
     for r in records:
-        row = [*(str(r[key]) for key in ("file", "index", "formula")), "yes" if r["finished"] else "no"]
+        row = [*(str(r[key]) for key in ("file", "index", "formula"))]
+        row += [f"{r['temperature']:g}"] if rungs else []
+        row += ["yes" if r["finished"] else "no"]
         row += [str(r["steps"]), number(r["mean_temperature"], 1)]
         row += [number(r["mean_pressure"], 3), number(r["mean_volume"], 3)] if crystals else []
         row += [number(r["drift_meV_per_atom"], 4), r["trajectory"]]

@@ -44,6 +44,7 @@ def page_parts(
         refused: of inputs that did not.
     """
     from atomsml.cli.md.records import table_of
+    from atomsml.cli.md.replicas import ladder_parts
     from atomsml.report import Scene, bullets, image, section, viewer
 
     shown = [system for system, run in enumerate(series) if len(run)]
@@ -53,8 +54,10 @@ def page_parts(
             for i, record in zip(shown, records, strict=True)
         ]
         view = viewer(scenes, *table_of(records))
-    plots = list(dict.fromkeys(output.files_of(system).plot for system in shown))
     parts = [section("Trajectories", view)]
+    if output.ladder:
+        parts.append(section("Replica exchange", *ladder_parts(output.ladder, files.growing(output.of_ladder[1]))))
+    plots = list(dict.fromkeys(output.files_of(system).plot for system in shown))
     if len(plots) == 1:
         parts.append(section("In time", image(files.growing(plots[0]), "energies, temperature and more against time")))
     early = [f"{_name(record)}: {record['reason']}" for record in records if not record["finished"]]
@@ -63,7 +66,8 @@ def page_parts(
 
 
 def _name(record: dict[str, Any]) -> str:
-    return f"{record['file']}, frame {record['index']}: {record['formula']}"
+    at = f" at {record['temperature']:g} K" if "temperature" in record else ""
+    return f"{record['file']}, frame {record['index']}: {record['formula']}{at}"
 
 
 def _labels(run: Series) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from atomsml.simulate.dynamics import CELL_MOTIONS, INTEGRATORS
@@ -30,6 +32,7 @@ THERMOSTATS = {name: each for name, each in INTEGRATORS.items() if each.ensemble
 BAROSTATS = {name: each for name, each in INTEGRATORS.items() if each.ensemble == "npt"}
 CELLS = {name: Noun(about) for name, about in CELL_MOTIONS.items()}
 LONG_FOR_HYDROGEN = 1.0  # fs
+DEFAULT_EXCHANGE = 100  # steps between attempts to swap replicas
 
 
 @dataclass(frozen=True)
@@ -51,16 +54,24 @@ class Settings:
     barostat_time: float  # fs
     cell: str  # a key of CELL_MOTIONS
     seed: int
+    replicas: tuple[float, ...] = ()  # K: temperatures between which replicas are exchanged, if they are
+    exchange: int = DEFAULT_EXCHANGE  # steps between attempts
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.replicas and self.ensemble != "nvt":
+            raise ValueError(f"--replicas needs --ensemble nvt; {self.ensemble} does not hold temperatures at a volume")
+        if self.replicas and not 1 <= self.exchange <= self.steps:
+            raise ValueError(f"--exchange must be from 1 to the number of steps, {self.steps}, got {self.exchange}")
         self.integrator()
 
     @property
     def temperatures(self) -> Schedule:
         """K, at each step."""
-        return ramp("temperature", self.temperature, self.steps)
+        from atomsml.simulate.schedules import Schedule
+
+        return Schedule((0, self.replicas)) if self.replicas else ramp("temperature", self.temperature, self.steps)
 
     @property
     def pressures(self) -> Schedule:
@@ -69,8 +80,13 @@ class Settings:
 
     @property
     def is_constant(self) -> bool:
-        """Whether neither temperature nor pressure change: otherwise no energy is conserved."""
+        """Whether neither temperature nor pressure change on the way."""
         return len(self.temperatures.points) == len(self.pressures.points) == 1
+
+    @property
+    def conserves(self) -> bool:
+        """Whether the energy that each structure reports is conserved; those of a ladder swap theirs."""
+        return self.is_constant and not self.replicas
 
     def integrator(self) -> Integrator[Any]:
         """What moves the atoms, with those of the settings that it asks for."""
@@ -83,8 +99,11 @@ class Settings:
             "cell": self.cell,
             "seed": self.seed,
         }
+        from atomsml.simulate.dynamics.replica_exchange import ReplicaExchange
+
         kind = INTEGRATORS[self.method].kind
-        return kind(**{name: given[name] for name in inspect.signature(kind).parameters if name in given})
+        made = kind(**{name: given[name] for name in inspect.signature(kind).parameters if name in given})
+        return ReplicaExchange(made, self.exchange, self.seed) if self.replicas else made
 
     def check(self, atoms: ase.Atoms) -> None:
         """Refuse atoms that cannot run in this way.
@@ -118,6 +137,32 @@ def method_of(ensemble: str, thermostat: str | None, barostat: str | None) -> st
     if ensemble == "nvt":
         return thermostat or "langevin"
     return barostat or "mtk" if ensemble == "npt" else next(iter(CONSTANT_ENERGY))
+
+
+def ladder(words: str) -> tuple[float, ...]:
+    """Temperatures in K: of "300,350,410" these; of "300:600:8" eight, each by the same factor above the one before.
+
+    Raises:
+        ValueError: other words, fewer than two, or temperatures that do not ascend.
+    """
+    try:
+        if ":" in words:
+            first, last, count = (kind(word) for kind, word in zip((float, float, int), words.split(":"), strict=True))
+            found = [first, last]
+            if min(found) > 0:
+                found = [round(first * (last / first) ** (i / max(1, count - 1)), 2) for i in range(count)]
+        else:
+            found = [float(word) for word in words.split(",")]
+    except (ValueError, ArithmeticError) as error:
+        raise ValueError(
+            f"--replicas must be temperatures as 300,350,410, or as 300:600:8 the first, the last and how many, got "
+            f"{words!r}"
+        ) from error
+    if len(found) < 2:
+        raise ValueError(f"--replicas needs two temperatures at least, got {words}")
+    if not 0 < found[0] < found[-1] < math.inf or any(a >= b for a, b in pairwise(found)):
+        raise ValueError(f"--replicas must be temperatures above 0 K that ascend, got {words}")
+    return tuple(found)
 
 
 def ramp(name: str, words: str, steps: int) -> Schedule:

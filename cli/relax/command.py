@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,6 @@ import typer
 
 from atomsml.cli.options import (
     ConfigOption,
-    DeviceOption,
     ExactOption,
     FormatOption,
     Inputs,
@@ -24,6 +24,7 @@ from atomsml.cli.options import (
     one_of,
 )
 from atomsml.cli.report import ReportOption, check_report
+from atomsml.cli.simulate.devices import DevicesOption, devices_of
 from atomsml.cli.simulate.held import FixOption, hold
 from atomsml.cli.simulate.identity import ResumeOption
 from atomsml.cli.simulate.shards import Shard, ShardOption
@@ -67,7 +68,7 @@ def relax(
     report: ReportOption = None,
     shard: ShardOption = None,
     resume: ResumeOption = False,
-    device: DeviceOption = "auto",
+    device: DevicesOption = "auto",
     precision: PrecisionOption = "mixed",
     exact: ExactOption = False,
     format: FormatOption = None,
@@ -101,7 +102,10 @@ def relax(
         check_trajectory(trajectory)
         if resume:
             raise ValueError("--trajectory cannot go on where a run ended; leave it or --resume out")
-    job = prepare(inputs, format, model, device, precision, exact, strict, partial(check, settings))
+    devices = devices_of(device, precision)
+    if trajectory is not None and len(devices) > 1:
+        raise ValueError(f"--trajectory is written on one device, got --device {device}; name one")
+    job = prepare(inputs, format, model, devices[0], precision, exact, strict, partial(check, settings))
     hold(job, held, strict, partial(check, settings))
     job.inputs = place.share(job.inputs)
     job.require_some()
@@ -111,13 +115,14 @@ def relax(
         with_direct_forces="where they vanish the energy need not be at a minimum, and --cell follows the energy",
         with_jumps="forces know nothing of the jumps, and the energy need not be at a minimum",
     )
-    _relax(context, job, settings, place, trajectory, report, resume, as_json)
+    _relax(context, job, settings, devices, place, trajectory, report, resume, as_json)
 
 
 def _relax(
     context: typer.Context,
     job: Job,
     settings: RelaxSettings,
+    devices: Sequence[str],
     place: Output,
     trajectory: Path | None,
     report: Path | None,
@@ -141,7 +146,7 @@ def _relax(
         place.open(context, trajectory, report) as files,
         open_journal(place.journal, identity, job.inputs, resume) as journal,
     ):
-        stop = relax_all(job, settings, files, place, journal, trajectory)
+        stop = relax_all(job, settings, devices, files, place, journal, trajectory)
         records = [journal.records[number] for number in sorted(journal.records)]
         if stop is not None and not records:
             raise stop
@@ -150,7 +155,7 @@ def _relax(
         failed = [record for record in records if not record["converged"]]
         place.finish(files, journal.images)
         write_table(files, place.table, records)
-        facts = replace(job.facts(), results={**reacted(records), "run": identity})
+        facts = replace(job.facts(devices), results={**reacted(records), "run": identity})
         written = [*dict.fromkeys(record["output"] for record in records), place.table]
         written += [path for path in (trajectory, report) if path is not None]
         summary = write_summary(files, place.base, context, facts, written, [*failed, *job.refusals()])

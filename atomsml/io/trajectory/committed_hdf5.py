@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TypeVar
 
 import h5py
@@ -16,7 +16,20 @@ from atomsml.io.trajectory.committed_file import CommittedFile
 Result = TypeVar("Result")
 
 
-class CommittedHDF5:
+class Closing(ABC):
+    """Is closed at the end of a with block."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class CommittedHDF5(Closing):
     """An HDF5 file that changes in commits.
 
     h5py must be done with a file before Python is, or crashes: this one is closed when it is forgotten, and at the exit
@@ -56,14 +69,6 @@ class CommittedHDF5:
     def close(self) -> None:
         """Without a commit."""
         self._close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _close(hdf5: h5py.File, file: CommittedFile) -> None:

@@ -2,7 +2,7 @@
 
 | path | shape | meaning |
 |---|---|---|
-| about | text | JSON: format, interval (steps from frame to frame), timestep (fs), settings, model, structures |
+| about | text | JSON: format, interval (steps between frames), timestep (fs), structures, settings, model, batches |
 | numbers, masses | (atoms,) | of all systems, one after the other; u |
 | offsets | (systems + 1,) | where the atoms of each system begin and end |
 | pbc | (systems, 3) | periodic or not |
@@ -10,7 +10,7 @@
 | endings | text | JSON: why systems have fewer frames than others, by their number |
 | atoms/NAME | (frames, atoms, ...) | a row for each frame; atoms of a system that has ended are NaN |
 | systems/NAME | (frames, systems, ...) | the same |
-| checkpoint/... | | from where the run goes on: see `atomsml.simulate.trajectory` |
+| checkpoint/NUMBER/... | | from where each batch goes on: see `atomsml.simulate.trajectory` |
 
 Frame f of a system is that after f * interval of its steps, whenever it was computed. Each quantity has an attribute
 "unit". HDF5 proper begins after 512 bytes that committed_file.py uses, which HDF5 programs skip.

@@ -10,25 +10,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, overload
 
 import ase
-import h5py
 import numpy as np
 
 from atomsml.io.hdf5_safety import DAMAGED
-from atomsml.io.trajectory.committed_hdf5 import ConsistentReader
+from atomsml.io.trajectory.committed_hdf5 import Closing, ConsistentReader
 from atomsml.io.trajectory.layout import FORMAT, LEAST_ROWS, read_text
 from atomsml.units import FS
 
-Result = TypeVar("Result")
 
-
-class Trajectory:
+class Trajectory(Closing):
     """The frames of all systems of a run. The model with which it was made is not needed.
 
     What another process adds is there as soon as it is committed: the number of frames grows.
@@ -85,20 +81,8 @@ class Trajectory:
         names = self._file.read(lambda file: {of: list(file[of]) for of in ("atoms", "systems")})
         return {name: of.removesuffix("s") for of, inside in names.items() for name in inside}
 
-    def read_checkpoint(self, read: Callable[[h5py.Group], Result]) -> Result:
-        """What `read` makes of the group from which the run goes on."""
-        return self._file.read(lambda file: read(file["checkpoint"]))
-
     def close(self) -> None:
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _array(self, name: str) -> np.ndarray:
         return self._file.read(lambda file: np.asarray(file[name]))

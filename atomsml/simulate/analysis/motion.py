@@ -51,6 +51,14 @@ class Motion:
         frames = np.arange(len(self.positions))
         return {"frame": frames} if self.spacing is None else {"time [fs]": frames * self.spacing}
 
+    def require_one_replica(self) -> None:
+        """
+        Raises:
+            ValueError: replicas were exchanged, and frames that follow each other need not be of one.
+        """
+        if self.settings.get("replicas"):
+            raise ValueError("replicas were exchanged: frames that follow each other need not be of one of them")
+
     def require_frames(self, count: int) -> None:
         """
         Raises:

@@ -20,6 +20,7 @@ CM2_PER_S = 1e-4  # of one A^2/ps
 
 def analyze(motion: Motion) -> Findings:
     """Of each element by which power of time the displacement grows, and D with its error, unless atoms stay."""
+    motion.require_one_replica()
     motion.require_frames(BLOCKS * LEAST)
     times = motion.times
     positions = without_drift(motion)

@@ -21,6 +21,7 @@ def analyze(motion: Motion) -> Findings:
     """The density of states against the wave number, and where it is highest."""
     if motion.velocities is None:
         raise ValueError("the file has no velocities; write them, or use the .h5 file of the run")
+    motion.require_one_replica()
     motion.require_frames(LEAST)
     spacing = float(motion.times[1])
     limit = PER_CM / (2 * spacing)

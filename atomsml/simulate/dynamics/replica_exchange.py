@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,13 +14,29 @@ from atomsml.simulate.dynamics.langevin import Langevin
 from atomsml.simulate.dynamics.nose_hoover import Chain, NoseHoover
 from atomsml.simulate.model import Model
 from atomsml.simulate.random import Stream, system_uniforms
-from atomsml.simulate.state import State
+from atomsml.simulate.state import PerSystem, State
 from atomsml.units import KB
 
-Memory = TypeVar("Memory", Heat, Chain)
+
+@dataclass(eq=False)
+class Ladder(Heat):
+    """What is remembered beside the heat of the thermostat.
+
+    replica: (systems,) the rung on which a system began, which is its name on the way.
+    tried, swapped: (systems,) how often the rung where it is now and the next above tried to swap, and did.
+    """
+
+    replica: PerSystem
+    tried: PerSystem
+    swapped: PerSystem
 
 
-class ReplicaExchange(Integrator[Memory]):
+@dataclass(eq=False)
+class LadderOfChains(Ladder, Chain):
+    """The same with a chain of thermostats."""
+
+
+class ReplicaExchange(Integrator[Ladder]):
     """A thermostat under which neighbours of a ladder swap temperatures, with the probability
 
         min(1, exp((1 / kT_i - 1 / kT_j) (U_i - U_j)))
@@ -43,14 +60,14 @@ class ReplicaExchange(Integrator[Memory]):
         seed: of the attempts.
     """
 
-    def __init__(self, thermostat: Integrator[Memory], interval: int, seed: int = 0) -> None:
+    def __init__(self, thermostat: Integrator[Any], interval: int, seed: int = 0) -> None:
         if not isinstance(thermostat, Langevin | CSVR | NoseHoover):
             raise ValueError("replicas exchange temperatures under a thermostat: Langevin, CSVR or NoseHoover")
-        self.thermostat: Integrator[Memory] = thermostat
+        self.thermostat: Integrator[Any] = thermostat
         self.temperature = thermostat.temperature
         self.interval, self.seed = interval, seed
 
-    def start(self, state: State) -> Memory:
+    def start(self, state: State) -> Ladder:
         """
         Raises:
             ValueError: the systems of a ladder differ in atoms, cell or constraints.
@@ -61,35 +78,40 @@ class ReplicaExchange(Integrator[Memory]):
             for name in ("numbers", "masses", "free", "cell", "pbc"):
                 if not all(torch.equal(getattr(first, name), getattr(other, name)) for other in others):
                     raise ValueError(f"{name} of the systems of ladder {int(group)} differ; only positions may")
-        return self.thermostat.start(state)
+        begun = self.thermostat.start(state)
+        kind = LadderOfChains if isinstance(begun, Chain) else Ladder
+        none = torch.zeros_like(state.index)
+        return kind(
+            **{name: getattr(begun, name) for name in begun.levels}, replica=state.index, tried=none, swapped=none
+        )
 
-    def step(self, state: State, memory: Memory, model: Model) -> None:
+    def step(self, state: State, memory: Ladder, model: Model) -> None:
         self._swap(state, memory)
         self.thermostat.step(state, memory, model)
 
-    def conserved(self, state: State, memory: Memory) -> Tensor:
+    def conserved(self, state: State, memory: Ladder) -> Tensor:
         return self.thermostat.conserved(state, memory)
 
-    def _swap(self, state: State, memory: Memory) -> None:
+    def _swap(self, state: State, memory: Ladder) -> None:
         before, conserved = self.temperature(state), self.conserved(state, memory)
-        state.index = self._swapped(state)
+        self._climb(state, memory)
         ratio = self.temperature(state) / before
         state.velocities = ratio.sqrt()[state.batch, None] * state.velocities
         memory.heat = memory.heat + self.conserved(state, memory) - conserved
 
-    def _swapped(self, state: State) -> Tensor:
-        """(systems,) the numbers that the systems have next."""
+    def _climb(self, state: State, memory: Ladder) -> None:
+        """Give systems the numbers that they have next, and rungs their counts."""
         order = state.index.argsort()
         order = order[state.group[order].argsort(stable=True)]  # by ladder, then by rung
         group, index, step = state.group[order], state.index[order], state.step[order]
         here = torch.arange(len(order), device=state.device)
         above = (here + 1).clamp(max=len(order) - 1)
         turn = (here - torch.searchsorted(group, group) + step // self.interval) % 2 == 0
-        paired = turn & (group[above] == group) & (above > here) & (step > 0) & (step % self.interval == 0)
+        tries = turn & (group[above] == group) & (above > here) & (step > 0) & (step % self.interval == 0)
         beta, energy = 1 / (KB * self.temperature(state)[order]), state.energy[order]
         gain = (beta - beta[above]) * (energy - energy[above])
-        accepted = paired & (system_uniforms(state, self.seed, Stream.EXCHANGE)[order, 0].log() < gain)
-        below = accepted.roll(1)  # the last is never accepted
-        found = torch.empty_like(state.index)
-        found[order] = torch.where(accepted, index[above], torch.where(below, index.roll(1), index))
-        return found
+        accepted = tries & (system_uniforms(state, self.seed, Stream.EXCHANGE)[order, 0].log() < gain)
+        place = here + accepted.long() - accepted.roll(1).long()  # the last is never accepted
+        tried, swapped = memory.tried[order] + tries, memory.swapped[order] + accepted
+        rows = order.argsort()
+        state.index, memory.tried, memory.swapped = index[place][rows], tried[place][rows], swapped[place][rows]

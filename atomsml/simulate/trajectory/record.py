@@ -1,21 +1,47 @@
-"""record: write the frames of a run as they come."""
+"""record: write the frames of a run as they come; a Recorder does it for several batches."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
-from typing import Any
+from collections.abc import Generator, Iterable
 
 from torch import Tensor
 
+from atomsml.simulate.dynamics.replica_exchange import Ladder
 from atomsml.simulate.md import Frame
 from atomsml.simulate.model import Model
 from atomsml.simulate.trajectory.checkpoint import Checkpoint
 from atomsml.simulate.trajectory.writer import TrajectoryWriter
 
 
-def record(
-    frames: Iterable[Frame], writer: TrajectoryWriter, model: Model, progress: Mapping[str, Any] | None = None
-) -> Generator[Frame]:
+class Recorder:
+    """Takes frames of batches in any order, and commits them with their checkpoints now and then."""
+
+    def __init__(self, writer: TrajectoryWriter) -> None:
+        self.writer = writer
+        self._moved: dict[int, Checkpoint] = {}  # since the last commit, by batch
+
+    def take(self, frame: Frame, checkpoint: Checkpoint) -> None:
+        """A frame, and from where its batch goes on after it.
+
+        Raises:
+            OSError: a full disk; the file is as it was after the last commit.
+        """
+        for lost in frame.lost:
+            self.writer.end(lost.index, lost.reason)
+        if not self.writer.has(frame.state):  # the first frame of a run that goes on is the last that was written
+            self.writer.append(frame.state, _quantities(frame))
+        self._moved[checkpoint.batch] = checkpoint
+        if self.writer.is_due:
+            self.commit()
+
+    def commit(self) -> None:
+        """Whatever waits."""
+        if self._moved:
+            self.writer.commit(*self._moved.values())
+            self._moved.clear()
+
+
+def record(frames: Iterable[Frame], writer: TrajectoryWriter, model: Model) -> Generator[Frame]:
     """Pass on the frames of `md` and write them, with a checkpoint now and then and at the end.
 
         with TrajectoryWriter.create(path, structures, timestep=1.0, interval=10) as writer:
@@ -32,41 +58,24 @@ def record(
 
     Whoever stops taking frames finds the last one that was taken in the file.
 
-    Args:
-        progress: goes into the checkpoint as it is then.
-
     Raises:
         OSError: a full disk; the file is as it was after the last commit.
     """
-    frame = None
+    recorder = Recorder(writer)
     try:
         for frame in frames:
-            _write(frame, writer)
-            if writer.is_due:
-                writer.commit(_checkpoint(frame, model, progress))
+            recorder.take(frame, Checkpoint.of(frame.state, frame.memory, model))
             yield frame
     except GeneratorExit:
-        if frame is not None:
-            writer.commit(_checkpoint(frame, model, progress))
+        recorder.commit()
         raise
-    if frame is not None:
-        writer.commit(_checkpoint(frame, model, progress))
-
-
-def _write(frame: Frame, writer: TrajectoryWriter) -> None:
-    """Unless it is there: the first frame of a run that goes on is the last that was written."""
-    for lost in frame.lost:
-        writer.end(lost.index, lost.reason)
-    if not writer.has(frame.state):
-        writer.append(frame.state, _quantities(frame))
+    recorder.commit()
 
 
 def _quantities(frame: Frame) -> dict[str, Tensor]:
     found = {"kinetic": frame.kinetic, "temperature": frame.temperature, "conserved": frame.conserved}
     if bool(frame.state.stress.isfinite().any()):
         found |= {"stress": frame.state.stress, "pressure": frame.pressure}
+    if isinstance(frame.memory, Ladder):
+        found |= {name: getattr(frame.memory, name) for name in ("replica", "tried", "swapped")}
     return found
-
-
-def _checkpoint(frame: Frame, model: Model, progress: Mapping[str, Any] | None) -> Checkpoint:
-    return Checkpoint.of(frame.state, frame.memory, model, dict(progress or {}))

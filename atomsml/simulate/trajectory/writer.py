@@ -10,8 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import ase
 import h5py
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from atomsml.io.outputs import write_atomically
 from atomsml.io.trajectory.committed_file import USER_BLOCK, first_head
-from atomsml.io.trajectory.committed_hdf5 import CommittedHDF5, damaged
+from atomsml.io.trajectory.committed_hdf5 import Closing, CommittedHDF5, damaged
 from atomsml.io.trajectory.layout import FORMAT, make_quantity, read_text, write_text
 from atomsml.signals import held_stops
 from atomsml.simulate.state import State
@@ -42,7 +41,7 @@ class _Frames:
     systems: dict[str, np.ndarray]  # (frames, systems, ...)
 
 
-class TrajectoryWriter:
+class TrajectoryWriter(Closing):
     """Adds frames to the file of a run. After each `commit` all is on the disk, frames and checkpoint together.
 
     `create` begins a file, and the constructor goes on with one. `append` takes frames; when `is_due`, and at the end,
@@ -134,14 +133,19 @@ class TrajectoryWriter:
         frames = state.step.cpu().numpy() // self._interval
         return bool((frames < self._frames[state.index.cpu().numpy()]).all())
 
-    def checkpoint(self) -> Checkpoint:
+    @property
+    def begun(self) -> set[int]:
+        """The numbers of the batches of which there is a checkpoint."""
+        return {int(number) for number in self._hdf5["checkpoint"] if number.isdecimal()}
+
+    def checkpoint(self, batch: int = 0) -> Checkpoint:
         """That of the last commit.
 
         Raises:
             ValueError: there is none, or it is of another version of atomsml.
         """
         try:
-            return read_checkpoint(self._hdf5["checkpoint"])
+            return read_checkpoint(self._hdf5["checkpoint"], batch)
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}; start anew") from error
 
@@ -149,8 +153,8 @@ class TrajectoryWriter:
         """Note why a system, by its number in the run, ends before its last step."""
         self._endings[str(system)] = reason
 
-    def commit(self, checkpoint: Checkpoint) -> None:
-        """Write what waits, and from where the run goes on after it.
+    def commit(self, *checkpoints: Checkpoint) -> None:
+        """Write what waits, and from where the batches that have moved since the last commit go on.
 
         Raises:
             OSError: a full disk, or whatever the system says; the file is as it was after the last commit.
@@ -160,9 +164,10 @@ class TrajectoryWriter:
             for frames in _joined(self._waiting):
                 self._write(frames)
             self._hdf5["frames"][...] = self._frames
-            self._write_masses(checkpoint.state)
             write_text(self._hdf5, "endings", self._endings)
-            write_checkpoint(self._hdf5.require_group("checkpoint"), checkpoint)
+            for checkpoint in checkpoints:
+                self._write_masses(checkpoint.state)
+                write_checkpoint(self._hdf5["checkpoint"], checkpoint)
             self._file.commit()
             self._waiting.clear()
         end = time.monotonic()
@@ -171,14 +176,6 @@ class TrajectoryWriter:
     def close(self) -> None:
         """Without a commit: frames that wait are lost."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _write(self, frames: _Frames) -> None:
         """Frames of systems that follow each other in the file as in the batch, as one block each."""

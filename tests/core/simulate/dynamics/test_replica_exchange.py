@@ -46,13 +46,17 @@ def test_swaps_alone_keep_every_distribution():
     start = ladders(count)
     rows = start.index
     frames = md(start, Model(HarmonicWell(STIFFNESS)), ReplicaExchange(still, 1), 41, temperature=LADDER * count)
-    kinetic, potential, swapped = [], [], []
+    kinetic, potential, swapped, swaps = [], [], [], 0.0
     for frame in frames:
         kt = KB * np.array(LADDER)
         kinetic.append(by_rung(frame.kinetic, frame.state) / kt)
         potential.append(by_rung(frame.potential, frame.state) / kt)
         swapped.append(by_rung((frame.state.index != rows).double(), frame.state).mean(axis=0))
+        swaps += float((frame.state.index != rows).sum()) / 2
         rows = frame.state.index
+    assert torch.equal(frame.memory.replica, torch.arange(4 * count))  # of each row its name
+    assert (by_rung(frame.memory.tried, frame.state) == [20, 20, 20, 0]).all()
+    assert frame.memory.swapped.sum() == swaps
     climbed = (rows - torch.arange(4 * count)).abs() > 1
     assert climbed.float().mean() > 0.2  # farther than one swap leads
     for energies in (kinetic, potential):
@@ -112,6 +116,8 @@ def test_a_ladder_goes_on_from_a_checkpoint_bit_for_bit():
     for name in ("index", "positions", "velocities", "energy"):
         assert torch.equal(getattr(rest.state, name), getattr(whole.state, name))
     assert torch.equal(rest.conserved, whole.conserved)
+    for name in ("replica", "tried", "swapped"):
+        assert torch.equal(getattr(rest.memory, name), getattr(whole.memory, name))
 
 
 def test_what_cannot_swap_is_refused():
