@@ -72,9 +72,8 @@ def test_a_ladder_goes_on_bit_for_bit(run: Run) -> None:
         for name in theirs:
             np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
     assert Path("run.replicas.csv").read_bytes() == Path("whole.replicas.csv").read_bytes()
-    (first, *_) = analyze_file(Path("run.h5"), ["msd", "vacf", "rdf"])
-    assert first.refused.keys() == {"msd", "vacf"}
-    assert first.refused["msd"].startswith("replicas were exchanged")
+    for told in analyze_file(Path("run.h5"), ["msd", "vacf"]):
+        assert all(told.refused[name].startswith("replicas were exchanged") for name in ("msd", "vacf"))
 
 
 @pytest.mark.parametrize(
