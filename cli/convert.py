@@ -24,9 +24,7 @@ def convert(
     ],
     replicas: Annotated[
         bool,
-        typer.Option(
-            "--replicas", help="Of a run with replica exchange: a file for each replica, not temperature."
-        ),
+        typer.Option("--replicas", help="Of a run with replica exchange: a file for each replica, not temperature."),
     ] = False,
     output: Annotated[
         Path | None,

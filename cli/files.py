@@ -135,9 +135,9 @@ def _earlier_files(output: Path) -> set[str]:
     path = summary_path(output)
     try:
         summary: Any = json.loads(path.read_text(encoding="utf-8"))
-        if Path(summary["options"]["output"] or summary["outputs"][0]).name != output.name:
-            return set()
-        return {path.name, *(Path(listed).name for listed in summary["outputs"])}
+        listed = {Path(each).name for each in summary["outputs"]}
+        named = Path(summary["options"]["output"] or summary["outputs"][0]).name
+        return {path.name, *listed} if output.name in (named, *listed) else set()
     except (OSError, ValueError, TypeError, KeyError, IndexError):
         return set()
 

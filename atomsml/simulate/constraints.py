@@ -9,7 +9,7 @@ from __future__ import annotations
 import ase
 import numpy as np
 import torch
-from ase.constraints import FixAtoms, FixCartesian, FixedLine, FixedPlane
+from ase.constraints import FixAtoms, FixBondLengths, FixCartesian, FixedLine, FixedPlane
 from torch import Tensor
 
 from atomsml.codegen.checks import address
@@ -28,6 +28,8 @@ def projectors(atoms: ase.Atoms) -> Tensor:
     if not atoms.constraints:
         return torch.from_numpy(found)
     for constraint in atoms.constraints:
+        if isinstance(constraint, FixBondLengths):  # of several atoms: see rigid.py
+            continue
         if not isinstance(constraint, KEPT):
             raise ValueError(
                 f"a {type(constraint).__name__} cannot be kept; those that can are "

@@ -21,7 +21,7 @@ from atomsml.simulate.dynamics.integrator import Integrator, Memory, kinetic_ene
 from atomsml.simulate.model import Model
 from atomsml.simulate.schedules import Value
 from atomsml.simulate.stability import Lost, Watch
-from atomsml.simulate.state import Flat, State
+from atomsml.simulate.state import Flat, State, total
 from atomsml.simulate.velocities import draw_velocities
 from atomsml.units import KB
 
@@ -66,10 +66,15 @@ class Frame:
 
     @property
     def pressure(self) -> Tensor:
-        """eV/A^3: N kB T / V - tr stress / 3 with N atoms that may move; not finite where there is no stress."""
+        """eV/A^3: N kB T / V - tr stress / 3 with N atoms that may move.
+
+        Not finite where there is no stress, nor where bonds are rigid: the forces in them are not counted.
+        """
         atoms = (self.state.degrees_of_freedom + self.state.rest.diagonal(dim1=1, dim2=2).sum(dim=1)) / 3
         trace = self.state.stress.diagonal(dim1=1, dim2=2).sum(dim=1)
-        return KB * self.temperature * atoms / self.volume - trace / 3
+        pressure = KB * self.temperature * atoms / self.volume - trace / 3
+        rigid = total((self.state.ends != 0).sum(dim=1), self.state.batch, self.state.num_systems) > 0
+        return pressure.masked_fill(rigid, torch.nan)
 
 
 def md(

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import ase
 import torch
+from ase.constraints import FixBondLengths
 from torch import Tensor
 
 from atomsml.graph import AtomicGraph
@@ -72,8 +73,11 @@ class RelaxSettings:
         """Refuse atoms that cannot be relaxed in this way.
 
         Raises:
-            ValueError: a cell to be relaxed, or a space group to be kept, without periodicity along all three axes.
+            ValueError: a cell to be relaxed, or a space group to be kept, without periodicity along all three axes;
+                rigid bonds.
         """
+        if any(isinstance(each, FixBondLengths) for each in atoms.constraints):
+            raise ValueError("bonds cannot be kept rigid in a relaxation; leave that constraint out")
         if (self.cell or self.symmetry is not None) and not atoms.pbc.all():
             what = "relaxing the cell" if self.cell else "keeping the space group"
             raise ValueError(

@@ -8,6 +8,7 @@
 | velocities | (atoms, 3) | A per unit of time, A sqrt(u/eV) |
 | free | (atoms, 3, 3) | projector on the directions in which an atom may move |
 | rest | (systems, 3, 3) | projector on the directions in which the centre of mass rests: no atom is held there |
+| ends, lengths | (atoms, most ends) | rigid bonds of an atom to others, see rigid.py |
 | still | (systems,) | degrees of rotation that are at rest and stay there, see velocities.py |
 | index | (systems,) | which of the structures of a run this is, whatever else is in the batch |
 | group | (systems,) | number of the first of the systems that move as one: images of a band, beads of a ring |
@@ -32,6 +33,7 @@ from torch import Tensor
 from atomsml.device import has_float64
 from atomsml.graph import AtomicGraph
 from atomsml.simulate.constraints import moving_on_host, projectors, resting
+from atomsml.simulate.rigid import along_bonds, stars_of
 
 PerAtom = Annotated[Tensor, "atom"]  # with a row for each atom
 PerSystem = Annotated[Tensor, "system"]  # with a row for each system
@@ -99,6 +101,8 @@ class State(Flat):
     masses: PerAtom
     velocities: PerAtom
     free: PerAtom
+    ends: PerAtom
+    lengths: PerAtom
     batch: PerAtom
     forces: PerAtom
     cell: PerSystem
@@ -136,8 +140,13 @@ class State(Flat):
     @property
     def degrees_of_freedom(self) -> Tensor:
         """(systems,) in how many directions something moves, float64: what temperatures count."""
-        moving = total(self.free.diagonal(dim1=1, dim2=2).sum(dim=1), self.batch, self.num_systems)
+        of_atoms = self.free.diagonal(dim1=1, dim2=2).sum(dim=1) - (self.ends != 0).sum(dim=1)
+        moving = total(of_atoms, self.batch, self.num_systems)
         return moving - self.rest.diagonal(dim1=1, dim2=2).sum(dim=1) - self.still
+
+    @property
+    def has_rigid_bonds(self) -> bool:
+        return self.ends.shape[1] > 0
 
     def held(self, vectors: Tensor) -> Tensor:
         """What the constraints leave of (atoms, 3) forces or velocities."""
@@ -145,6 +154,8 @@ class State(Flat):
 
     def moving(self, velocities: Tensor) -> Tensor:
         """What constraints and a resting centre of mass leave of (atoms, 3) velocities or accelerations."""
+        if self.has_rigid_bonds:
+            velocities = along_bonds(velocities, self.positions, self.masses, self.ends)
         if self.device.type == "cpu":
             return moving_on_host(velocities, self.masses, self.free, self.rest, self.batch)
         held = self.held(velocities)
@@ -161,8 +172,8 @@ class State(Flat):
             ValueError: a constraint that cannot be kept (see `constraints.projectors`).
         """
         counts = torch.tensor([len(atoms) for atoms in structures])
-        free = [projectors(atoms) for atoms in structures]
-        positions = _rows([atoms.positions for atoms in structures], (3,))
+        free, stars = [projectors(atoms) for atoms in structures], [stars_of(atoms) for atoms in structures]
+        positions = _rows([each.positions for each in stars], (3,))
         systems = len(structures)
         state = State(
             numbers=torch.from_numpy(np.concatenate([atoms.numbers for atoms in structures]).astype(np.int64)),
@@ -170,6 +181,8 @@ class State(Flat):
             masses=_rows([atoms.get_masses() for atoms in structures], ()),
             velocities=_rows([atoms.get_velocities() for atoms in structures], (3,)),
             free=torch.cat(free),
+            ends=_padded([each.ends for each in stars]),
+            lengths=_padded([each.lengths for each in stars]),
             batch=torch.repeat_interleave(counts),
             forces=torch.full_like(positions, torch.nan),
             cell=torch.from_numpy(np.stack([atoms.cell.array for atoms in structures]).astype(np.float64)),
@@ -182,6 +195,7 @@ class State(Flat):
             energy=torch.full((systems,), torch.nan, dtype=torch.float64),
             stress=torch.full((systems, 3, 3), torch.nan, dtype=torch.float64),
         )
+        _check_free(state)
         return state.to(device)
 
     def systems(self, chosen: Tensor) -> State:
@@ -240,6 +254,23 @@ class State(Flat):
 
 def _rows(parts: Sequence[np.ndarray], shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.concatenate(parts).astype(np.float64).reshape(-1, *shape))
+
+
+def _padded(parts: Sequence[np.ndarray]) -> Tensor:
+    """Rows of all, as wide as the widest, with zeros behind."""
+    width = max((part.shape[1] for part in parts), default=0)
+    return torch.from_numpy(np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts]))
+
+
+def _check_free(state: State) -> None:
+    """
+    Raises:
+        ValueError: an atom of a rigid bond is held as well.
+    """
+    centres, _ = state.ends.nonzero(as_tuple=True)
+    bonded = torch.cat([centres, centres + state.ends[state.ends != 0]])
+    if not torch.equal(state.free[bonded], torch.eye(3, dtype=state.free.dtype).expand(len(bonded), 3, 3)):
+        raise ValueError("an atom of a rigid bond cannot be held as well; hold others, or leave one of both out")
 
 
 def place_of(device: torch.device | str) -> torch.device:

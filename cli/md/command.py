@@ -36,7 +36,7 @@ from atomsml.cli.options import (
 )
 from atomsml.cli.report import ReportOption, check_report
 from atomsml.cli.simulate.devices import DevicesOption, devices_of
-from atomsml.cli.simulate.held import FixOption, hold
+from atomsml.cli.simulate.held import FixOption, hold, make_rigid
 from atomsml.cli.simulate.identity import ResumeOption
 
 if TYPE_CHECKING:
@@ -79,6 +79,12 @@ def md(
         int | None, typer.Option(min=1, help="Steps between attempts to swap replicas. [default: 100]")
     ] = None,
     fix: FixOption = None,
+    rigid: Annotated[
+        str | None,
+        typer.Option(
+            metavar="hydrogens", help="hydrogens: their bonds keep their lengths, which allows steps of 2 fs."
+        ),
+    ] = None,
     seed: SeedOption = 0,
     interval: Annotated[int, typer.Option(min=1, help="Write a frame and a log line every so many steps.")] = 10,
     output: Annotated[
@@ -118,14 +124,16 @@ def md(
         method = method_of(ensemble, thermostat, barostat)
         every, times = min(interval, max(steps, 1)), (thermostat_time, barostat_time)
         rungs = _ladder(context, replicas, exchange, device, output)
-        words = (temperature, pressure, *times, cell, seed, rungs)
-        settings = Settings(ensemble, method, timestep, steps, every, *words, exchange or DEFAULT_EXCHANGE)
+        words = (temperature, pressure, *times, cell, seed, rungs, exchange or DEFAULT_EXCHANGE)
+        settings = Settings(ensemble, method, timestep, steps, every, *words, rigid)
     held = None if fix is None else Selection(fix)
     _check_output(output, resume, analyze)
     check_report(report)
     devices = devices_of(device, precision)
     job = prepare(inputs, format, model, devices[0], precision, exact, strict, settings.check)
     hold(job, held, strict, settings.check)
+    if settings.rigid:
+        make_rigid(job, strict, settings.check)
     if settings.replicas:
         replicate(job, settings.replicas)
     warn_of_potential(
@@ -133,7 +141,8 @@ def md(
         with_direct_forces="nve does not conserve the total energy, and nvt samples no Boltzmann distribution",
         with_jumps="where they do nve does not conserve the total energy",
     )
-    _warn_of_long_steps(job, timestep)
+    if not settings.rigid:
+        _warn_of_long_steps(job, timestep)
     _run(context, job, settings, devices, output, report, resume, analyze, as_json)
 
 

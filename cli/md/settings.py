@@ -56,10 +56,15 @@ class Settings:
     seed: int
     replicas: tuple[float, ...] = ()  # K: temperatures between which replicas are exchanged, if they are
     exchange: int = DEFAULT_EXCHANGE  # steps between attempts
+    rigid: str | None = None  # which bonds are
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.rigid not in (None, "hydrogens"):
+            raise ValueError(f"--rigid must be hydrogens, got {self.rigid!r}")
+        if self.rigid and self.ensemble == "npt":
+            raise ValueError("--rigid needs a constant volume: --ensemble nve or nvt")
         if self.replicas and self.ensemble != "nvt":
             raise ValueError(f"--replicas needs --ensemble nvt; {self.ensemble} does not hold temperatures at a volume")
         if self.replicas and not 1 <= self.exchange <= self.steps:

@@ -1,4 +1,4 @@
-"""--fix: atoms that stay where they are."""
+"""--fix: atoms that stay where they are; --rigid: bonds that keep their lengths."""
 
 from __future__ import annotations
 
@@ -39,4 +39,29 @@ def hold(job: Job, selection: Selection | None, strict: bool, check: Callable[[a
             check(structure.atoms)
         except ValueError as error:
             stop_if(strict, job.refuse(structure, f"--fix: {error}"))
+    job.require_some()
+
+
+def make_rigid(job: Job, strict: bool, check: Callable[[ase.Atoms], None]) -> None:
+    """Keep the lengths of all bonds of hydrogens; refused are structures in which this cannot be.
+
+    Raises:
+        ValueError: no hydrogen is bonded, no structure is left, or one was refused and the command is `strict`.
+    """
+    from ase.constraints import FixBondLengths
+
+    from atomsml.cli.job import stop_if
+    from atomsml.simulate.rigid import hydrogen_bonds
+
+    pairs = [hydrogen_bonds(structure.atoms) for structure in job.structures]
+    if not any(pairs):
+        raise ValueError("--rigid hydrogens: no hydrogen is bonded to another atom; leave it out")
+    for structure, bonds in zip(job.structures, pairs, strict=True):
+        if not bonds:
+            continue
+        try:
+            structure.atoms.set_constraint([*structure.atoms.constraints, FixBondLengths(bonds)])
+            check(structure.atoms)
+        except ValueError as error:
+            stop_if(strict, job.refuse(structure, f"--rigid: {error}"))
     job.require_some()

@@ -125,11 +125,13 @@ def check_movable(state: State) -> None:
     """Refuse systems that no barostat can treat.
 
     Raises:
-        ValueError: axes that are not periodic, or atoms that are held.
+        ValueError: axes that are not periodic, atoms that are held, or rigid bonds.
     """
     if not state.pbc.all():
         raise ValueError("a system under pressure must be periodic along its three axes; run others at constant volume")
     if (volume(state.cell) <= 0).any():
         raise ValueError("a system under pressure must have a cell with a volume")
+    if state.has_rigid_bonds:
+        raise ValueError("bonds cannot be rigid while the cell moves with the pressure; take constant volume")
     if not torch.equal(state.free, torch.eye(3, device=state.device).to(state.free).expand_as(state.free)):
         raise ValueError("atoms cannot be held while the cell moves with the pressure; release them or fix the cell")

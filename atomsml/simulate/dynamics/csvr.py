@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from atomsml.simulate.dynamics.integrator import Heat, kinetic_energy
-from atomsml.simulate.dynamics.nve import kick
+from atomsml.simulate.dynamics.nve import drift, kick
 from atomsml.simulate.dynamics.thermostat import Thermostat
 from atomsml.simulate.model import Model
 from atomsml.simulate.random import Stream, atom_normals, places
@@ -41,7 +41,7 @@ class CSVR(Thermostat):
 
     def step(self, state: State, memory: Heat, model: Model) -> None:
         kick(state, self.dt / 2)
-        state.positions = state.positions + self.dt * state.velocities
+        drift(state, self.dt)
         model(state)
         kick(state, self.dt / 2)
         memory.heat = memory.heat + self.rescale(state)

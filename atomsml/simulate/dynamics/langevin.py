@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from atomsml.simulate.dynamics.integrator import Heat
-from atomsml.simulate.dynamics.nve import kick
+from atomsml.simulate.dynamics.nve import drift, kick
 from atomsml.simulate.dynamics.thermostat import Thermostat
 from atomsml.simulate.model import Model
 from atomsml.simulate.random import Stream, atom_normals
@@ -37,13 +37,13 @@ class Langevin(Thermostat):
 
     def step(self, state: State, memory: Heat, model: Model) -> None:
         kick(state, self.dt / 2)
-        state.positions = state.positions + self.dt / 2 * state.velocities
+        drift(state, self.dt / 2)
         width = ((1 - self.kept**2) * KB * self.temperature(state)[state.batch] / state.masses).sqrt()
         noise = width[:, None] * atom_normals(state, self.seed, Stream.LANGEVIN)
         before, state.velocities = state.velocities, state.moving(self.kept * state.velocities + noise)
         gained = 0.5 * state.masses * (state.velocities.square() - before.square()).sum(dim=1)
         memory.heat = memory.heat + total(gained, state.batch, state.num_systems)
-        state.positions = state.positions + self.dt / 2 * state.velocities
+        drift(state, self.dt / 2)
         model(state)
         kick(state, self.dt / 2)
         state.step = state.step + 1

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from atomsml.simulate.dynamics import chains
 from atomsml.simulate.dynamics.integrator import Heat, Integrator, internal_time, kinetic_energy
-from atomsml.simulate.dynamics.nve import kick
+from atomsml.simulate.dynamics.nve import drift, kick
 from atomsml.simulate.model import Model
 from atomsml.simulate.schedules import Value, temperatures
 from atomsml.simulate.state import PerSystem, State
@@ -59,9 +59,9 @@ class NoseHoover(Integrator[Chain]):
     def step(self, state: State, memory: Chain, model: Model) -> None:
         kt = KB * self.temperature(state)
         kick(state, self.dt / 2)
-        state.positions = state.positions + self.dt / 2 * state.velocities
+        drift(state, self.dt / 2)
         self._thermostat(state, memory, kt)
-        state.positions = state.positions + self.dt / 2 * state.velocities
+        drift(state, self.dt / 2)
         model(state)
         kick(state, self.dt / 2)
         state.step = state.step + 1

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from atomsml.simulate.dynamics.integrator import Integrator, internal_time, kinetic_energy
 from atomsml.simulate.model import Model
+from atomsml.simulate.rigid import along_bonds, drifted
 from atomsml.simulate.state import NoMemory, State
 
 
@@ -24,13 +25,23 @@ class NVE(Integrator[NoMemory]):
 
     def step(self, state: State, memory: NoMemory, model: Model) -> None:
         kick(state, self.dt / 2)
-        state.positions = state.positions + self.dt * state.velocities
+        drift(state, self.dt)
         model(state)
         kick(state, self.dt / 2)
         state.step = state.step + 1
 
     def conserved(self, state: State, memory: NoMemory) -> Tensor:
         return state.energy + kinetic_energy(state)
+
+
+def drift(state: State, time: float) -> None:
+    """x += v t; time in the internal unit. Bonds that are rigid turn the velocities of their atoms."""
+    if not state.has_rigid_bonds:
+        state.positions = state.positions + time * state.velocities
+        return
+    before = state.positions
+    state.positions = drifted(before, state.velocities, state.masses, state.ends, state.lengths, time)
+    state.velocities = along_bonds((state.positions - before) / time, state.positions, state.masses, state.ends)
 
 
 def kick(state: State, time: float) -> None:

@@ -75,7 +75,7 @@ class ReplicaExchange(Integrator[Ladder]):
         for group in state.group.unique():
             systems = (state.group == group).nonzero().flatten()
             first, *others = (state.systems(system) for system in systems.split(1))
-            for name in ("numbers", "masses", "free", "cell", "pbc"):
+            for name in ("numbers", "masses", "free", "ends", "lengths", "cell", "pbc"):
                 if not all(torch.equal(getattr(first, name), getattr(other, name)) for other in others):
                     raise ValueError(f"{name} of the systems of ladder {int(group)} differ; only positions may")
         begun = self.thermostat.start(state)

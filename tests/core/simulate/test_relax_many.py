@@ -170,5 +170,5 @@ def test_fixed_atoms_do_not_move_at_all() -> None:
 def test_other_constraints_are_refused_by_name_before_anything_is_computed() -> None:
     first, second = _images()[:2]
     second.set_constraint([FixAtoms([0]), FixBondLength(1, 2)])
-    with pytest.raises(ValueError, match=r"a FixBondLengths cannot be kept; .* are FixAtoms, "):
+    with pytest.raises(ValueError, match="bonds cannot be kept rigid in a relaxation"):
         list(relax_many([first, second], Model(lambda graph, forces=True, stress=False: pytest.fail("computed"))))
