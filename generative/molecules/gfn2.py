@@ -53,10 +53,13 @@ def relax_gfn2(
         yield dataclasses.replace(done, index=index)
 
 
-def _relax_part(device: str, molecules: Sequence[ase.Atoms], settings: RelaxSettings) -> list[RelaxedMolecule]:
+def _relax_part(
+    device: str, molecules: Sequence[ase.Atoms], settings: RelaxSettings
+) -> Iterator[tuple[int, RelaxedMolecule]]:
     """In a process of its own, whose libraries read how many threads they have when they are loaded."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    return [_relax(atoms, settings) for atoms in molecules]
+    for number, atoms in enumerate(molecules):
+        yield number, _relax(atoms, settings)
 
 
 def _relax(molecule: ase.Atoms, settings: RelaxSettings) -> RelaxedMolecule:
