@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import multiprocessing
-import pickle
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_pipes
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeAlias, TypeVar
 
 import torch
@@ -111,7 +110,7 @@ def _by_processes(
                 assert isinstance(pipe, Connection)
                 process = processes[pipe]
                 try:
-                    said = pickle.loads(pipe.recv_bytes())
+                    said = pipe.recv()
                 except (EOFError, ConnectionError):
                     deaths.append(process.death())
                     del processes[pipe]
@@ -136,7 +135,7 @@ def _serve(pipe: Connection, task: Task[Any, Any], device: str, threads: int) ->
     torch.set_num_threads(threads)
     with suppress(EOFError, ConnectionError):
         while True:
-            items = pickle.loads(pipe.recv_bytes())
+            items = pipe.recv()
             try:
                 for found in task(device, items):
                     _send(pipe, found)
@@ -148,12 +147,10 @@ def _serve(pipe: Connection, task: Task[Any, Any], device: str, threads: int) ->
 
 
 def _send(pipe: Connection, value: Any) -> None:
-    content = io.BytesIO()
-    _Pickler(content, pickle.HIGHEST_PROTOCOL).dump(value)
-    pipe.send_bytes(content.getbuffer())
+    pipe.send_bytes(_Pickler.dumps(value))
 
 
-class _Pickler(pickle.Pickler):
+class _Pickler(ForkingPickler):
     """Tensors as arrays: torch would share their memory between the processes, of which each needs a file."""
 
     def reducer_override(self, value: Any) -> Any:
