@@ -81,7 +81,7 @@ def samples(
         end_interrupted(files, stop, f"{where}, of the {number} asked for")
 
 
-DEFAULTS = ("qm9-graph-flow",)  # where several generators of a kind are embedded
+DEFAULTS = ("qm9-graph-flow", "qm9-flow")  # the first that is there, where several generators of a kind are embedded
 
 
 def default_generator(kind: str) -> str:
@@ -95,7 +95,7 @@ def default_generator(kind: str) -> str:
     from atomsml.modelfile import embedded_models, generated_kind, read_metadata
 
     names = [name for name in embedded_models() if generated_kind(read_metadata(name)) == kind]
-    chosen = [name for name in names if len(names) == 1 or name in DEFAULTS]
+    chosen = names if len(names) == 1 else [name for name in DEFAULTS if name in names]
     if chosen:
         return chosen[0]
     kinds = list(dict.fromkeys(model_class.kind for model_class in GENERATORS.values()))

@@ -81,7 +81,7 @@ class GraphFlow(MoleculeModel):
     """The generator of the module docstring."""
 
     Config = GraphFlowConfig
-    default_sampler, default_steps = "ddpm", 50
+    default_sampler, default_steps = "ddpm", 30
     draws_elements = False
     takes_smiles = True
     sizes: ClassVar[dict[str, dict[str, Any]]] = {"small": {}}
