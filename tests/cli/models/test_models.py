@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ase.build import bulk
 
-from atomsml.generative.molecules.modelfile import load_generator
+from atomsml.generative.core.modelfile import load_generator
 from atomsml.modelfile import embedded_models, generated_kind, load, model_hash, read_metadata
 
 Run = Callable[..., Any]
