@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -90,7 +91,7 @@ def trained(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert train[0] == 0, train
     assert "train: 3800 points" in train[2]
-    assert train[1].endswith("5 points drawn in 50 steps by heun; they are in run/samples.npz\n")
+    assert re.search(r"5 points drawn in 50 steps by heun and [\d.e-]+ s; they are in run/samples.npz\n$", train[1])
     assert many[:2] == (0, "2000 points are in points.npz\n"), many
     assert json.loads(few[1]) == {"command": "generate points", "drawn": 5, "steps": 50, "sampler": "heun"}
     return folder

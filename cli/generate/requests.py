@@ -56,7 +56,7 @@ class Wishes:
             )
         rest = (self.scaffold, self.conditions)
         draw_requests(model, [], self.num_atoms, self.formula, *rest)  # refuses what it does not know
-        if self.formula is not None or self.scaffold is None or self.scaffold.hydrogens is None:
+        if self.formula or model.composes or self.scaffold is None or self.scaffold.hydrogens is None:
             return draw_requests(model, seeds, self.num_atoms, self.formula, *rest)
         drawn = self._formulas_with_room(model, seeds)
         return [draw_requests(model, [s], None, f, *rest)[0] for s, f in zip(seeds, drawn, strict=True)]

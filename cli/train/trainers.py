@@ -168,11 +168,12 @@ def _describe_likelihood(found: dict[str, Any]) -> str:
 
 def _describe_samples(found: dict[str, Any], kind: str) -> str:
     """What was drawn from a new generator, and what its kind says of it."""
-    common = ("drawn", "file", "steps", "sampler")
-    drawn, file, steps, sampler = (found[name] for name in common)
+    common = ("drawn", "file", "steps", "sampler", "seconds")
+    drawn, file, steps, sampler, seconds = (found[name] for name in common)
     judged = (
         f"{name.replace('_', ' ')} {value:.4g}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"
         for name, value in found.items()
         if name not in common
     )
-    return ", ".join([f"{drawn} {kind} drawn in {steps} steps by {sampler}", *judged]) + f"; they are in {file}"
+    made = f"{drawn} {kind} drawn in {steps} steps by {sampler} and {seconds:.2g} s"
+    return ", ".join([made, *judged]) + f"; they are in {file}"

@@ -41,6 +41,7 @@ class MoleculeModel(Generator[MoleculeSet, Request, Molecules], ABC):
     takes_smiles: ClassVar[bool] = False  # whether it places the atoms of molecules whose bonds are given
     draws_elements: ClassVar[bool]  # whether elements are generated; otherwise they are given by the composition
     draws_sizes: ClassVar[bool] = False  # whether it decides when a molecule is whole, unless its size is asked for
+    composes: ClassVar[bool] = False  # whether it draws the atoms itself, around a scaffold and of a size too
     grows_fragments: ClassVar[bool] = False  # whether it holds all atoms that are given, hydrogens too, and adds others
     formulas: Tensor
     formula_counts: Tensor
@@ -74,9 +75,10 @@ class MoleculeModel(Generator[MoleculeSet, Request, Molecules], ABC):
         return draw_requests(self, seeds)
 
     def batches(self, requests: Sequence[Request], at_once: int | None = None) -> list[list[int]]:
-        """Of like sizes, small molecules first."""
+        """Of like sizes, small molecules first; where none is asked for, as if they had that of the largest."""
         pairs = PAIRS.get(self.formulas.device.type, PAIRS["cpu"]) if at_once is None else None
-        return batches_of_like_size([request.num_atoms for request in requests], pairs, at_once)
+        largest = int(self.formulas.sum(dim=1).max()) if len(self.formulas) else 1
+        return batches_of_like_size([request.num_atoms or largest for request in requests], pairs, at_once)
 
     @classmethod
     def read(cls, files: Sequence[str | Path]) -> MoleculeSet:
@@ -196,8 +198,8 @@ def draw_requests(
     if formula is not None and num_atoms is not None and sum(formula.values()) != num_atoms:
         raise ValueError(f"the formula has {sum(formula.values())} atoms, not {num_atoms}; give one of the two")
     requests = []
-    if model.draws_sizes and formula is None and num_atoms is None:
-        return [Request(seed, 0, None, conditions) for seed in seeds]
+    if formula is None and (model.composes or (model.draws_sizes and num_atoms is None)):
+        return [Request(seed, num_atoms or 0, None, conditions) for seed in seeds]
     for seed in seeds:
         drawn = formula or draw_formula(
             model.formulas, model.formula_counts, elements, np.random.default_rng(seed), num_atoms, Counter(first)

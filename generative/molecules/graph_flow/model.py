@@ -82,8 +82,7 @@ class GraphFlow(MoleculeModel):
 
     Config = GraphFlowConfig
     default_sampler, default_steps = "ddpm", 30
-    draws_elements = False
-    takes_smiles = True
+    draws_elements = composes = takes_smiles = True
     sizes: ClassVar[dict[str, dict[str, Any]]] = {"small": {}}
     config: GraphFlowConfig
 
@@ -119,7 +118,7 @@ class GraphFlow(MoleculeModel):
         return loss + matching_loss(self.hydrogens, bonded_hydrogen_task(united.select(some)), None, rng).mean()
 
     def graphs_of(self, requests: Sequence[Request], scaffold: Scaffold | None) -> MolecularGraphs:
-        """The graphs that are asked for by SMILES, or drawn with the heavy atoms and hydrogens of each request.
+        """The graphs that are asked for by SMILES, or drawn with the atoms or the size of a request, if it has them.
 
         Raises:
             ValueError: some graphs are asked for and others are not, there is no generator of graphs, or a scaffold
@@ -185,10 +184,11 @@ class GraphFlow(MoleculeModel):
 
 
 def _graph_request(request: Request, scaffold: Scaffold | None) -> GraphRequest:
-    """The graph of a molecule whose atoms are given; its seed is neither that of heavy atoms nor of hydrogens."""
-    assert request.numbers is not None, "the composition comes with the request"
+    """The graph of a molecule, whose seed is neither that of heavy atoms nor of hydrogens."""
+    seed, held = request.seed + 2, None if scaffold is None else scaffold.graph
+    if request.numbers is None:
+        return GraphRequest(seed, num_atoms=request.num_atoms or None, scaffold=held)
     heavy = tuple(number for number in request.numbers if number > 1)
     if not heavy:
         raise ValueError("a molecule of hydrogens alone has no skeleton; ask for a formula with a heavy atom")
-    held = None if scaffold is None else scaffold.graph
-    return GraphRequest(request.seed + 2, heavy, len(request.numbers) - len(heavy), scaffold=held)
+    return GraphRequest(seed, heavy, len(request.numbers) - len(heavy), scaffold=held)

@@ -121,11 +121,24 @@ def test_a_seed_gives_the_same_molecule_in_any_company(model: GraphFlow, sampler
     together = last(model, requests, sampler=sampler)
     assert together.bonds is not None
     for row, request in enumerate(requests):
-        alone, size = last(model, [request], sampler=sampler), request.num_atoms
+        alone = last(model, [request], sampler=sampler)
+        size = int(alone.sizes)
+        assert size == int(together.sizes[row])
         assert alone.bonds is not None
         assert alone.numbers[0].tolist() == together.numbers[row, :size].tolist()
         assert torch.equal(alone.bonds[0], together.bonds[row, :size, :size])
         torch.testing.assert_close(alone.positions[0], together.positions[row, :size], rtol=0, atol=1e-7)
+
+
+def test_what_is_drawn_around_a_scaffold_is_what_its_bonds_leave_room_for(model: GraphFlow) -> None:
+    """The generator of graphs composes the molecule, not a table of formulas that knows nothing of bonds."""
+    places = torch.from_numpy(atoms_from_smiles("CO").positions[:2])
+    scaffold = Scaffold((6, 8), places, (3, 1), MolecularGraphs.from_mols([parse_smiles("CO")]))
+    requests = draw_requests(model, range(20), scaffold=scaffold)
+    assert {request.numbers for request in requests} == {None}
+    for atoms in last(model, requests, scaffold=scaffold).to_ase():
+        assert atoms.numbers[:2].tolist() == [6, 8]
+        assert (0, 1) in {(i, j) for i, j, _ in atoms.info["bonds"].tolist()}  # in a ring it may be aromatic
 
 
 def test_a_scaffold_keeps_its_places_and_its_bonds(model: GraphFlow) -> None:
