@@ -149,13 +149,15 @@ def test_its_file_says_what_it_is(trained: Path) -> None:
     assert (about["architecture"], about["package"]) == ("torus-points", "atomsml-example")
     assert (about["kind"], about["generates"]) == ("generator of points", "points")
     result = json.loads((trained / "run" / "summary.json").read_text())
-    assert result["samples"] == {"drawn": 5, "file": "run/samples.npz", "steps": 50, "sampler": "heun"}
+    samples = result["samples"]
+    assert 0 < samples.pop("seconds") < 60
+    assert samples == {"drawn": 5, "file": "run/samples.npz", "steps": 50, "sampler": "heun"}
     assert np.load(trained / "run" / "samples.npz")["points"].shape == (5, 3)
 
 
 REFUSED = {
     "generate points": "no single embedded generator of points; give --model: or a file",
-    "generate point": "nothing draws 'point'; did you mean 'points'? there are generators of molecules, points",
+    "generate point": "nothing draws 'point'; did you mean 'points'? there are generators of graphs, molecules, points",
     "generate molecules -m MODEL": "draws points, not molecules; use `atomsml generate points`",
     "generate points -m qm9-flow": "qm9-flow draws molecules, not points; use `atomsml generate molecules`",
     "generate points -m MODEL -n 0": "-n must be at least 1, got 0",
@@ -168,7 +170,7 @@ REFUSED = {
 }
 REFUSED_WITHOUT_THE_PACKAGE = {
     "generate points -m MODEL": "needs the package atomsml-example: pip install atomsml-example",
-    "generate points": "nothing draws 'points'; there are generators of molecules",
+    "generate points": "nothing draws 'points'; there are generators of graphs, molecules",
     "train -m torus-points --train DATA": "unknown model 'torus-points'; there are the potentials mace,",
 }
 
