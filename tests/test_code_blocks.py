@@ -55,6 +55,7 @@ NEEDS = {
     "docs/sevennet.md": ["MatterSim's file, and an hour"],
     "docs/speed.md": [
         "an hour of an idle machine",
+        "the published set, which is not in this repository",
         *["minutes of an idle core"] * 2,
         *["the published sets, which are not in this repository"] * 2,
         "a C++ compiler, and minutes of an idle core",

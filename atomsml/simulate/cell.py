@@ -180,9 +180,9 @@ def free_strains(cell: Tensor, shape: str, fixed_axes: Sequence[int]) -> tuple[T
     everything = torch.eye(9, dtype=torch.float64, device=cell.device)
     trace = IDENTITY.reshape(9, 1).to(cell.device) @ IDENTITY.reshape(1, 9).to(cell.device) / 3
     shapes = {"free": everything, "isotropic": trace, "volume": everything - trace, "fixed": 0 * everything}
-    held = cell[:, fixed_axes]
     across = IDENTITY.to(cell.device).expand_as(cell)
     if fixed_axes:
+        held = cell[:, fixed_axes]
         across = across - torch.linalg.pinv(held) @ held
     leaving = torch.einsum("sij,skl->sikjl", across, across).reshape(-1, 9, 9)
     return shapes[shape].expand_as(leaving), leaving

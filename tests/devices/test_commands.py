@@ -85,7 +85,7 @@ def test_molecules_are_drawn(cuda: torch.device, run: Run) -> None:
     heavy = molecule("CH3CH2OH")
     ase.io.write("scaffold.xyz", heavy[heavy.numbers > 1])
     wishes = ["--formula", "C3H8O", "--scaffold", "scaffold.xyz", "--condition", "gap=6", "--guidance", 1.5]
-    run("generate", "molecules", "-n", 2, "--steps", 3, *wishes, "-o", "asked.extxyz")
+    run("generate", "molecules", "-m", "qm9-flow", "-n", 2, "--steps", 3, *wishes, "-o", "asked.extxyz")
     assert computed_on("asked") == str(cuda)
     run(
         "generate", "molecules", "-n", 1, "--steps", 20, "--formula", "CH4O", "--relax", "organic-xtb", "-o", "b.extxyz"

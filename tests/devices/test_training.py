@@ -91,6 +91,7 @@ GENERATOR_OPTIONS: dict[str, dict[str, Any]] = {
     "flow": {"skeleton": SMALL, "hydrogens": SMALL},
     "edm": {"channels": 8, "num_layers": 1},
     "graph-flow": {"skeleton": SMALL, "hydrogens": SMALL},
+    "symphony": {"channels": 8, "hidden": 8, "num_layers": 1, "num_mixtures": 2, "num_peaks": 2},
 }
 
 

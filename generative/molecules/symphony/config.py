@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 
 
@@ -27,4 +28,4 @@ class SymphonyConfig:
         if self.conditions:
             raise ValueError("symphony learns no conditions; leave them out, or train another generator")
         if list(self.elements) != sorted(set(self.elements)) or not self.elements:
-            raise ValueError(f"elements must ascend, got {self.elements}")
+            raise ValueError(f"elements must ascend, got {reprlib.repr(self.elements)}")

@@ -16,6 +16,7 @@ grows has errors; the next atom moves along with its focus.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from atomsml.device import has_float64
 from atomsml.generative.molecules.compositions import atoms_of, draw_formula
 from atomsml.generative.molecules.model import MoleculeModel
 from atomsml.generative.molecules.molecules import Molecules, Request, Scaffold
@@ -148,8 +150,10 @@ class Symphony(MoleculeModel):
                     f"a molecule of {request.num_atoms} atoms needs {missing} steps, one for each new atom; "
                     f"--steps is {steps}"
                 )
+        # positions are drawn in float64
+        network = self.network if has_float64(self.formulas.device) else copy.deepcopy(self.network).cpu()
         last = None
-        for state in grown(self.network, molecules, self.config.elements, steps):
+        for state in grown(network, molecules, self.config.elements, steps):
             if last is not None:
                 yield last
             last = state

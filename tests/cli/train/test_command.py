@@ -145,7 +145,7 @@ def test_the_command_line_wins_over_the_file(run, data: Path) -> None:
         ([], "no training data; give data.train in the config, or --train FILE"),
         (["--train", "missing.extxyz"], "missing.extxyz"),
         (["--train", "DATA", "--energy-key", "Energie"], "dft_energy"),
-        (["--train", "DATA", "--model", "gap"], "unknown model 'gap'; there are the potentials mace"),
+        (["--train", "DATA", "--model", "xyz"], "unknown model 'xyz'; there are the potentials mace"),
         (["--train", "DATA", "--model", "maze"], "unknown model 'maze'; did you mean 'mace'? there are the potentials"),
         (["--train", "DATA", "--size", "huge"], "unknown size 'huge'; mace has small"),
         (["--train", "DATA", "--valid", "40"], "data.valid must be files, a fraction between 0 and 1, or a number"),
