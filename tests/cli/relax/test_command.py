@@ -116,7 +116,8 @@ def test_an_earlier_output_survives_an_error(run: Run, model: str) -> None:
 
 def test_progress_is_plain_lines_in_a_log(run: Run, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ase.io.write("water.xyz", molecule("H2O"))
-    monkeypatch.setattr("atomsml.cli.simulate.progress.PAUSE", 0.0)
+    for module in ("simulate.progress", "relax.run"):
+        monkeypatch.setattr(f"atomsml.cli.{module}.PAUSE", 0.0)
     result = run("relax", "water.xyz", "CO", "-m", model, "--fmax", 1e-9, "--steps", 10)
     lines = [line for line in result.err.splitlines() if line.startswith("relax  ")]
     assert 2 <= len(lines) <= 11  # as many as evaluations
