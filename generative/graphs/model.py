@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from atomsml.config import check_hyperparameters
+from atomsml.generative.core.elements import check_same_elements, symbols
 from atomsml.generative.core.fields import Field, State
 from atomsml.generative.core.generator import Generator
 from atomsml.generative.core.noise import SampleNoise
@@ -131,12 +132,7 @@ class GraphModel(Generator[GraphSet, GraphRequest, MolecularGraphs]):
 
     @classmethod
     def check(cls, train: GraphSet, valid: GraphSet) -> list[str]:
-        strange = sorted(set(valid.elements) - set(train.elements))
-        if strange:
-            raise ValueError(
-                f"the validation set has elements that the training set lacks: {', '.join(_symbols(strange))}; "
-                "leave those molecules out"
-            )
+        check_same_elements(train.elements, valid.elements)
         return []
 
     @classmethod
@@ -272,7 +268,7 @@ class GraphModel(Generator[GraphSet, GraphRequest, MolecularGraphs]):
         """Elements, and of the training set how many graphs it has and the sizes they span."""
         sizes = self.sets.sum(dim=1)
         return {
-            "elements": _symbols(self.config.elements),
+            "elements": symbols(self.config.elements),
             "graphs": int(self.set_counts.sum()),
             "smallest": int(sizes.min()) if len(sizes) else 0,
             "largest": int(sizes.max()) if len(sizes) else 0,
@@ -286,8 +282,8 @@ class GraphModel(Generator[GraphSet, GraphRequest, MolecularGraphs]):
         """
         strange = sorted(set(numbers) - set(self.config.elements))
         if strange:
-            known = ", ".join(_symbols(self.config.elements))
-            raise ValueError(f"the model does not know {', '.join(_symbols(strange))}; its heavy elements are {known}")
+            known = ", ".join(symbols(self.config.elements))
+            raise ValueError(f"the model does not know {', '.join(symbols(strange))}; its heavy elements are {known}")
 
     def check_tables(self) -> None:
         """Refuse tables of which nothing can be drawn."""
@@ -315,9 +311,3 @@ def _held(scaffold: MolecularGraphs | None) -> Held | None:
     columns = [values[0, :size] for values in (scaffold.numbers, scaffold.charges, scaffold.hydrogens)]
     columns += [bonds.sum(dim=1), (bonds > 0).sum(dim=1)]
     return Held(torch.stack(columns, dim=1).cpu().numpy())
-
-
-def _symbols(numbers: Sequence[int]) -> list[str]:
-    from ase.data import chemical_symbols
-
-    return [chemical_symbols[z] for z in numbers]

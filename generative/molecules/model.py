@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from atomsml.generative.core.elements import check_same_elements, symbols
 from atomsml.generative.core.generator import Generator
 from atomsml.generative.core.sampling import batches_of_like_size
 from atomsml.generative.molecules.compositions import MOST_ATOMS, Formula, atoms_of, count_formulas, draw_formula
@@ -88,12 +89,7 @@ class MoleculeModel(Generator[MoleculeSet, Request, Molecules], ABC):
 
     @classmethod
     def check(cls, train: MoleculeSet, valid: MoleculeSet) -> list[str]:
-        strange = sorted(set(valid.elements) - set(train.elements))
-        if strange:
-            raise ValueError(
-                f"the validation set has elements that the training set lacks: {', '.join(_symbols(strange))}; "
-                "leave those molecules out"
-            )
+        check_same_elements(train.elements, valid.elements)
         return []
 
     @classmethod
@@ -138,7 +134,7 @@ class MoleculeModel(Generator[MoleculeSet, Request, Molecules], ABC):
         """Elements, conditions, and of the training set how many molecules it has and the sizes they span."""
         sizes = self.formulas.sum(dim=1)
         return {
-            "elements": _symbols(self.config.elements),
+            "elements": symbols(self.config.elements),
             "conditions": list(self.config.conditions),
             "molecules": int(self.formula_counts.sum()),
             "smallest": int(sizes.min()) if len(sizes) else 0,
@@ -220,11 +216,5 @@ def check_known(model: MoleculeModel, numbers: Iterable[int]) -> None:
     strange = sorted(set(numbers) - set(elements))
     if strange:
         raise ValueError(
-            f"the model does not know {', '.join(_symbols(strange))}; its elements are {', '.join(_symbols(elements))}"
+            f"the model does not know {', '.join(symbols(strange))}; its elements are {', '.join(symbols(elements))}"
         )
-
-
-def _symbols(numbers: Sequence[int]) -> list[str]:
-    from ase.data import chemical_symbols
-
-    return [chemical_symbols[z] for z in numbers]
