@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from atomsml.generative.core.fields import Field, Predict, State, prior
 from atomsml.generative.core.guidance import classifier_free
+from atomsml.generative.core.network_inputs import pair_distances
 from atomsml.generative.core.noise import SampleNoise
 from atomsml.generative.core.processes.base import Flow
 from atomsml.generative.core.processes.gaussian import LinearInterpolant
@@ -27,7 +28,7 @@ from atomsml.generative.core.processes.pfgm import PFGMPlusPlus
 from atomsml.generative.core.samplers import SAMPLERS, find_sampler
 from atomsml.generative.core.samplers.base import GridSampler, Sampler, time_grid
 from atomsml.generative.core.spaces.euclidean import CenteredPositions, Euclidean
-from atomsml.generative.molecules.flow.network import Guess, MoleculeNetwork, pair_distances
+from atomsml.generative.molecules.flow.network import Guess, MoleculeNetwork
 from atomsml.generative.molecules.flow.optimal_transport import nearest_noise
 from atomsml.generative.molecules.flow.tasks import UNIT, Task
 

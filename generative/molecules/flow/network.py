@@ -31,12 +31,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from atomsml.generative.core.network_inputs import TIMES, directions, pair_distances, time_features
 from atomsml.nn.linear import MLP
 from atomsml.ops.activation import silu
 from atomsml.ops.pair_messages import DISTANCES, PairWeights, distance_features, pair_messages
 
 GATES = 8
-TIMES = 8  # frequencies of the time
 BONDS = 5  # none, single, double, triple, aromatic
 
 
@@ -162,14 +162,12 @@ class MoleculeLayer(nn.Module):
         """
         channels = s.shape[2]
         normed = functional.layer_norm(s, (channels,))
-        units = _differences(x)
-        lengths = torch.sqrt(units.square().sum(dim=-1) + 1e-6)
-        units = units / (1 + lengths)[..., None]
+        logarithms, units = directions(x)
         z, gathered, moved = pair_messages(
             z,
             self.of_receiver(normed),
             self.of_sender(normed),
-            torch.log1p(lengths),
+            logarithms,
             units,
             v,
             others,
@@ -183,19 +181,3 @@ class MoleculeLayer(nn.Module):
         update = self.update(torch.cat([normed * (1 + 0.3 * stretch) + shift, gathered, invariants], dim=-1))
         v = v * torch.sigmoid(update[..., None, channels:])
         return s + update[..., :channels], v, 0.3 * self.move(v).squeeze(-1), z
-
-
-def time_features(time: Tensor) -> Tensor:
-    """(samples,) -> (samples, 2 TIMES): sines and cosines of frequencies that double."""
-    angles = time[:, None] * (torch.pi / 2) * 2.0 ** torch.arange(TIMES, device=time.device, dtype=time.dtype)
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-
-def _differences(x: Tensor) -> Tensor:
-    """(samples, receiver, sender, 3): from the receiver to the sender."""
-    return x[:, None] - x[:, :, None]
-
-
-def pair_distances(x: Tensor) -> Tensor:
-    """(samples, nodes, nodes), with a gradient where atoms meet."""
-    return torch.sqrt(_differences(x).square().sum(dim=-1) + 1e-6)
