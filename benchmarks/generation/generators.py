@@ -36,6 +36,7 @@ from rdkit import Chem
 
 from atomsml.cli.generate.picture import draw_molecules
 from atomsml.cli.generate.records import Generated
+from atomsml.generative.core.metrics import SuiteResult, fraction, quantile
 from atomsml.generative.core.sampling import sample_seed
 from atomsml.generative.molecules.data import hdf5_molecules
 from atomsml.generative.molecules.gfn2 import relax_gfn2
@@ -44,7 +45,6 @@ from atomsml.generative.molecules.metrics.edm import edm
 from atomsml.generative.molecules.metrics.evaluate import Reference, profile_of
 from atomsml.generative.molecules.metrics.groups import FEATURES
 from atomsml.generative.molecules.metrics.perception import perceive, perceived_mol
-from atomsml.generative.molecules.metrics.results import SuiteResult, fraction, quantile
 from atomsml.generative.molecules.metrics.strict import strict
 from atomsml.generative.molecules.model import MoleculeModel
 from atomsml.generative.molecules.modelfile import load_generator

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from rdkit import Chem
 
+from atomsml.generative.core.metrics import SuiteResult
 from atomsml.generative.core.modelfile import load_generator
 from atomsml.generative.core.sampling import sample_seed
 from atomsml.generative.core.set import SampleSet, hold_out
@@ -26,7 +27,6 @@ from atomsml.generative.graphs.data import read_graphs
 from atomsml.generative.graphs.model import GraphModel
 from atomsml.generative.molecules.metrics.composition import FREQUENT, Profile, composition, profile
 from atomsml.generative.molecules.metrics.groups import FEATURES
-from atomsml.generative.molecules.metrics.results import SuiteResult
 from benchmarks.shared.reporting import DOCS, replace_section, table
 
 HELD_OUT, SEED = 0.05, 0  # of the recipe

@@ -13,8 +13,8 @@ from atomsml.cli.options import ConfigOption, DeviceOption, FormatOption, JsonOp
 if TYPE_CHECKING:
     import ase
 
+    from atomsml.generative.core.metrics import Metric, SuiteResult
     from atomsml.generative.molecules.metrics.evaluate import Evaluation, Reference, Relax
-    from atomsml.generative.molecules.metrics.results import Metric, SuiteResult
     from atomsml.io import Refused, StructureRecord
 
 Item = TypeVar("Item")

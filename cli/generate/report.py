@@ -19,8 +19,8 @@ def make_report(kept: Sequence[Generated], run: Run) -> dict[str, Any]:
     """The JSON object: how many were drawn, at what cost, and how good those that were kept are."""
     import numpy as np
 
+    from atomsml.generative.core.metrics import quantile
     from atomsml.generative.molecules.metrics.edm import edm
-    from atomsml.generative.molecules.metrics.results import quantile
     from atomsml.generative.molecules.metrics.strict import strict
 
     images = [molecule.atoms for molecule in kept]

@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atomsml.generative.molecules.metrics.groups import FEATURES, GROUPS, HISTOGRAMS, features, histogram
-from atomsml.generative.molecules.metrics.results import (
+from atomsml.generative.core.metrics import (
     NORMAL_QUANTILE,
     Metric,
     SuiteResult,
     bootstrap,
     fraction,
 )
+from atomsml.generative.molecules.metrics.groups import FEATURES, GROUPS, HISTOGRAMS, features, histogram
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

@@ -35,7 +35,7 @@ import ase
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
-from atomsml.generative.molecules.metrics.results import SuiteResult, fraction, ratio
+from atomsml.generative.core.metrics import SuiteResult, fraction, ratio
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

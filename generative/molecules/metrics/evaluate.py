@@ -13,12 +13,12 @@ import ase
 import numpy as np
 
 from atomsml.dataset.content import GRID, SHIFT
+from atomsml.generative.core.metrics import SuiteResult
 from atomsml.generative.molecules.metrics.composition import Profile, composition, profile
 from atomsml.generative.molecules.metrics.edm import edm
 from atomsml.generative.molecules.metrics.geometry import geometry
 from atomsml.generative.molecules.metrics.perception import Perceived, perceive, perceived_mol
 from atomsml.generative.molecules.metrics.posebusters import bust, check_installed, posebusters
-from atomsml.generative.molecules.metrics.results import SuiteResult
 from atomsml.generative.molecules.metrics.strict import invalid, strict
 from atomsml.generative.molecules.relaxation import RelaxedMolecule
 

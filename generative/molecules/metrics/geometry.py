@@ -21,8 +21,7 @@ import ase
 import numpy as np
 from ase.data import chemical_symbols
 
-from atomsml.generative.molecules.metrics.perception import Perceived
-from atomsml.generative.molecules.metrics.results import (
+from atomsml.generative.core.metrics import (
     NORMAL_QUANTILE,
     Metric,
     SuiteResult,
@@ -30,6 +29,7 @@ from atomsml.generative.molecules.metrics.results import (
     fraction,
     quantile,
 )
+from atomsml.generative.molecules.metrics.perception import Perceived
 from atomsml.generative.molecules.relaxation import RelaxedMolecule
 
 VERSION = "geometry-1"

@@ -15,8 +15,8 @@ from importlib.util import find_spec
 
 import ase
 
+from atomsml.generative.core.metrics import SuiteResult, fraction
 from atomsml.generative.molecules.metrics.perception import Perceived, perceived_mol
-from atomsml.generative.molecules.metrics.results import SuiteResult, fraction
 
 
 def check_installed() -> None:

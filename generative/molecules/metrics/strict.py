@@ -22,8 +22,8 @@ import ase
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
+from atomsml.generative.core.metrics import Metric, SuiteResult, fraction
 from atomsml.generative.molecules.metrics.perception import MAX_ATOMS, TIME_LIMIT, Perceived
-from atomsml.generative.molecules.metrics.results import Metric, SuiteResult, fraction
 from atomsml.io.bonds import CONTACT, REACH
 
 VERSION = "strict-2"

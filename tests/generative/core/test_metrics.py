@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from atomsml.generative.molecules.metrics.results import bootstrap, fraction, quantile, ratio
+from atomsml.generative.core.metrics import bootstrap, fraction, quantile, ratio
 
 
 @pytest.mark.parametrize(("count", "of"), [(0, 1), (1, 1), (0, 20), (20, 20), (7, 20), (950, 1000), (1, 100_000)])

@@ -1,4 +1,4 @@
-"""What suites return: metrics with confidence intervals, and why each molecule failed."""
+"""What suites return: metrics with confidence intervals, and why each sample failed."""
 
 from __future__ import annotations
 
