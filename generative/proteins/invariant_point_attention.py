@@ -69,8 +69,8 @@ class InvariantPointAttention(nn.Module):
         """
         queries, keys, values = self._heads(s, rotations, positions)
         hidden = torch.where(mask, 0.0, UNSEEN).to(s)[:, None, None]
-        logits = queries @ keys.mT + self.bias(z).permute(0, 3, 1, 2) + hidden
-        weights = torch.softmax(logits, dim=-1)
+        bias = self.bias(z).permute(0, 3, 1, 2) / math.sqrt(3)
+        weights = torch.softmax(queries @ keys.mT + bias + hidden, dim=-1)
         found = (weights @ values).transpose(1, 2)  # (samples, residues, heads, c + 3 points)
         of_pairs = weights.transpose(1, 2) @ z  # (samples, residues, heads, pair_channels)
         scalars, points = found[..., : self.head_channels], found[..., self.head_channels :]

@@ -37,7 +37,7 @@ UNIT = 10.0  # Angstrom, of positions inside the network, which are then of orde
 FINE = 4.0  # positions of messages are in UNIT / FINE: their Gaussians are 0.7 A wide at neighbours, and end at 30 A
 GATES = 8
 FARTHEST = 32  # residues along the chain that are farther apart are not told apart
-STEP = 0.2  # of frames, so that blocks start with small ones
+STEP = 0.2  # of the numbers by which a block moves frames
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,7 @@ class FrameBlock(nn.Module):
         self.chain = ChainAttention(channels, config.num_heads)
         self.transition = MLP((channels, config.hidden, channels))
         self.frame = MLP((channels, 6))
+        nn.init.zeros_(self.frame.weights[0])  # at the start frames stay where they are: a fair guess of little noise
 
     def forward(
         self, s: Tensor, z: Tensor, frames: Frames, others: Tensor, scale: Tensor
