@@ -53,12 +53,19 @@ def atoms_of(quaternions: Tensor, positions: Tensor) -> Tensor:
     """
     matrices = quaternion_to_matrix(quaternions)
     n, c = (positions + matrices @ positions.new_tensor(IDEAL[name]) for name in ("N", "C"))
-    turn = positions.new_tensor(
+    return torch.stack([n, positions, c, oxygens_of(matrices, n, positions, c)], dim=-2)
+
+
+def oxygens_of(matrices: Tensor, n: Tensor, ca: Tensor, c: Tensor) -> Tensor:
+    """Places (..., residues, 3) of O, of the other atoms and of the rotations (..., residues, 3, 3) of one chain.
+
+    The O of the last residue stands as if its psi were `LAST_PSI`.
+    """
+    turn = c.new_tensor(
         [-math.cos(CA_C_N), math.sin(CA_C_N) * math.cos(LAST_PSI), math.sin(CA_C_N) * math.sin(LAST_PSI)]
     )
     after_last = c[..., -1:, :] + C_N * matrices[..., -1:, :, :] @ turn
-    oxygens = _carbonyl(positions, c, torch.cat([n[..., 1:, :], after_last], dim=-2))
-    return torch.stack([n, positions, c, oxygens], dim=-2)
+    return _carbonyl(ca, c, torch.cat([n[..., 1:, :], after_last], dim=-2))
 
 
 def torsions(coordinates: Tensor) -> Tensor:
