@@ -87,6 +87,24 @@ def test_a_process_that_dies_costs_nothing_that_was_written(run: Run, monkeypatc
     assert_same("run.h5", "whole.h5")
 
 
+@LINUX
+def test_processes_end_with_the_command_that_began_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the middle, it goes on bit for bit."""
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "LEAST_PAUSE", 0.0)
+        patch.setattr(writer, "PAUSE_PER_COST", 0.0)
+        child = begin([*WORDS, *STEPS, "-o", "run.h5", "--device", "cpu,cpu"], Path())
+    wait_for(lambda: frames_in("run.h5") > 2, child)
+    processes = children(child)
+    assert len(processes) == 2
+    os.kill(child, signal.SIGKILL)
+    assert ended(child, Path())[0] == -signal.SIGKILL
+    wait_for(lambda: not any(map(lives, processes)))
+    assert run(*WORDS, *STEPS, "-o", "run.h5", "--device", "cpu,cpu", "--resume").status == 0
+    assert run(*WORDS, *STEPS, "-o", "whole.h5", "--device", "cpu,cpu").status == 0
+    assert_same("run.h5", "whole.h5")
+
+
 def test_devices_that_are_none_are_refused(run: Run, model: str) -> None:
     for words, said in (
         ("cpu,gpu", "unknown device 'gpu'"),

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-from tests.cli.md.test_several_devices import LINUX, children, wait_for
-from tests.cli.test_kills import begin, ended
+from tests.cli.md.test_several_devices import LINUX, children, lives, wait_for
+from tests.cli.test_kills import STATUS, begin, ended
 
 Run = Callable[..., Any]
 
@@ -50,6 +50,30 @@ def test_two_processes_relax_what_one_does_and_go_on(run: Run) -> None:
     for ours, theirs in zip(*(ase.io.read(f"{name}-1-of-2.extxyz", ":") for name in ("two", "one")), strict=True):
         np.testing.assert_allclose(ours.positions, theirs.positions, atol=1e-7)
     assert json.loads(Path("two-1-of-2.summary.json").read_text())["device"] == "cpu,cpu"
+
+
+@LINUX
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_processes_end_with_the_command_that_began_them(run: Run, number: int) -> None:
+    """However it ends; what they had found goes on."""
+    frames = [molecule("isobutane") for _ in range(24)]
+    for i, atoms in enumerate(frames):
+        atoms.rattle(0.05, seed=i)
+    ase.io.write("many.extxyz", frames)
+    words = ["relax", "many.extxyz", "-m", "organic-xtb", "--precision", "float64", "--fmax", "0.001"]
+    child = begin([*words, "-o", "two.extxyz", "--device", "cpu,cpu"], Path())
+    journal = Path("two.journal.jsonl")
+    wait_for(lambda: journal.exists() and len(journal.read_bytes().splitlines()) > 2, child)
+    processes = children(child)
+    assert len(processes) >= 2
+    os.kill(child, number)
+    status, said = ended(child, Path())
+    assert status == STATUS[number], said
+    wait_for(lambda: not any(map(lives, processes)))
+    result = run(*words, "-o", "two.extxyz", "--device", "cpu,cpu", "--resume", "--json")
+    assert result.status == 0
+    assert [record["index"] for record in json.loads(result.out)] == list(range(24))
+    assert len(ase.io.read("two.extxyz", ":")) == 24
 
 
 def test_steps_are_written_on_one_device(run: Run, model: str) -> None:
