@@ -65,7 +65,7 @@ def oxygens_of(matrices: Tensor, n: Tensor, ca: Tensor, c: Tensor) -> Tensor:
         [-math.cos(CA_C_N), math.sin(CA_C_N) * math.cos(LAST_PSI), math.sin(CA_C_N) * math.sin(LAST_PSI)]
     )
     after_last = c[..., -1:, :] + C_N * matrices[..., -1:, :, :] @ turn
-    return _carbonyl(ca, c, torch.cat([n[..., 1:, :], after_last], dim=-2))
+    return carbonyl(ca, c, torch.cat([n[..., 1:, :], after_last], dim=-2))
 
 
 def torsions(coordinates: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def torsions(coordinates: Tensor) -> Tensor:
     return torch.stack(columns, dim=-1)
 
 
-def _carbonyl(ca: Tensor, c: Tensor, next_n: Tensor) -> Tensor:
+def carbonyl(ca: Tensor, c: Tensor, next_n: Tensor) -> Tensor:
     """Places of O, on the side of C that is away from CA and the next N."""
     back = _unit(ca - c)
     onward = next_n - c
