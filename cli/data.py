@@ -130,6 +130,42 @@ def build(
         raise typer.Exit(1)
 
 
+@app.command()
+def backbones(
+    context: typer.Context,
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="PDB or mmCIF, also compressed; folders and .tar archives of them."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HDF5 file to write, .h5.")],
+) -> None:
+    """Pack backbones of proteins into one HDF5 file, which `atomsml train` reads in place of many files.
+
+    Of several models of a file the first is taken. Files that cannot be read are named; the exit status is then 1.
+    """
+    from atomsml.cli.files import open_outputs
+    from atomsml.cli.job import name_refused, require_some_of
+    from atomsml.cli.output import check_writable
+    from atomsml.generative.proteins.io import read_files, store_chains
+    from atomsml.generative.proteins.set import first_model
+    from atomsml.io import Refused
+
+    if output.suffix != ".h5":
+        raise ValueError(f"a set of backbones must have the suffix .h5, got {output}")
+    check_writable(output)
+    found = list(read_files(files))
+    require_some_of(found)
+    taken = [first_model(chains) for chains in found if not isinstance(chains, Refused)]
+    with open_outputs(context, None, [output]) as outputs:
+        outputs.write(output, lambda beside: store_chains(beside, taken))
+    residues = sum(len(chain) for chains in taken for chain in chains)
+    typer.echo(f"wrote {output}: {sum(map(len, taken))} chains of {residues} residues, of {len(taken)} files")
+    refused = [each for each in found if isinstance(each, Refused)]
+    name_refused(refused, len(found))
+    if refused:
+        raise typer.Exit(1)
+
+
 def _pack(output: Path, files: Sequence[Path], keys: LabelKeys, refused: list[Refused] | None) -> int:
     """Write all structures of the files, a bounded number of them in memory at a time; returns how many.
 

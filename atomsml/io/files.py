@@ -111,20 +111,30 @@ def _files_of(folder: Path, format: str | None) -> list[Path]:
     """
     taken: list[Path] = []
     left_out: list[Path] = []
-    for place, subfolders, names in os.walk(folder):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        files = [Path(place, name) for name in sorted(names) if not name.startswith(".")]
+    for files in files_below(folder):
         run = _vasp_run(files)
         for file in files:
             known = format is not None or _holds_structures(file)
             (taken if file == run or (run is None and known) else left_out).append(file)
     if not taken:
         raise ValueError(f"{folder}: has no file of a known format; name the files, and their --format")
-    if left_out:
-        names = [str(file) for file in left_out]
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        warnings.warn(f"{folder}: left out {', '.join(names[:5])}{more}, no structures to read", stacklevel=3)
+    warn_of_left_out(folder, left_out)
     return taken
+
+
+def files_below(folder: Path) -> Iterator[list[Path]]:
+    """The files of a folder, then those of each of its folders, by name and without hidden ones."""
+    for place, subfolders, names in os.walk(folder):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield [Path(place, name) for name in sorted(names) if not name.startswith(".")]
+
+
+def warn_of_left_out(folder: Path, files: Sequence[Path]) -> None:
+    """Name some of the files of a folder that hold nothing to read, if there are any."""
+    if files:
+        more = f" and {len(files) - 5} more" if len(files) > 5 else ""
+        names = ", ".join(map(str, files[:5]))
+        warnings.warn(f"{folder}: left out {names}{more}, no structures to read", stacklevel=4)
 
 
 def _vasp_run(files: Sequence[Path]) -> Path | None:

@@ -121,8 +121,7 @@ def read_backbones(paths: Sequence[str | Path]) -> BackboneSet:
 
     Raises:
         OSError: no such file.
-        ValueError: no chain of 40 bonded residues.
-        ModuleNotFoundError: mmCIF, which gemmi reads, and gemmi is not installed.
+        ValueError: a file of another format, or no compact chain of 40 bonded residues.
     """
     return backbone_set(read_files(paths), ", ".join(map(str, paths)))
 
@@ -136,7 +135,7 @@ def backbone_set(files: Iterable[Sequence[Chain] | Refused], where: str) -> Back
         if isinstance(file, Refused):
             refused.append(file)
             continue
-        runs = [run for run in file if run.where == file[0].where]
+        runs = first_model(file)
         counts["are of a further model of their file"] += len(file) - len(runs)
         for run in runs:
             if len(run) < SHORTEST:
@@ -149,12 +148,17 @@ def backbone_set(files: Iterable[Sequence[Chain] | Refused], where: str) -> Back
     warnings = [f"left out {each}" for each in refused[:SHOWN]]
     if len(refused) > SHOWN:
         warnings.append(f"left out {len(refused) - SHOWN} more files that cannot be read")
-    warnings += [f"left out {count} chains that {what}" for what, count in counts.items() if count]
+    warnings += [f"chains left out that {what}: {count}" for what, count in counts.items() if count]
     if len(windows) == 0:
         why = f"; {warnings[0]}" if warnings else ""
         raise ValueError(f"{where}: has no compact chain of {SHORTEST} bonded residues or more{why}")
     families = np.array([family for _, family in chains.values()], np.uint64)
     return BackboneSet(tuple(chain for chain, _ in chains.values()), families, windows, tuple(warnings))
+
+
+def first_model(file: Sequence[Chain]) -> list[Chain]:
+    """Of the chains of a file those of its first model: others, as of an ensemble, are nearly the same."""
+    return [run for run in file if run.where == file[0].where]
 
 
 def _family(runs: Sequence[Chain], name: str) -> int:

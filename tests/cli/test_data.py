@@ -12,6 +12,7 @@ import pytest
 from ase.build import molecule
 
 from atomsml.dataset import read_dataset
+from atomsml.generative.proteins.set import read_backbones
 
 
 @pytest.fixture
@@ -154,3 +155,31 @@ def test_structures_that_cannot_be_used_are_listed_and_the_others_taken(run, set
         assert strict.status == 1
         assert "error: one.extxyz, frame 0: REF_energy" in strict.err
     assert len(read_dataset("set.h5")) == 40
+
+
+def test_backbones_are_packed_as_they_are_read(run, tmp_path) -> None:
+    proteins = Path(__file__).parents[1] / "data" / "proteins"
+    files = [str(proteins / name) for name in ("1aap.pdb.gz", "1brf.pdb.gz", "nasty.pdb")]
+    result = run("data", "backbones", *files, "-o", "chains.h5")
+    assert (result.status, result.out) == (0, "wrote chains.h5: 6 chains of 125 residues, of 3 files\n")
+    read, packed = read_backbones(files), read_backbones([tmp_path / "chains.h5"])
+    np.testing.assert_array_equal(packed.hashes(), read.hashes())
+    np.testing.assert_array_equal(packed.groups(), read.groups())
+    assert packed.warnings == read.warnings
+    for chain, other in zip(read.chains, packed.chains, strict=True):
+        assert (chain.sequence, chain.labels, chain.name, chain.where) == (
+            *(other.sequence, other.labels, other.name, other.where),
+        )
+
+
+def test_bad_files_of_backbones_are_named(run, tmp_path) -> None:
+    proteins = Path(__file__).parents[1] / "data" / "proteins"
+    (tmp_path / "bad.pdb").write_text("")
+    result = run("data", "backbones", str(proteins / "1aap.pdb.gz"), "bad.pdb", "-o", "chains.h5")
+    assert result.status == 1
+    assert "refused: bad.pdb: holds no backbone of a protein" in result.err
+    assert (tmp_path / "chains.h5").exists()
+    result = run("data", "backbones", "bad.pdb", "-o", "none.h5")
+    assert result.status == 1
+    assert result.err.startswith("error: bad.pdb: holds no backbone")
+    assert not (tmp_path / "none.h5").exists()

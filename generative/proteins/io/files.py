@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -13,12 +12,16 @@ from atomsml.generative.proteins.backbones import Chain
 from atomsml.generative.proteins.io.mmcif import mmcif_atoms, mmcif_text
 from atomsml.generative.proteins.io.pdb import pdb_atoms, pdb_text
 from atomsml.generative.proteins.io.residues import chains_of
+from atomsml.generative.proteins.io.stored import are_stored, stored_chains
 from atomsml.io import Refused, write_atomically
+from atomsml.io.files import files_below, warn_of_left_out
+from atomsml.io.formats.run_trajectory import HDF5
 from atomsml.io.formats.source import DAMAGED, OPENERS, format_suffix
 
 READERS = {".pdb": pdb_atoms, ".ent": pdb_atoms, ".cif": mmcif_atoms, ".mmcif": mmcif_atoms}
 WRITERS = {".pdb": pdb_text, ".cif": mmcif_text}
 ARCHIVES = (".tar", ".tgz", ".txz")  # .tar also compressed
+SUFFIXES = (*READERS, *ARCHIVES, *HDF5)
 LARGEST = 2**30  # bytes of one file, decompressed; the largest of the Protein Data Bank have half of it
 LONGEST_NAME = 2**16  # bytes of a name in an archive
 
@@ -33,8 +36,7 @@ def read_chains(path: str | Path, split: bool = True) -> list[Chain]:
 
     Raises:
         OSError: no such file.
-        ValueError: another format, a damaged file, or one without a backbone.
-        ModuleNotFoundError: mmCIF, which gemmi reads, and gemmi is not installed.
+        ValueError: another format, a damaged file, or one without a backbone; or mmCIF, and gemmi is not installed.
     """
     path = Path(path)
     if not path.is_file():
@@ -48,34 +50,53 @@ def read_chains(path: str | Path, split: bool = True) -> list[Chain]:
 def read_files(paths: Sequence[str | Path]) -> Iterator[list[Chain] | Refused]:
     """The chains of one file after the other, split where they break; in their places those that cannot be read.
 
-    A path is a file, an archive of files (.tar, also compressed), or a folder, which stands for its files and archives
-    and those of its folders, by name. Archives are read without writing anything.
+    A path is a file, an archive of files (.tar, also compressed), HDF5 of `store_chains`, or a folder, which stands for
+    what of these it has and its folders have, by name; what else it has is left out with a warning. Archives are read
+    without writing anything.
 
     Raises:
         OSError: no such file.
-        ModuleNotFoundError: as `read_chains`.
+        ValueError: a folder without such files, or a file of another format.
     """
+    files: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
             raise FileNotFoundError(f"no file or folder {path}; check the path")
-        for file in _files_of(path) if path.is_dir() else [path]:
-            if is_archive(file):
-                yield from _read_archive(file)
-                continue
-            try:
-                yield read_chains(file)
-            except (OSError, ValueError) as error:
-                yield Refused(str(file), None, str(error).removeprefix(f"{file}: "))
+        if not path.is_dir() and format_suffix(path) not in SUFFIXES:
+            raise ValueError(f"{path}: is no file of proteins; give {', '.join(SUFFIXES)}, also compressed")
+        files += _files_of(path) if path.is_dir() else [path]
+    return (each for file in files for each in _read_any(file))
 
 
-def _files_of(folder: Path) -> Iterator[Path]:
-    for place, subfolders, names in os.walk(folder):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
+def _files_of(folder: Path) -> list[Path]:
+    files = [file for files in files_below(folder) for file in files]
+    taken = [file for file in files if _holds_chains(file)]
+    if not taken:
+        raise ValueError(f"{folder}: has no file of proteins; give {', '.join(SUFFIXES)}, also compressed")
+    warn_of_left_out(folder, sorted(set(files) - set(taken)))
+    return taken
 
 
-def is_archive(path: Path) -> bool:
-    return format_suffix(path) in ARCHIVES
+def _holds_chains(path: Path) -> bool:
+    """By its name; HDF5 is asked, and one that does not answer is tried, so that it is named."""
+    if format_suffix(path) not in HDF5:
+        return format_suffix(path) in SUFFIXES
+    try:
+        return are_stored(path)
+    except ValueError:
+        return True
+
+
+def _read_any(path: Path) -> Iterator[list[Chain] | Refused]:
+    try:
+        if format_suffix(path) in ARCHIVES:
+            yield from _read_archive(path)
+        elif format_suffix(path) in HDF5:
+            yield from stored_chains(path)
+        else:
+            yield read_chains(path)
+    except (OSError, ValueError) as error:
+        yield Refused(str(path), None, str(error).removeprefix(f"{path}: "))
 
 
 def _read_archive(path: Path) -> Iterator[list[Chain] | Refused]:

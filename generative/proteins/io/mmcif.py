@@ -26,8 +26,7 @@ def mmcif_atoms(text: str) -> Iterator[Atom]:
     """The backbone atoms of a file; chains and numbers are those of the authors, as in PDB.
 
     Raises:
-        ModuleNotFoundError: gemmi is not installed.
-        ValueError: no mmCIF, or a coordinate that is not finite.
+        ValueError: no mmCIF, a number that is not finite, or gemmi is not installed.
     """
     gemmi = _gemmi()
     try:
@@ -100,6 +99,5 @@ def _gemmi() -> ModuleType:
     try:
         import gemmi
     except ModuleNotFoundError as error:
-        message = 'mmCIF is read by gemmi; run "pip install atomsml[proteins]", or give PDB'
-        raise ModuleNotFoundError(message) from error
+        raise ValueError('mmCIF is read by gemmi; run "pip install atomsml[proteins]", or give PDB') from error
     return gemmi

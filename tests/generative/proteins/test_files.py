@@ -9,13 +9,14 @@ import tarfile
 from pathlib import Path
 
 import ase.io
+import h5py
 import numpy as np
 import pytest
 from rdkit import Chem
 
 from atomsml.generative.proteins.backbones import Chain
 from atomsml.generative.proteins.geometry import ATOMS
-from atomsml.generative.proteins.io import read_chains, read_files, write_chains
+from atomsml.generative.proteins.io import read_chains, read_files, store_chains, write_chains
 from atomsml.io import Refused
 
 gemmi = pytest.importorskip("gemmi")
@@ -197,11 +198,12 @@ def test_a_folder_and_an_archive_in_it(tmp_path):
         broken.size = 4
         archive.addfile(broken, io.BytesIO(b"ATOM"))
     before = set(tmp_path.rglob("*"))
-    found = list(read_files([tmp_path]))
+    with pytest.warns(UserWarning, match=r"left out .*notes\.txt, no structures to read"):
+        found = list(read_files([tmp_path]))
     assert set(tmp_path.rglob("*")) == before
     chains, refused = [f for f in found if not isinstance(f, Refused)], [f for f in found if isinstance(f, Refused)]
     assert [[len(chain) for chain in file] for file in chains] == [[50], [9, 3, 2, 2]]
-    assert [each.file for each in refused] == [str(tmp_path / "c.tar.xz/broken.pdb"), str(tmp_path / "notes.txt")]
+    assert [each.file for each in refused] == [str(tmp_path / "c.tar.xz/broken.pdb")]
 
 
 def test_a_damaged_archive_gives_what_comes_before_and_says_so(tmp_path):
@@ -222,8 +224,46 @@ def test_a_name_of_an_archive_that_would_fill_memory_is_refused(tmp_path):
     assert "a name of 1099511627776 bytes" in str(refused)
 
 
+def spoilt(path: Path, name: str, value: object) -> None:
+    """Put another array in the place of one of a file of chains; without a value, remove it."""
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        if value is not None:
+            file[name] = value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("labels", None, "has no array 'labels'"),
+        ("sequence", np.arange(50), "has no array 'sequence' of its kind"),
+        ("coordinates", np.zeros((49, 4, 3)), "coordinates must be of shape"),
+        ("coordinates", np.full((50, 4, 3), np.nan), "coordinates must be finite"),
+        ("offsets", np.array([0, 60]), "must be of shape"),
+        ("offsets", np.array([10, 50]), "offsets must ascend from 0"),
+        ("name", h5py.SoftLink("/where"), "is a link"),
+    ],
+)
+def test_damaged_hdf5_is_refused_in_a_line(tmp_path, name, value, message):
+    path = tmp_path / "a.h5"
+    store_chains(path, [read_chains(DATA / "1guu.pdb.gz")])
+    spoilt(path, name, value)
+    (refused,) = read_files([path])
+    assert isinstance(refused, Refused)
+    assert message in str(refused)
+
+
+def test_other_hdf5_in_a_folder_is_left_out(tmp_path):
+    store_chains(tmp_path / "a.h5", [read_chains(DATA / "nasty.pdb")])
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["x"] = 1
+    with pytest.warns(UserWarning, match=r"left out .*b\.h5"):
+        (chains,) = read_files([tmp_path])
+    assert [chain.sequence for chain in chains] == ["VREVCSMTA", "TGX", "AM", "IS"]
+
+
 def test_without_gemmi_mmcif_is_refused_with_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "gemmi", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install atomsml\[proteins\]"):
+    with pytest.raises(ValueError, match=r"pip install atomsml\[proteins\]"):
         read_chains(DATA / "nasty.cif")
     assert len(read_chains(DATA / "nasty.pdb")) == 4

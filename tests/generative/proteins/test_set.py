@@ -72,7 +72,7 @@ def test_the_same_chain_in_two_files_counts_once(tmp_path, samples):
     write_chains(tmp_path / "again.pdb", [chain])
     doubled = read_backbones([*FILES, tmp_path])
     assert len(doubled) == len(samples)
-    assert "left out 1 chains that stand there twice" in doubled.warnings
+    assert "chains left out that stand there twice: 1" in doubled.warnings
 
 
 def test_of_several_models_the_first_counts(tmp_path):
@@ -80,7 +80,7 @@ def test_of_several_models_the_first_counts(tmp_path):
     write_chains(tmp_path / "ensemble.pdb", chains)
     first = read_backbones([tmp_path / "ensemble.pdb"])
     assert [len(chain) for chain in first.chains] == [len(chains[0])]
-    assert "left out 2 chains that are of a further model of their file" in first.warnings
+    assert "chains left out that are of a further model of their file: 2" in first.warnings
 
 
 def test_bad_files_are_named_and_skipped(tmp_path, samples):
@@ -107,7 +107,7 @@ def test_a_stretched_chain_is_no_sample(tmp_path):
 def test_nothing_to_learn_from_is_one_line(tmp_path, content):
     if content is not None:
         (tmp_path / "a.pdb").write_text(content)
-    with pytest.raises(ValueError, match="no compact chain of 40 bonded residues") as error:
+    with pytest.raises(ValueError, match=r"no compact chain of 40 bonded residues|has no file of proteins") as error:
         read_backbones([tmp_path])
     assert "\n" not in str(error.value)
     with pytest.raises(FileNotFoundError, match="no file or folder"):
