@@ -107,6 +107,9 @@ def folder(tmp_path: Path, official: dict[str, Path]) -> Path:
                 mol.SetDoubleProp("gap", 3.0 + 0.5 * seed)
                 writer.write(mol)
     bulk("Si", cubic=True).write(tmp_path / "crystal.cif")
+    (tmp_path / "proteins").mkdir()
+    for path in (ROOT / "tests" / "data" / "proteins").glob("*.pdb.gz"):
+        (tmp_path / "proteins" / path.name).symlink_to(path)
     for name, file in official.items():
         (tmp_path / name).symlink_to(file)
     return tmp_path
