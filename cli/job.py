@@ -195,7 +195,7 @@ def stop_if(strict: bool, record: StructureRecord | Refused) -> None:
         raise ValueError(f"{record} (without --strict it is left out and the others are treated)")
 
 
-def require_some_of(records: Sequence[StructureRecord | Refused]) -> None:
+def require_some_of(records: Sequence[object]) -> None:
     """Something that can be treated."""
     from atomsml.io import Refused
 
