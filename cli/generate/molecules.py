@@ -103,7 +103,8 @@ def molecules(
     if sampler is not None:
         generator.check_sampler(sampler)
     wishes.requests(generator, seed, range(len(wishes.smiles) or 1))
-    wishes.warn(generator)
+    for note in wishes.notes(generator):
+        typer.echo(f"note: {note}", err=True)
     potential = None if relax is None else _potential(relax, device, precision, wishes, generator)
     if len(wishes.smiles) > 1 and only_valid:
         raise ValueError("--only-valid counts the valid molecules of all SMILES together; give one SMILES")

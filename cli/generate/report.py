@@ -34,6 +34,7 @@ def make_report(kept: Sequence[Generated], run: Run) -> dict[str, Any]:
         "written": len(kept),
         "sampler": run.settings.sampler,
         "steps": run.settings.steps,
+        "notes": run.wishes.notes(run.model),
         "evaluations_per_molecule": {name: round(n / run.drawn, 3) for name, n in run.evaluations.items()},
         "suites": {name: suite.to_json() for name, suite in suites.items()},
         **strain,

@@ -79,26 +79,32 @@ class Wishes:
         formulas, counts = model.formulas[room], model.formula_counts[room]
         return [draw_formula(formulas, counts, elements, np.random.default_rng(s), self.num_atoms, held) for s in seeds]
 
-    def warn(self, model: MoleculeModel) -> None:
-        """Say on stderr where a formula or a condition lies outside of what the model has learnt from."""
+    def notes(self, model: MoleculeModel) -> list[str]:
+        """Where a formula or a condition lies outside of what the model has learnt from."""
         from atomsml.generative.molecules.compositions import format_formula
 
-        sizes = model.formulas.sum(dim=1).tolist()
+        found, sizes = list[str](), model.formulas.sum(dim=1).tolist()
         if self.formula and sizes and not min(sizes) <= sum(self.formula.values()) <= max(sizes):
-            typer.echo(
-                f"note: {format_formula(self.formula)} has {sum(self.formula.values())} atoms, the model was trained "
-                f"on {min(sizes)} to {max(sizes)}",
-                err=True,
+            found.append(
+                f"{format_formula(self.formula)} has {sum(self.formula.values())} atoms, the model was trained "
+                f"on {min(sizes)} to {max(sizes)}"
             )
-        for i, name in enumerate(model.config.conditions):
-            mean, deviation = model.condition_mean[i].item(), model.condition_scale[i].item()
-            if abs(self.conditions.get(name, mean) - mean) > FAR * deviation:
-                typer.echo(
-                    f"note: {name}={self.conditions[name]:g} is far from what the model was trained on: "
-                    f"mean {mean:.3g}, mean absolute deviation {deviation:.2g}, hence hardly anything outside of "
-                    f"{mean - FAR * deviation:.3g} to {mean + FAR * deviation:.3g}",
-                    err=True,
-                )
+        return [*found, *(note for name in self.conditions if (note := self._far(model, name)) is not None)]
+
+    def _far(self, model: MoleculeModel, name: str) -> str | None:
+        """A note if hardly any or no training molecule has what is asked of this condition."""
+        value, place = self.conditions[name], model.config.conditions.index(name)
+        low, high = model.condition_ranges.get(name, (-math.inf, math.inf))
+        if not low <= value <= high:
+            return f"{name}={value:g} extrapolates: the training molecules span {low:.3g} to {high:.3g}"
+        mean, deviation = model.condition_mean[place].item(), model.condition_scale[place].item()
+        least, most = mean - FAR * deviation, mean + FAR * deviation
+        if not least <= value <= most:
+            return (
+                f"{name}={value:g} is far from what the model was trained on: mean {mean:.3g}, mean absolute deviation "
+                f"{deviation:.2g}, hence hardly anything outside of {least:.3g} to {most:.3g}"
+            )
+        return None
 
 
 def read_wishes(

@@ -12,7 +12,7 @@ A kind is a plural, as "molecules", which is also the word of the command `atoms
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -153,6 +153,13 @@ class Generator(nn.Module, ABC, Generic[Samples, Request, Batch]):
     def describe(self) -> dict[str, Any]:
         """What a model file says of a model of this kind, beside what it says of all."""
         return {}
+
+    def recall(self, description: Mapping[str, Any]) -> None:
+        """Take from the description in a file, part of which `describe` gave, what is neither config nor tensor.
+
+        Raises:
+            ValueError: it cannot be right; files that do not have it are right.
+        """
 
     def check_tables(self) -> None:
         """Refuse tables, read from a file, of which nothing can be drawn.

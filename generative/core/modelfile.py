@@ -79,6 +79,7 @@ def load_generator(name_or_path: str | Path, device: torch.device | str = "cpu")
     load_tensors(path, model)
     try:
         model.check_tables()
+        model.recall(description)
     except ValueError as error:
         raise ValueError(f"model file {path} is damaged: {error}") from None
     check_claims(path, description, model.describe())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from atomsml.generative.core.sampling import batches_of_like_size
 from atomsml.generative.molecules.compositions import MOST_ATOMS, Formula, atoms_of, count_formulas, draw_formula
 from atomsml.generative.molecules.molecules import Molecules, Request, Scaffold
 from atomsml.generative.molecules.set import MoleculeSet
+from atomsml.modelfile import embedded_models, read_metadata
 
 # of atoms in a batch, by the type of device: they keep it busy, and more would only need more memory
 PAIRS = {"cpu": 30_000, "cuda": 2_000_000, "mps": 500_000}
@@ -48,6 +50,7 @@ class MoleculeModel(Generator[MoleculeSet, Request, Molecules], ABC):
     formula_counts: Tensor
     condition_mean: Tensor
     condition_scale: Tensor
+    condition_ranges: dict[str, tuple[float, float]]  # least and greatest in the training set; older files do not say
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -56,6 +59,7 @@ class MoleculeModel(Generator[MoleculeSet, Request, Molecules], ABC):
         self.register_buffer("formula_counts", torch.zeros(config.num_formulas, dtype=torch.int64))
         self.register_buffer("condition_mean", torch.zeros(len(config.conditions)))
         self.register_buffer("condition_scale", torch.ones(len(config.conditions)))
+        self.condition_ranges = {}
 
     @abstractmethod
     def sample(
@@ -107,6 +111,7 @@ class MoleculeModel(Generator[MoleculeSet, Request, Molecules], ABC):
             known = values[np.isfinite(values)]
             self.condition_mean[i] = float(known.mean())
             self.condition_scale[i] = max(float(np.abs(known - known.mean()).mean()), 1e-6)
+            self.condition_ranges[name] = (float(known.min()), float(known.max()))
 
     @staticmethod
     def unpack(batch: Molecules) -> list[ase.Atoms]:
@@ -131,15 +136,27 @@ class MoleculeModel(Generator[MoleculeSet, Request, Molecules], ABC):
         }
 
     def describe(self) -> dict[str, Any]:
-        """Elements, conditions, and of the training set how many molecules it has and the sizes they span."""
+        """Elements, conditions, and of the training set how many molecules it has and what they span."""
         sizes = self.formulas.sum(dim=1)
+        ranges = {name: list(ends) for name, ends in self.condition_ranges.items()}
         return {
             "elements": symbols(self.config.elements),
             "conditions": list(self.config.conditions),
+            **({"condition_ranges": ranges} if ranges else {}),
             "molecules": int(self.formula_counts.sum()),
             "smallest": int(sizes.min()) if len(sizes) else 0,
             "largest": int(sizes.max()) if len(sizes) else 0,
         }
+
+    def recall(self, description: Mapping[str, Any]) -> None:
+        found = description.get("condition_ranges", {})
+        try:
+            ranges = {str(name): (float(low), float(high)) for name, (low, high) in found.items()}
+        except (AttributeError, TypeError, ValueError):
+            ranges = {"": (math.nan, math.nan)}
+        if not set(ranges) <= set(self.config.conditions) or not all(low <= high for low, high in ranges.values()):
+            raise ValueError("its condition_ranges are not two numbers for each of its conditions")
+        self.condition_ranges = ranges
 
     def check_tables(self) -> None:
         """Refuse a histogram from which nothing that can be made is drawn."""
@@ -190,7 +207,9 @@ def draw_requests(
     unknown = sorted(set(conditions) - set(model.config.conditions))
     if unknown:
         has = ", ".join(model.config.conditions) or "none"
-        raise ValueError(f"the model has no condition {unknown[0]!r}; its conditions are: {has}")
+        others = _embedded_with(unknown[0])
+        hint = f"; take {' or '.join(others)}, which has it" if others else ""
+        raise ValueError(f"the model has no condition {unknown[0]!r}; its conditions are: {has}{hint}")
     if formula is not None and num_atoms is not None and sum(formula.values()) != num_atoms:
         raise ValueError(f"the formula has {sum(formula.values())} atoms, not {num_atoms}; give one of the two")
     requests = []
@@ -204,6 +223,11 @@ def draw_requests(
         numbers = None if free and not first else atoms_of(drawn, first)
         requests.append(Request(seed, sum(drawn.values()), numbers, conditions))
     return requests
+
+
+def _embedded_with(condition: str) -> list[str]:
+    """Names of the embedded generators that can be asked for a property."""
+    return [name for name in embedded_models() if condition in read_metadata(name).get("conditions", ())]
 
 
 def check_known(model: MoleculeModel, numbers: Iterable[int]) -> None:

@@ -20,6 +20,7 @@ from ase.build import molecule
 from ase.collections import g2
 from rdkit import Chem
 from rdkit.Chem.rdMolDescriptors import CalcMolFormula
+from safetensors.torch import load_file, save_file
 
 from atomsml import AtomsMLCalculator
 from atomsml.cli.generate.records import Generated
@@ -35,6 +36,7 @@ from atomsml.generative.molecules.metrics.perception import perceive
 from atomsml.generative.molecules.modelfile import load_generator
 from atomsml.generative.molecules.set import MoleculeSet
 from atomsml.io import mol_bonded, with_bond_orders
+from atomsml.modelfile import read_metadata
 from tests.browser import viewer_data
 
 Run = Callable[..., Any]
@@ -261,11 +263,23 @@ class TestWrites:
         assert generate("--config", "c.yaml").status == 0
         assert json.loads(Path("molecules.summary.json").read_text())["options"]["condition"] == ["gap=5.2"]
 
-    def test_a_wish_far_from_the_training_set_is_said(self, generate: Run) -> None:
-        seen = np.linspace(2, 8, len(SEEN))  # as the generator has it
-        spread = 4 * np.abs(seen - 5).mean()
-        assert "note: " not in generate("-n", 1, "--condition", f"gap={5 + 0.99 * spread}").err
-        (note,) = [line for line in generate("-n", 1, "--condition", "gap=500").err.splitlines() if "note: " in line]
+    def test_a_wish_outside_of_the_training_set_is_said(self, generate: Run) -> None:
+        assert "note: " not in generate("-n", 1, "--condition", "gap=7.9").err
+        assert json.loads(Path("molecules.summary.json").read_text())["notes"] == []
+        (note,) = [line for line in generate("-n", 1, "--condition", "gap=8.1").err.splitlines() if "note: " in line]
+        assert note == "note: gap=8.1 extrapolates: the training molecules span 2 to 8"
+        assert json.loads(Path("molecules.summary.json").read_text())["notes"] == [note.removeprefix("note: ")]
+
+    def test_a_wish_far_from_most_of_the_training_set_is_said(self, run: Run, generator: str) -> None:
+        """Of an older file, which has no ranges, as it would be of a rare value."""
+        about = read_metadata(generator)
+        ranges = about.pop("condition_ranges")
+        assert ranges == {"gap": [2.0, 8.0]}
+        save_file(load_file(generator), "older.safetensors", metadata={"atomsml": json.dumps(about)})
+        spread = 4 * np.abs(np.linspace(2, 8, len(SEEN)) - 5).mean()
+        words = ("generate", "molecules", "-m", "older.safetensors", "--steps", 4, "-n", 1, "--condition")
+        assert "note: " not in run(*words, f"gap={5 + 0.99 * spread}").err
+        (note,) = [line for line in run(*words, "gap=500").err.splitlines() if "note: " in line]
         assert note.startswith("note: gap=500 is far from what the model was trained on: mean 5, ")
         assert note.endswith(f"hence hardly anything outside of {5 - spread:.3g} to {5 + spread:.3g}")
 
@@ -375,6 +389,10 @@ class TestRefuses:
             (("--report", "out.htm"), "cannot write the report out.htm; use the suffix .html"),
             (("--report", "water.xyz/out.html"), "cannot write water.xyz/out.html"),
             (("--relax", "refractory-pbe"), "--relax refractory-pbe: the model does not know H, C, N, O"),
+            (
+                ("-m", "qm9-graph-flow", "--condition", "gap=5"),
+                "the model has no condition 'gap'; its conditions are: none; take qm9-flow, which has it",
+            ),
             (("-m", "organic-xtb"), "organic-xtb is a potential, not a generator"),
         ],
     )

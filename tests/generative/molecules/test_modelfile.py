@@ -85,6 +85,7 @@ def test_metadata(path: Path, generator: EDM) -> None:
         "config": json.loads(json.dumps(dataclasses.asdict(generator.config))),
         "elements": ["H", "C", "O"],
         "conditions": ["gap"],
+        "condition_ranges": {"gap": [1.0, 6.0]},
         "molecules": 4,
         "smallest": 3,
         "largest": 9,
@@ -93,6 +94,14 @@ def test_metadata(path: Path, generator: EDM) -> None:
         "licence": "MIT",
         "metrics": {"stable_molecules": 0.5},
     }
+
+
+def test_older_files_say_no_ranges(path: Path, generator: EDM) -> None:
+    about = modelfile.read_metadata(path)
+    del about["condition_ranges"]
+    save_file(load_file(path), path, metadata={"atomsml": json.dumps(about)})
+    assert load_generator(path).condition_ranges == {}
+    assert generator.condition_ranges == {"gap": (1.0, 6.0)}
 
 
 def test_what_the_generator_says_wins(tmp_path: Path, path: Path, generator: EDM) -> None:
@@ -141,6 +150,8 @@ def test_files_that_do_not_agree_with_themselves(path: Path, generator: EDM) -> 
     for impossible in (torch.zeros(3, 3).long(), torch.full((3, 3), -1), torch.full((3, 3), 2**40)):
         assert "is damaged" in message({"formulas": impossible})
     assert "is damaged" in message({"formula_counts": torch.zeros(3).long()})
+    for ranges in (5, {"gap": 1.0}, {"gap": [6.0, 1.0]}, {"mu": [1.0, 6.0]}, {"gap": ["low", "high"]}):
+        assert "condition_ranges are not two numbers" in message(condition_ranges=ranges)
     path.write_bytes(whole[:-8])
     assert "truncated or damaged" in message_of(path)
 
