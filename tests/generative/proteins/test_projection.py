@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,37 +11,11 @@ from ase import Atoms
 
 from atomsml.generative.core.rotations import quaternion_exp, quaternion_multiply
 from atomsml.generative.proteins.backbones import Backbones
-from atomsml.generative.proteins.geometry import (
-    C_N,
-    C_N_CA,
-    CA_C,
-    CA_C_N,
-    N_CA,
-    N_CA_C,
-)
+from atomsml.generative.proteins.io import read_chains
 from atomsml.generative.proteins.projection import CLEAR, close_chains
+from tests.generative.proteins.coils import coil
 
-REGIONS = np.radians([(-63.0, -42.0), (-120.0, 130.0), (-70.0, 145.0), (60.0, 40.0)])  # helix, strand, PII, left
-
-
-def coil(residues: int, seed: int, cis: int | None = None) -> np.ndarray:
-    """N, CA and C of a chain of ideal bonds, whose torsions are of the allowed regions, in runs of five residues."""
-    random = np.random.default_rng(seed)
-    runs = REGIONS[random.choice(4, p=[0.45, 0.35, 0.15, 0.05], size=-(-residues // 5))].repeat(5, axis=0)
-    phi, psi = (runs[:residues] + random.normal(scale=0.15, size=(residues, 2))).T
-    bonds, angles = [C_N, N_CA, CA_C], [CA_C_N, C_N_CA, N_CA_C]
-    points = [np.zeros(3), np.array([N_CA, 0, 0])]
-    points.append(points[1] + CA_C * np.array([-math.cos(N_CA_C), math.sin(N_CA_C), 0]))
-    for i in range(3 * (residues - 1)):
-        a, b, c = points[-3:]
-        axis = (c - b) / np.linalg.norm(c - b)
-        normal = np.cross(b - a, axis)
-        normal /= np.linalg.norm(normal)
-        turn = [psi[i // 3], 0.0 if cis == i // 3 else math.pi, phi[i // 3 + 1]][i % 3]
-        angle = angles[i % 3]
-        step = [-math.cos(angle), math.sin(angle) * math.cos(turn), math.sin(angle) * math.sin(turn)]
-        points.append(c + bonds[i % 3] * (step[0] * axis + step[1] * np.cross(normal, axis) + step[2] * normal))
-    return np.stack(points).reshape(residues, 3, 3)
+DATA = Path(__file__).parents[2] / "data" / "proteins"
 
 
 def shaken(backbones: Backbones, shift: float, turn: float, seed: int = 0) -> Backbones:
@@ -67,6 +41,10 @@ def measured(chain: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+def real(name: str) -> np.ndarray:
+    return read_chains(DATA / name)[0].coordinates
+
+
 def none_held(backbones: Backbones) -> torch.Tensor:
     return torch.zeros_like(backbones.mask)
 
@@ -74,7 +52,8 @@ def none_held(backbones: Backbones) -> torch.Tensor:
 @pytest.mark.parametrize(("shift", "turn", "bound"), [(0.1, 0.1, 0.3), (0.2, 0.2, 0.5), (0.3, 0.3, 0.8)])
 def test_every_peptide_bond_is_ideal_and_the_fold_stays(shift: float, turn: float, bound: float) -> None:
     """0.3 A along each axis are 0.5 A in all, after which two of three CA-CA are out of bounds."""
-    ideal = Backbones.from_coordinates([coil(40 + 6 * i, i) for i in range(8)], torch.float64)
+    chains = [coil(40, 0), coil(64, 1), real("1aap.pdb.gz"), real("1brf.pdb.gz"), real("1guu.pdb.gz")]
+    ideal = Backbones.from_coordinates(chains, torch.float64)
     drawn = shaken(ideal, shift, turn)
     closed, moved = close_chains(drawn, none_held(drawn))
     for chain in closed.to_chains():
