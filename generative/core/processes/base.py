@@ -55,6 +55,20 @@ class Flow(Process, ABC):
         return space.exp(x_t, per_sample(s - t, x_t) * self.velocity(space, x_t, data, t))
 
 
+class StochasticFlow(Flow, ABC):
+    """A flow on whose way fresh noise may be added, and taken away again, without any effect on the marginals."""
+
+    @abstractmethod
+    def random_step(
+        self, space: Space, x_t: Tensor, data: Tensor, t: Tensor, s: Tensor, noise: SampleNoise, scale: float
+    ) -> Tensor:
+        """From t to s < t by one step of the reverse stochastic equation, whose noise is multiplied by `scale`.
+
+        dx = (velocity - g^2 score / 2) dt + scale g dw, with time that falls (Song et al., arXiv:2011.13456, section 4.3
+        and appendix D.1): exact for scale = 1. Less noise gives samples nearer to the modes, with less variety.
+        """
+
+
 def per_sample(t: Tensor, like: Tensor) -> Tensor:
     """(samples,) values as (samples, 1, ...), to be multiplied with a state."""
     return t.reshape(-1, *(1 for _ in like.shape[1:]))

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from atomsml.generative.core.noise import SampleNoise
-from atomsml.generative.core.processes.base import Flow, per_sample
+from atomsml.generative.core.processes.base import StochasticFlow, per_sample
 from atomsml.generative.core.spaces.base import Manifold, Space, VectorSpace
 
 
-class GaussianProcess(Flow, ABC):
+class GaussianProcess(StochasticFlow, ABC):
     """alpha falls, sigma / alpha rises strictly; both are functions of t of any shape."""
 
     spaces: ClassVar[type] = VectorSpace
@@ -75,6 +75,16 @@ class GaussianProcess(Flow, ABC):
         """x_s with the same noise as x_t."""
         noise = self.noise(x_t, data, t)
         return per_sample(self.alpha(s), x_t) * data + per_sample(self.sigma(s), x_t) * noise
+
+    def random_step(
+        self, space: Space, x_t: Tensor, data: Tensor, t: Tensor, s: Tensor, noise: SampleNoise, scale: float
+    ) -> Tensor:
+        assert isinstance(space, VectorSpace)
+        diffusion = self.diffusion(t)  # g^2
+        minus_score = self.noise(x_t, data, t) / per_sample(self.sigma(t), x_t)
+        drift = self.velocity(space, x_t, data, t) + per_sample(diffusion / 2, x_t) * minus_score
+        spread = scale * ((t - s) * diffusion).sqrt()
+        return x_t - per_sample(t - s, x_t) * drift + per_sample(spread, x_t) * noise(space)
 
     def transition(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """(scale, variance) of q(x_t | x_s)."""
@@ -155,6 +165,43 @@ class PolynomialVP(GaussianProcess):
     def _half_rate(self, t: Tensor) -> Tensor:
         """d sigma^2 / dt / 2."""
         return (1 - 2 * self.precision) * 2 * t * (1 - t.square())
+
+
+@dataclass(frozen=True)
+class LinearVP(GaussianProcess):
+    """alpha = exp(-B / 2), sigma^2 = 1 - exp(-B), B = beta_min t + (beta_max - beta_min) t^2 / 2.
+
+    The variance is preserved, of the equation dx = -beta / 2 x dt + sqrt(beta) dw with beta = dB / dt, which is linear
+    (Ho et al., arXiv:2006.11239, in continuous time by Song et al., arXiv:2011.13456, appendix C); the places of
+    FrameDiff, in 10 Angstrom, move by it (Yim et al., arXiv:2302.02277, appendix I.1).
+    """
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(-self._integral(t) / 2)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return (-torch.expm1(-self._integral(t))).sqrt()
+
+    def alpha_rate(self, t: Tensor) -> Tensor:
+        return -self._beta(t) / 2 * self.alpha(t)
+
+    def sigma_rate(self, t: Tensor) -> Tensor:
+        return self._beta(t) / 2 * self.alpha(t).square() / self.sigma(t)
+
+    def time_of_ratio(self, ratio: Tensor) -> Tensor:
+        slope = self.beta_max - self.beta_min
+        integral = torch.log1p(ratio.square()).clamp(max=self.beta_min + slope / 2)
+        root = (self.beta_min**2 + 2 * slope * integral).sqrt()
+        return 2 * integral / (root + self.beta_min)  # of the two forms the one without cancellation at small ratios
+
+    def _beta(self, t: Tensor) -> Tensor:
+        return self.beta_min + (self.beta_max - self.beta_min) * t
+
+    def _integral(self, t: Tensor) -> Tensor:
+        return self.beta_min * t + (self.beta_max - self.beta_min) / 2 * t.square()
 
 
 @dataclass(frozen=True)

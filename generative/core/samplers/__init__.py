@@ -10,6 +10,7 @@ from atomsml.generative.core.samplers.ddpm import DDPM
 from atomsml.generative.core.samplers.euler import Euler
 from atomsml.generative.core.samplers.heun import Heun
 from atomsml.generative.core.samplers.predictor_corrector import PredictorCorrector
+from atomsml.generative.core.samplers.random_walk import RandomWalk
 
 SAMPLERS: dict[str, type[Sampler]] = {
     "ddpm": DDPM,
@@ -18,6 +19,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "heun": Heun,
     "adaptive": Adaptive,
     "predictor-corrector": PredictorCorrector,
+    "random-walk": RandomWalk,
 }
 
 

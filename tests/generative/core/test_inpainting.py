@@ -9,7 +9,7 @@ from atomsml.generative.core.inpainting import Resampled, hold, restore
 from atomsml.generative.core.noise import SampleNoise
 from atomsml.generative.core.processes.categorical import Masking, Uniform
 from atomsml.generative.core.processes.gaussian import Karras, LinearInterpolant, PolynomialVP
-from atomsml.generative.core.processes.geodesic import BrownianMotion, Geodesic
+from atomsml.generative.core.processes.geodesic import Geodesic, LinearHeat
 from atomsml.generative.core.samplers import SAMPLERS
 from atomsml.generative.core.samplers.base import time_grid
 from atomsml.generative.core.samplers.ddim import DDIM
@@ -153,7 +153,7 @@ def test_what_is_independent_is_not_disturbed(sampler):
 
 FIELDS = {
     "fractional": Field(Torus(), Geodesic()),
-    "torsions": Field(Circle((2,)), BrownianMotion(3.0)),
+    "torsions": Field(Circle((2,)), LinearHeat(3.0)),
     "frames": Field(SO3(), Geodesic()),
     "masked": Field(Categorical(4), Masking()),
     "uniform": Field(Categorical(4), Uniform()),

@@ -6,11 +6,16 @@ import torch
 
 from atomsml.generative.core.fields import Field, corrupt
 from atomsml.generative.core.noise import SampleNoise
-from atomsml.generative.core.processes.gaussian import Karras, LinearInterpolant, PolynomialVP
+from atomsml.generative.core.processes.gaussian import Karras, LinearInterpolant, LinearVP, PolynomialVP
 from atomsml.generative.core.spaces.categorical import Categorical
 from atomsml.generative.core.spaces.euclidean import CenteredPositions, Euclidean
 
-PROCESSES = {"linear": LinearInterpolant(2.0), "polynomial": PolynomialVP(), "karras": Karras()}
+PROCESSES = {
+    "linear": LinearInterpolant(2.0),
+    "polynomial": PolynomialVP(),
+    "linear-vp": LinearVP(),
+    "karras": Karras(),
+}
 each_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
 
 

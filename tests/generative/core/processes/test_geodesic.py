@@ -7,7 +7,7 @@ import torch
 
 from atomsml.generative.core.fields import Field, corrupt, prior
 from atomsml.generative.core.noise import SampleNoise
-from atomsml.generative.core.processes.geodesic import BrownianMotion, Geodesic
+from atomsml.generative.core.processes.geodesic import Geodesic, LinearHeat
 from atomsml.generative.core.rotations import quaternion_to_matrix
 from atomsml.generative.core.samplers import SAMPLERS
 from atomsml.generative.core.samplers.base import time_grid
@@ -88,7 +88,7 @@ def test_brownian_motion_recovers_a_mixture(name, sampler, steps, bias):
     that oscillate between -1 and 1, and the width of each point. A last step from t = 1 / steps^2 spoils nothing.
     """
     space, width = SPACES[name], WIDTH[name]
-    process = BrownianMotion(SIGMA_MAX[name])
+    process = LinearHeat(SIGMA_MAX[name])
     fields, noise = {"x": Field(space, process)}, SampleNoise([4], [N], N, torch.float64)
 
     def predict(state, t):
@@ -114,7 +114,7 @@ def test_brownian_motion_recovers_a_mixture(name, sampler, steps, bias):
     assert abs(squared.mean() / (dimensions * width**2) - 1) < 4.5 * math.sqrt(2 / (dimensions * N)) + bias
 
 
-@pytest.mark.parametrize("process", [Geodesic(), BrownianMotion(0.3)], ids=["geodesic", "brownian"])
+@pytest.mark.parametrize("process", [Geodesic(), LinearHeat(0.3)], ids=["geodesic", "brownian"])
 @pytest.mark.parametrize("name", ["circle", "SO3"])
 def test_corruption_moves_as_far_as_the_process_says(name, process):
     """E[cos] of the displacement on a circle, E[1 + 2 cos] of the angle of a rotation."""
@@ -145,5 +145,5 @@ def test_velocity_is_the_derivative_of_the_interpolant():
 
 
 def test_what_has_no_heat_is_refused():
-    with pytest.raises(ValueError, match="BrownianMotion is not defined on Euclidean"):
-        Field(Euclidean((3,)), BrownianMotion(1.0))
+    with pytest.raises(ValueError, match="LinearHeat is not defined on Euclidean"):
+        Field(Euclidean((3,)), LinearHeat(1.0))
