@@ -64,8 +64,8 @@ class StochasticFlow(Flow, ABC):
     ) -> Tensor:
         """From t to s < t by one step of the reverse stochastic equation, whose noise is multiplied by `scale`.
 
-        dx = (velocity - g^2 score / 2) dt + scale g dw, with time that falls (Song et al., arXiv:2011.13456, section 4.3
-        and appendix D.1): exact for scale = 1. Less noise gives samples nearer to the modes, with less variety.
+        dx = (velocity - g^2 score / 2) dt + scale g dw, with time that falls (Song et al., arXiv:2011.13456, appendix
+        D.1): exact for scale = 1. Less noise gives samples nearer to the modes, with less variety.
         """
 
 

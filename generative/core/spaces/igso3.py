@@ -51,6 +51,16 @@ def score_factor(angle: Tensor, sigma: Tensor) -> Tensor:
     return torch.where(s < 1, by_images, slope / value).to(angle.dtype)
 
 
+def mean_square_score(sigma: Tensor) -> Tensor:
+    """E |grad log f|^2, of any shape: 3 / s^2 where the heat is narrow."""
+    s = sigma.double()[..., None]
+    cell = (10 * s).clamp_max(math.pi) / _GRID
+    w = cell * (torch.arange(_GRID, dtype=s.dtype, device=s.device) + 0.5)  # the midpoint rule
+    weight = torch.exp(log_density(w, s)) * (1 - torch.cos(w))
+    square = (score_factor(w, s) * w).square()
+    return ((weight * square).sum(dim=-1) / weight.sum(dim=-1)).to(sigma.dtype)
+
+
 def from_uniform(vectors: Tensor, sigma: Tensor) -> Tensor:
     """Rotation vectors of uniform rotations (samples, nodes, 3), shortened to those of the sigma (samples,) given.
 
