@@ -36,7 +36,8 @@ def rotation_flow_error(found: State, clean: State, noisy: State, free: Tensor) 
 
     (Of FrameFlow, Yim et al., arXiv:2310.05297, equation 8, before it is divided by the time that is left.)
     """
-    velocities = [SO3().log(noisy["rotations"], frames["rotations"]) for frames in (found, clean)]
+    start, *ends = (_turned(frames, free) for frames in (noisy, found, clean))
+    velocities = [SO3().log(start, end) for end in ends]
     return mean_over((velocities[0] - velocities[1]).square().sum(dim=-1), free)
 
 
@@ -49,7 +50,8 @@ def rotation_score_error(
     arXiv:2011.13456, 1 / E|score|^2. Both scores come from the same function.)
     """
     sigma = heat.sigma(t)
-    scores = [SO3().heat_score(noisy["rotations"], frames["rotations"], sigma) for frames in (found, clean)]
+    x, *sources = (_turned(frames, free) for frames in (noisy, found, clean))
+    scores = [SO3().heat_score(x, source, sigma) for source in sources]
     error = mean_over((scores[0] - scores[1]).square().sum(dim=-1), free)
     return error / igso3.mean_square_score(sigma)
 
@@ -78,6 +80,12 @@ def atom_error(found: State, clean: State, free: Tensor) -> Tensor:
     near = pairs & (distances[1] < NEAR)
     wrong = torch.where(near, (distances[0] - distances[1]).square(), 0).sum(dim=(1, 2))
     return places + wrong / near.sum(dim=(1, 2)).clamp_min(1)
+
+
+def _turned(frames: State, free: Tensor) -> Tensor:
+    """The rotations of the free residues, none elsewhere: the zeros of padding have no logarithm, nor a slope of it."""
+    rotations = frames["rotations"]
+    return torch.where(free[..., None], rotations, rotations.new_tensor([1.0, 0.0, 0.0, 0.0]))
 
 
 def _atoms(frames: State) -> Tensor:
