@@ -17,6 +17,7 @@ GENERATORS: Architectures[Generator[Any, Any, Any]] = Architectures(
         "graph-flow": "atomsml.generative.molecules.graph_flow.model:GraphFlow",
         "edm": "atomsml.generative.molecules.edm.model:EDM",
         "graphs": "atomsml.generative.graphs.model:GraphModel",
+        "backbone-diffusion": "atomsml.generative.proteins.diffusion:BackboneDiffusion",
         "backbone-flow": "atomsml.generative.proteins.flow:BackboneFlow",
         "symphony": "atomsml.generative.molecules.symphony.model:Symphony",
     },

@@ -7,10 +7,13 @@ import pytest
 import torch
 from scipy.integrate import quad
 from scipy.spatial.transform import Rotation
-from scipy.stats import kstest
+from scipy.stats import kstest, maxwell
 
+from atomsml.generative.core.noise import SampleNoise
 from atomsml.generative.core.spaces import igso3
+from atomsml.generative.core.spaces.so3 import SO3
 
+DECADES = [1e-3, 1e-2, 0.1, 1.0, 10.0]
 SIGMAS = [0.02, 0.1, 0.3, 0.7, 0.999999, 1.0, 1.3, 2.0, 4.0]
 
 
@@ -33,7 +36,7 @@ def test_density_is_the_series(s):
     assert np.abs(density(w, s).numpy() - expected).max() < 1e-12 * expected.max()
 
 
-@pytest.mark.parametrize("s", SIGMAS)
+@pytest.mark.parametrize("s", sorted({*SIGMAS, *DECADES}))
 def test_density_integrates_to_one(s):
     near = min(math.pi, 12 * s)
     integral, _ = quad(lambda w: density(w, s).item() * (1 - math.cos(w)) / math.pi, 0, near, epsabs=1e-11, limit=200)
@@ -54,7 +57,7 @@ def test_density_obeys_the_heat_equation(s):
     assert np.abs(in_time.numpy() - laplacian / 2).max() < 10 * (h / s**2) ** 2 * scale
 
 
-@pytest.mark.parametrize("s", SIGMAS)
+@pytest.mark.parametrize("s", sorted({*SIGMAS, *DECADES}))
 def test_score_is_the_slope_of_the_log_density(s):
     """Near pi the image on the other side takes over within s^2 / 2 pi: third derivatives are of that order."""
     w, h = torch.linspace(1e-3, math.pi - 1e-3, 200, dtype=torch.float64), 1e-5 * min(s**2, 1)
@@ -113,6 +116,32 @@ def test_quantiles(s):
     torch.testing.assert_close(vectors, angle[:, None] * axis, rtol=1e-12, atol=0)
     level = (uniform - torch.sin(uniform)).numpy() / math.pi
     assert np.abs(cdf(s)(angle.numpy()) - level).max() < 1e-5
+
+
+@pytest.mark.parametrize("s", DECADES)
+def test_draws_have_its_angles(s):
+    """Where it is narrow, angles have Maxwell's distribution to a fraction s^2 / 4."""
+    noise = SampleNoise([1, 2], [4000] * 2, 4000, torch.float64)
+    source, sigma = noise(SO3()), torch.full((2,), s, dtype=torch.float64)
+    angles = SO3().distance(source, SO3().diffuse(source, noise(SO3()), sigma)).flatten().numpy()
+    expected = cdf(s) if s > 0.02 else maxwell(scale=s).cdf
+    assert kstest(angles, expected).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("s", DECADES)
+def test_mean_square_of_the_score(s):
+    """By adaptive quadrature over the angle, whose density is (1 - cos w) f / pi; 3 / s^2 where it is narrow."""
+    sigma = torch.tensor(s, dtype=torch.float64)
+
+    def integrand(w):
+        slope = igso3.score_factor(torch.tensor(w, dtype=torch.float64), sigma).item() * w
+        return slope**2 * density(w, s).item() * (1 - math.cos(w)) / math.pi
+
+    expected, _ = quad(integrand, 0, min(math.pi, 12 * s), epsabs=0, epsrel=1e-9, limit=200)
+    found = igso3.mean_square_score(sigma).item()
+    assert abs(found / expected - 1) < 1e-5
+    if s < 0.02:
+        assert abs(found * s**2 / 3 - 1) < s**2
 
 
 def test_random_walk_ends_in_it():
