@@ -34,4 +34,5 @@ def _differences(x: Tensor) -> Tensor:
 
 
 def _lengths(differences: Tensor) -> Tensor:
-    return torch.sqrt(differences.square().sum(dim=-1) + 1e-6)
+    squares = differences.square() @ differences.new_ones(3)  # a sum over three numbers takes four times as long
+    return torch.sqrt(squares + 1e-6)

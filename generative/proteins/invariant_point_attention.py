@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atomsml.nn.linear import MLP
+from atomsml.ops.matmul import matmul
 
 UNSEEN = -1e9  # a logit that softmax makes zero; finite, so that a sample without residues gives no NaN
 SMALLEST = 1e-8  # added to squares of lengths, whose roots then have a gradient at zero
@@ -67,33 +68,36 @@ class InvariantPointAttention(nn.Module):
             positions: (samples, residues, 3).
             mask: (samples, residues) bool; padding is not attended to, and its own output means nothing.
         """
-        queries, keys, values = self._heads(s, rotations, positions)
-        hidden = torch.where(mask, 0.0, UNSEEN).to(s)[:, None, None]
-        bias = self.bias(z).permute(0, 3, 1, 2) / math.sqrt(3)
-        weights = torch.softmax(queries @ keys.mT + bias + hidden, dim=-1)
-        found = (weights @ values).transpose(1, 2)  # (samples, residues, heads, c + 3 points)
+        heads = len(s), self.num_heads
+        queries, keys, values = self._heads(s, rotations, positions, mask)
+        by_pairs = self.bias.matrices()[0].T / math.sqrt(3) @ z.flatten(1, 2).mT  # (samples, heads, pairs)
+        logits = torch.baddbmm(by_pairs.view(-1, *z.shape[1:3]), queries.flatten(0, 1), keys.flatten(0, 1).mT)
+        weights = torch.softmax(logits, dim=-1).unflatten(0, heads)
         of_pairs = weights.transpose(1, 2) @ z  # (samples, residues, heads, pair_channels)
+        found = (weights @ values).transpose(1, 2)  # (samples, residues, heads, c + 3 points)
         scalars, points = found[..., : self.head_channels], found[..., self.head_channels :]
-        seen = (points.unflatten(-1, (-1, 3)).flatten(2, 3) - positions[:, :, None]) @ rotations  # R^T of columns
-        lengths = torch.sqrt(seen.square().sum(dim=-1) + SMALLEST)
-        whole = torch.cat([of_pairs.flatten(2), scalars.flatten(2), seen.flatten(2), lengths], dim=-1)
+        points = points.unflatten(-1, (3, -1)).transpose(2, 3).flatten(3)  # (samples, residues, 3, heads x points)
+        seen = rotations.mT @ (points - positions[..., None])
+        lengths = torch.sqrt(seen.square().sum(dim=2) + SMALLEST)
+        whole = torch.cat([of_pairs.flatten(2), scalars.flatten(2), seen.mT.flatten(2), lengths], dim=-1)
         invariant: Tensor = self.out(whole)
         return invariant
 
-    def _heads(self, s: Tensor, rotations: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads(self, s: Tensor, rotations: Tensor, positions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys, whose products are logits, and values: (samples, heads, residues, columns) each."""
         heads, c = self.num_heads, self.head_channels
-        q, k, v = self.scalars(s).unflatten(-1, (heads, 3 * c)).split(c, dim=-1)
-        local = self.points(s).unflatten(-1, (-1, 3))
-        points = (local @ rotations.mT + positions[:, :, None]).unflatten(2, (heads, -1))
+        q, k, v = self.scalars(s).unflatten(-1, (heads, 3 * c)).transpose(1, 2).split(c, dim=-1)
+        coordinates = self.points.matrices()[0].unflatten(1, (-1, 3)).mT.flatten(1)  # x of all points, then y, then z:
+        local = matmul(s, coordinates).unflatten(-1, (3, -1))  # one product turns all points of a residue
+        points = (rotations @ local + positions[..., None]).unflatten(3, (heads, -1)).permute(0, 3, 1, 2, 4)
         counts = [self.query_points, self.query_points, self.value_points]
-        q_points, k_points, v_points = (part.flatten(3) for part in points.split(counts, dim=3))
+        q_points, k_points, v_points = (part.flatten(3) for part in points.split(counts, dim=4))
         strength = functional.softplus(self.sharpness) * math.sqrt(2 / (9 * self.query_points) / 3)
-        root = strength.sqrt()[:, None]
+        root = strength.sqrt()[:, None, None]
         q_points, k_points = root * q_points, root * k_points
         q_squared, k_squared = (-0.5 * x.square().sum(dim=-1, keepdim=True) for x in (q_points, k_points))
+        hidden = torch.where(mask, 0.0, UNSEEN).to(s)[:, None, :, None]
         one = torch.ones_like(q_squared)
         queries = torch.cat([q / math.sqrt(3 * c), q_points, q_squared, one], dim=-1)
-        keys = torch.cat([k, k_points, one, k_squared], dim=-1)
-        values = torch.cat([v, v_points], dim=-1)
-        return queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
+        keys = torch.cat([k, k_points, one, k_squared + hidden], dim=-1)
+        return queries, keys, torch.cat([v, v_points], dim=-1)
