@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atomsml.nn.linear import MLP
-from atomsml.ops.matmul import matmul
 
 UNSEEN = -1e9  # a logit that softmax makes zero; finite, so that a sample without residues gives no NaN
 SMALLEST = 1e-8  # added to squares of lengths, whose roots then have a gradient at zero
@@ -79,7 +78,7 @@ class InvariantPointAttention(nn.Module):
         points = points.unflatten(-1, (3, -1)).transpose(2, 3).flatten(3)  # (samples, residues, 3, heads x points)
         seen = rotations.mT @ (points - positions[..., None])
         lengths = torch.sqrt(seen.square().sum(dim=2) + SMALLEST)
-        whole = torch.cat([of_pairs.flatten(2), scalars.flatten(2), seen.mT.flatten(2), lengths], dim=-1)
+        whole = torch.cat([of_pairs.flatten(2), scalars.flatten(2), seen.flatten(2), lengths], dim=-1)
         invariant: Tensor = self.out(whole)
         return invariant
 
@@ -87,8 +86,7 @@ class InvariantPointAttention(nn.Module):
         """Queries and keys, whose products are logits, and values: (samples, heads, residues, columns) each."""
         heads, c = self.num_heads, self.head_channels
         q, k, v = self.scalars(s).unflatten(-1, (heads, 3 * c)).transpose(1, 2).split(c, dim=-1)
-        coordinates = self.points.matrices()[0].unflatten(1, (-1, 3)).mT.flatten(1)  # x of all points, then y, then z:
-        local = matmul(s, coordinates).unflatten(-1, (3, -1))  # one product turns all points of a residue
+        local = self.points(s).unflatten(-1, (3, -1))  # coordinates first: one product turns all points of a residue
         points = (rotations @ local + positions[..., None]).unflatten(3, (heads, -1)).permute(0, 3, 1, 2, 4)
         counts = [self.query_points, self.query_points, self.value_points]
         q_points, k_points, v_points = (part.flatten(3) for part in points.split(counts, dim=4))

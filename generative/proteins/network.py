@@ -31,7 +31,6 @@ from atomsml.generative.core.network_inputs import TIMES, directions, pair_dista
 from atomsml.generative.core.rotations import quaternion_multiply, quaternion_to_matrix
 from atomsml.generative.proteins.invariant_point_attention import UNSEEN, InvariantPointAttention
 from atomsml.nn.linear import MLP
-from atomsml.ops.matmul import matmul
 from atomsml.ops.pair_messages import DISTANCES, PairWeights, distance_features, pair_messages
 
 UNIT = 10.0  # Angstrom, of positions inside the network, which are then of order 1
@@ -95,8 +94,12 @@ class FrameNetwork(nn.Module):
         present = mask[..., None].to(positions)
         scale = present.sum(dim=1, keepdim=True).clamp_min(1).rsqrt()  # 1 / sqrt(n)
         centre = (positions * present).sum(dim=1, keepdim=True) * scale.square()
-        free = (mask & ~known).to(positions)[..., None]
-        frames = Frames(quaternion_to_matrix(quaternions), (positions - centre) * present, mask, free)
+        frames = Frames(
+            quaternion_to_matrix(quaternions),
+            (positions - centre) * present,
+            mask,
+            (mask & ~known).to(positions)[..., None],
+        )
         others = present * present.mT * (1 - torch.eye(mask.shape[1]).to(positions))
         s = self.residues(self._residue_features(t, mask, known, positions.dtype))
         z = self._pair_features(mask.shape, last)
@@ -121,12 +124,11 @@ class FrameNetwork(nn.Module):
 
     def _pair_features(self, shape: torch.Size, last: Tensor | None) -> Tensor:
         """(samples, residues, residues, pair_channels): how far apart along the chain, and in `last`."""
-        z = 0.5 * self.relative(shape[1])
+        z = self.relative(shape[1])
         if last is None:
             return z.expand(shape[0], -1, -1, -1)
         # Gaussians in the place of a histogram: what lies at the border of two bins does not jump
-        features = distance_features(FINE * pair_distances(last))
-        return matmul(features, 0.5 * self.last.matrices()[0]) + (z + 0.5 * self.embedding_last)
+        return self.last(distance_features(FINE * pair_distances(last))) + (z + self.embedding_last)
 
 
 @dataclass(frozen=True)

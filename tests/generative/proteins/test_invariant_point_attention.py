@@ -45,7 +45,9 @@ def by_loops(module: InvariantPointAttention, s: np.ndarray, z: np.ndarray, r: n
     w_c, w_l = math.sqrt(2 / (9 * QUERY)), math.sqrt(1 / 3)
     results = []
     for i in range(n):
-        of_pairs, of_nodes, of_points = [], [], []
+        of_pairs: list[np.ndarray] = []
+        of_nodes: list[np.ndarray] = []
+        of_points: list[np.ndarray] = []
         for h in range(HEADS):
 
             def q(k: int, part: int, h: int = h) -> np.ndarray:
@@ -53,7 +55,7 @@ def by_loops(module: InvariantPointAttention, s: np.ndarray, z: np.ndarray, r: n
 
             def p(k: int, first: int, last: int, h: int = h) -> list[np.ndarray]:
                 """Points in the common frame."""
-                local = (s[k] @ points).reshape(HEADS, 2 * QUERY + VALUE, 3)[h, first:last]
+                local = (s[k] @ points).reshape(3, HEADS, 2 * QUERY + VALUE)[:, h, first:last].T
                 return [r[k] @ point + x[k] for point in local]
 
             logits = []
@@ -69,7 +71,7 @@ def by_loops(module: InvariantPointAttention, s: np.ndarray, z: np.ndarray, r: n
                 mean = sum(a[j] * p(j, 2 * QUERY, 2 * QUERY + VALUE)[k] for j in range(n))
                 of_points.append(r[i].T @ (mean - x[i]))
         lengths = [np.linalg.norm(point) for point in of_points]
-        results.append(np.concatenate([*of_pairs, *of_nodes, *of_points, lengths]) @ out)
+        results.append(np.concatenate([*of_pairs, *of_nodes, *np.transpose(of_points), lengths]) @ out)
     return np.array(results)
 
 
