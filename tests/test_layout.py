@@ -251,7 +251,8 @@ def package_files() -> set[str]:
     code = {relative(f) for room in MAY_IMPORT for f in sources(room)}
     profiles = ROOT / "generative" / "molecules" / "metrics" / "profiles"
     folders = (ROOT / "atomsml" / "models", ROOT / "atomsml" / "report" / "assets", profiles)
-    data = {relative(f) for folder in folders for f in folder.iterdir()} | {"atomsml/py.typed"}
+    alone = {"atomsml/py.typed", "generative/proteins/metrics/ramachandran.txt"}
+    data = {relative(f) for folder in folders for f in folder.iterdir()} | alone
     return {f if f.startswith("atomsml/") else f"atomsml/{f}" for f in code | data}
 
 

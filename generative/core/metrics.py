@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 NORMAL_QUANTILE = 1.959963984540054  # of 97.5 %
 RESAMPLES = 1000
+
+Item = TypeVar("Item")
+
+
+class Follow(Protocol):
+    """Passes the items of a long task on as they come, and may show how far it is."""
+
+    def __call__(self, items: Iterable[Item], total: int, label: str) -> Iterator[Item]: ...
+
+
+def quietly(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
+    """Follow nothing."""
+    yield from items
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import ase
 import numpy as np
 
 from atomsml.dataset.content import GRID, SHIFT
-from atomsml.generative.core.metrics import SuiteResult
+from atomsml.generative.core.metrics import Follow, SuiteResult, quietly
 from atomsml.generative.molecules.metrics.composition import Profile, composition, profile
 from atomsml.generative.molecules.metrics.edm import edm
 from atomsml.generative.molecules.metrics.geometry import geometry
@@ -23,14 +23,6 @@ from atomsml.generative.molecules.metrics.strict import invalid, strict
 from atomsml.generative.molecules.relaxation import RelaxedMolecule
 
 SUITES = ("edm", "strict", "composition", "geometry", "posebusters")
-
-Item = TypeVar("Item")
-
-
-class Follow(Protocol):
-    """Passes the items of a long task on as they come, and may show how far it is."""
-
-    def __call__(self, items: Iterable[Item], total: int, label: str) -> Iterator[Item]: ...
 
 
 class Relax(Protocol):
@@ -100,7 +92,7 @@ def evaluate_molecules(
         OSError: bonds cannot be perceived on this machine.
     """
     _check(molecules, suites, reference, relax)
-    follow = follow or _quietly
+    follow = follow or quietly
     perceived, theirs = [Perceived()] * len(molecules), list[Perceived]()
     if set(suites) - {"edm"}:
         perceived = list(follow(perceive(molecules), len(molecules), "bonds"))
@@ -136,10 +128,6 @@ def _check(
         raise ValueError("the suite geometry needs molecules to compare with, or a potential that relaxes; give either")
     if "posebusters" in suites:
         check_installed()
-
-
-def _quietly(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
-    yield from items
 
 
 def _smiles(reference: Reference, perceived: Sequence[Perceived]) -> frozenset[str] | None:

@@ -16,6 +16,12 @@ def coil(residues: int, seed: int, cis: int | None = None) -> np.ndarray:
     random = np.random.default_rng(seed)
     runs = REGIONS[random.choice(4, p=[0.45, 0.35, 0.15, 0.05], size=-(-residues // 5))].repeat(5, axis=0)
     phi, psi = (runs[:residues] + random.normal(scale=0.15, size=(residues, 2))).T
+    return grown(phi, psi, cis)
+
+
+def grown(phi: np.ndarray, psi: np.ndarray, cis: int | None = None) -> np.ndarray:
+    """N, CA and C (residues, 3, 3) of torsions in radians; omega is 180 degrees, but 0 after the residue `cis`."""
+    residues = len(phi)
     bonds, angles = [C_N, N_CA, CA_C], [CA_C_N, C_N_CA, N_CA_C]
     points = [np.zeros(3), np.array([N_CA, 0, 0])]
     points.append(points[1] + CA_C * np.array([-math.cos(N_CA_C), math.sin(N_CA_C), 0]))

@@ -1,0 +1,1 @@
+"""How good backbones are: one measure a file, all of them together in evaluate.py."""
