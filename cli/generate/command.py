@@ -1,4 +1,4 @@
-"""`atomsml generate KIND`: molecules and graphs with all that can be asked of them, and whatever else is generated."""
+"""`atomsml generate KIND`: molecules, graphs and backbones with all their options, and whatever else is generated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from atomsml.cli.generate import graphs, molecules, next_atom, samples
+from atomsml.cli.generate import backbones, graphs, molecules, next_atom, samples
 
 ANY_KIND = "KIND"
 
@@ -22,5 +22,6 @@ class Kinds(TyperGroup):
 app = typer.Typer(cls=Kinds, help="Draw samples from a generator.", no_args_is_help=True, rich_markup_mode=None)
 app.command("molecules")(molecules.molecules)
 app.command("graphs")(graphs.graphs)
+app.command("backbones")(backbones.backbones)
 app.command("next-atom")(next_atom.next_atom)
 app.command(ANY_KIND)(samples.samples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,8 +73,8 @@ def graphs(
     report = {"command": "generate graphs", "steps": steps}
     with open_outputs(context, output, [output, picture]) as files:
 
-        def write(mols: Sequence[Mol]) -> None:
-            files.write(output, lambda beside: generator.write(beside, mols))
+        def write(mols: Mapping[int, Mol]) -> None:
+            files.write(output, lambda beside: generator.write(beside, list(mols.values())))
 
         drawn, stop = draw_samples(generator, requests, steps, sampler, batch, write)
         files.interrupted = stop is not None
@@ -82,9 +82,9 @@ def graphs(
             write(drawn)
             outputs = [output]
             if picture is not None:
-                draw_graphs(files, picture, drawn)
+                draw_graphs(files, picture, list(drawn.values()))
                 outputs.append(picture)
-            report |= {"drawn": len(drawn), **generator.judge(drawn)}
+            report |= {"drawn": len(drawn), **generator.judge(list(drawn.values()))}
             facts = Facts(name, str(generator.sets.device), len(drawn), started, report)
             write_summary(files, output, context, facts, outputs, [])
     if drawn and as_json:

@@ -76,14 +76,14 @@ def _rows(report: dict[str, Any]) -> list[list[str]]:
     rows = [[name.replace("_", " "), str(report[name]), "", "", "molecules", ""] for name in COUNTS]
     for suite in report["suites"].values():
         for name, metric in suite["metrics"].items():
-            rows.append([name.replace("_", " "), *_cells(metric), suite["version"]])
+            rows.append([name.replace("_", " "), *cells(metric), suite["version"]])
     if "median_strain" in report:
-        rows.append(["median strain", *_cells(report["median_strain"]), ""])
+        rows.append(["median strain", *cells(report["median_strain"]), ""])
     return rows
 
 
-def _cells(metric: dict[str, Any]) -> list[str]:
-    """Fractions in per cent."""
+def cells(metric: dict[str, Any]) -> list[str]:
+    """Value, interval and unit of a metric, for a table of HEADER; fractions in per cent."""
     from atomsml.cli.output import number
 
     factor = 1 if metric["unit"] else 100

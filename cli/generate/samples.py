@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -61,15 +61,15 @@ def samples(
     report = {"command": f"generate {kind}", "steps": steps, "sampler": sampler}
     with open_outputs(context, output, [output]) as files:
 
-        def write(samples: Sequence[Any]) -> None:
-            files.write(output, lambda beside: generator.write(beside, samples))
+        def write(samples: Mapping[int, Any]) -> None:
+            files.write(output, lambda beside: generator.write(beside, list(samples.values())))
 
         requests = generator.requests([sample_seed(seed, index) for index in range(number)])
         drawn, stop = draw_samples(generator, requests, steps, sampler, batch, write)
         files.interrupted = stop is not None
         if drawn:
             write(drawn)
-            report |= {"drawn": len(drawn), **generator.judge(drawn)}
+            report |= {"drawn": len(drawn), **generator.judge(list(drawn.values()))}
             where = str(next(generator.parameters()).device)
             write_summary(files, output, context, Facts(name, where, len(drawn), started, report), [output], [])
     if drawn and as_json:
@@ -126,11 +126,13 @@ def draw_samples(
     steps: int,
     sampler: str,
     batch: int | None,
-    write: Callable[[Sequence[Any]], None],
-) -> tuple[Sequence[Any], KeyboardInterrupt | None]:
-    """The samples in their order, of which those that are finished are written now and then.
+    write: Callable[[Mapping[int, Any]], None],
+    sample: Callable[[Sequence[Any]], Iterator[Any]] | None = None,
+) -> tuple[dict[int, Any], KeyboardInterrupt | None]:
+    """The samples by the places of their requests, in order, of which those that are finished are written now and then.
 
-    And the request to stop, if one came before all were finished.
+    And the request to stop, if one came before all were finished. `sample` is `generator.sample` with steps, sampler
+    and whatever else a kind can be told; without it, with these two.
     """
     from atomsml.cli.files import now_and_then
     from atomsml.cli.output import follow
@@ -141,9 +143,9 @@ def draw_samples(
     batches = generator.batches(requests, batch)
     states_each = generator.num_states(steps, sampler)
     total = None if states_each is None else states_each * len(batches)
-    states = draw(generator, requests, batches, partial(generator.sample, steps=steps, sampler=sampler))
+    states = draw(generator, requests, batches, sample or partial(generator.sample, steps=steps, sampler=sampler))
     drawn: dict[int, Any] = {}
-    keep = now_and_then(lambda: write([drawn[place] for place in sorted(drawn)]))
+    keep = now_and_then(lambda: write(dict(sorted(drawn.items()))))
     stop = None
     try:
         for state in follow(states, total, "generate", lambda state: f"{state.finished} of {number} {generator.kind}"):
@@ -153,4 +155,4 @@ def draw_samples(
                     keep()
     except KeyboardInterrupt as error:
         stop = error
-    return [drawn[place] for place in sorted(drawn)], stop
+    return dict(sorted(drawn.items())), stop

@@ -75,13 +75,15 @@ class Backbones:
         return Backbones(self.quaternions.to(device), self.positions.to(device), self.mask.to(device))
 
     @staticmethod
-    def from_coordinates(chains: Sequence[np.ndarray], dtype: torch.dtype = torch.float32) -> Backbones:
-        """The frames of chains of atoms (residues, 3 or 4, 3), whose places of CA are centred."""
+    def from_coordinates(
+        chains: Sequence[np.ndarray], dtype: torch.dtype = torch.float32, centred: bool = True
+    ) -> Backbones:
+        """The frames of chains of atoms (residues, 3 or 4, 3), whose places of CA are centred unless told otherwise."""
         frames = [frames_of(torch.from_numpy(np.asarray(chain, np.float64))) for chain in chains]
         pad = torch.nn.utils.rnn.pad_sequence
         return Backbones(
             pad([quaternions.to(dtype) for quaternions, _ in frames], batch_first=True),
-            pad([(places - places.mean(dim=0)).to(dtype) for _, places in frames], batch_first=True),
+            pad([(places - centred * places.mean(dim=0)).to(dtype) for _, places in frames], batch_first=True),
             pad([torch.ones(len(places), dtype=torch.bool) for _, places in frames], batch_first=True),
         )
 
