@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from atomsml.codegen.threads import by_samples
 from atomsml.generative.core.network_inputs import TIMES, directions, pair_distances, time_features
 from atomsml.generative.core.rotations import quaternion_multiply, quaternion_to_matrix
 from atomsml.generative.proteins.invariant_point_attention import UNSEEN, InvariantPointAttention
@@ -37,6 +38,7 @@ UNIT = 10.0  # Angstrom, of positions inside the network, which are then of orde
 FINE = 4.0  # positions of messages are in UNIT / FINE: their Gaussians are 0.7 A wide at neighbours, and end at 30 A
 GATES = 8
 FARTHEST = 32  # residues along the chain that are farther apart are not told apart
+WORTH_A_THREAD = 8_000  # pairs: for fewer, what does not depend on their number takes most of the time
 STEP = 0.2  # of the numbers by which a block moves frames
 
 
@@ -91,6 +93,15 @@ class FrameNetwork(nn.Module):
             last: (samples, residues, 3) the places of CA that were predicted at a noisier time, or None
                 (self-conditioning: Chen et al., arXiv:2208.04202).
         """
+        given = [x for x in (quaternions, positions, t, mask, known, last) if x is not None]
+        if torch.is_grad_enabled() or positions.device.type != "cpu":
+            return self._predict(*given)
+        turned, moved = by_samples(self._predict, given, mask.numel() * mask.shape[1] // WORTH_A_THREAD)
+        return turned, moved
+
+    def _predict(
+        self, quaternions: Tensor, positions: Tensor, t: Tensor, mask: Tensor, known: Tensor, last: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         present = mask[..., None].to(positions)
         scale = present.sum(dim=1, keepdim=True).clamp_min(1).rsqrt()  # 1 / sqrt(n)
         centre = (positions * present).sum(dim=1, keepdim=True) * scale.square()

@@ -138,15 +138,15 @@ def test_both_quaternions_of_a_rotation_give_the_same_frames() -> None:
 
 
 def _without_last(inputs: Inputs) -> Inputs:
-    return (*inputs[:5], None)  # type: ignore[return-value]
+    return (*inputs[:5], None)
 
 
 def _at_another_time(inputs: Inputs) -> Inputs:
-    return (*inputs[:2], inputs[2] / 2, *inputs[3:])  # type: ignore[return-value]
+    return (*inputs[:2], inputs[2] / 2, *inputs[3:])
 
 
 def _with_another_last(inputs: Inputs) -> Inputs:
-    return (*inputs[:5], 1.5 * inputs[5])  # type: ignore[return-value]
+    return (*inputs[:5], 1.5 * inputs[5])
 
 
 @pytest.mark.parametrize("change", [_without_last, _at_another_time, _with_another_last])
@@ -189,3 +189,17 @@ def test_frames_stay_at_the_start() -> None:
 def test_impossible_widths_are_refused(widths: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FrameNetworkConfig(**widths)
+
+
+def test_samples_on_two_threads_are_those_of_one() -> None:
+    model, inputs = network(torch.float64), example(torch.float64)
+    quaternions, positions, t, mask, known, last = (x.repeat(80, *[1] * (x.dim() - 1)) for x in inputs)  # worth threads
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with torch.no_grad():
+            found = model(quaternions, positions, t, mask, known, last)
+    finally:
+        torch.set_num_threads(before)
+    for whole, part in zip(found, model(*inputs), strict=True):
+        torch.testing.assert_close(whole, part.repeat(80, 1, 1), rtol=0, atol=1e-10)
