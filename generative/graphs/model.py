@@ -20,7 +20,7 @@ it is a molecule.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +143,16 @@ class GraphModel(Generator[GraphSet, GraphRequest, MolecularGraphs]):
     def fit(self, samples: GraphSet) -> None:
         for buffer, table in zip((self.kinds, self.sets, self.set_counts), count_kinds(samples.kinds()), strict=True):
             buffer.copy_(torch.from_numpy(table))
+
+    def start_from(self, other: Generator[Any, Any, Any]) -> None:
+        """Take the network of another generator of graphs; which atoms there are is that of the new training set."""
+        ours = self.config
+        if (
+            not isinstance(other, GraphModel)
+            or replace(other.config, num_kinds=ours.num_kinds, num_sets=ours.num_sets) != ours
+        ):
+            raise ValueError("a generator of graphs starts from another one with the same elements and widths")
+        self.network.load_state_dict(other.network.state_dict())
 
     def loss(self, batch: MolecularGraphs, generator: torch.Generator) -> Tensor:
         """(samples,) nats, as in the module docstring."""

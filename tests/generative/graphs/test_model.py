@@ -237,6 +237,20 @@ def test_a_file_gives_the_same_draws(model: GraphModel, tmp_path: Path) -> None:
     }
 
 
+def test_a_generator_starts_from_the_network_of_another(model: GraphModel) -> None:
+    other = tiny(graph_set(*SMILES, "CCCO"))
+    assert other.config.num_sets != model.config.num_sets
+    torch.nn.init.zeros_(next(other.parameters()))
+    batch = graph_set(*SMILES[:4]).batch(np.arange(4))
+    expected = model.loss(batch, torch.Generator().manual_seed(0))
+    assert not torch.allclose(other.loss(batch, torch.Generator().manual_seed(0)), expected)
+    other.start_from(model)
+    torch.testing.assert_close(other.loss(batch, torch.Generator().manual_seed(0)), expected)
+    for stranger in (tiny(graph_set("CCO", "CN")), tiny(graph_set(*SMILES), channels=24)):
+        with pytest.raises(ValueError, match="the same elements and widths"):
+            stranger.start_from(model)
+
+
 def test_the_validation_set_may_not_have_other_elements() -> None:
     with pytest.raises(ValueError, match="lacks: S; leave"):
         GraphModel.check(graph_set("CC", "CO"), graph_set("CSC"))
