@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from atomsml import __version__
 from atomsml.cli import analyze, convert, data, energy, info, uncertainty
+from atomsml.cli.evaluate import backbones as evaluate_backbones
 from atomsml.cli.evaluate import likelihood as evaluate_likelihood
 from atomsml.cli.evaluate import molecules as evaluate_molecules
 from atomsml.cli.evaluate import potential as evaluate
@@ -68,6 +69,7 @@ app.command("analyze")(analyze.analyze)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("evaluate backbones")(evaluate_backbones.evaluate_backbones)
 app.command("evaluate molecules")(evaluate_molecules.evaluate_molecules)
 app.command("evaluate likelihood")(evaluate_likelihood.evaluate_likelihood)
 app.add_typer(generate.app, name="generate")

@@ -198,6 +198,13 @@ class BackboneModel(Generator[BackboneSet, BackboneRequest, Backbones], ABC):
 
         write_chains(path, samples)
 
+    @classmethod
+    def judge(cls, samples: Sequence[Chain]) -> dict[str, Any]:
+        """Shares of good bonds, clashes, helices and so on (metrics/evaluate.py)."""
+        from atomsml.generative.proteins.metrics.evaluate import summary
+
+        return dict(summary(samples))
+
     def describe(self) -> dict[str, Any]:
         """Of the training samples how many there are, and the lengths they span."""
         seen = torch.nonzero(self.lengths)

@@ -47,8 +47,8 @@ def read_chains(path: str | Path, split: bool = True) -> list[Chain]:
         return _read(file, str(path), split)
 
 
-def read_files(paths: Sequence[str | Path]) -> Iterator[list[Chain] | Refused]:
-    """The chains of one file after the other, split where they break; in their places those that cannot be read.
+def read_files(paths: Sequence[str | Path], split: bool = True) -> Iterator[list[Chain] | Refused]:
+    """The chains of one file after the other, as `read_chains` has them; in their places those that cannot be read.
 
     A path is a file, an archive of files (.tar, also compressed), HDF5 of `store_chains`, or a folder, which stands for
     what of these it has and its folders have, by name; what else it has is left out with a warning. Archives are read
@@ -65,7 +65,7 @@ def read_files(paths: Sequence[str | Path]) -> Iterator[list[Chain] | Refused]:
         if not path.is_dir() and format_suffix(path) not in SUFFIXES:
             raise ValueError(f"{path}: is no file of proteins; give {', '.join(SUFFIXES)}, also compressed")
         files += _files_of(path) if path.is_dir() else [path]
-    return (each for file in files for each in _read_any(file))
+    return (each for file in files for each in _read_any(file, split))
 
 
 def _files_of(folder: Path) -> list[Path]:
@@ -87,19 +87,19 @@ def _holds_chains(path: Path) -> bool:
         return True
 
 
-def _read_any(path: Path) -> Iterator[list[Chain] | Refused]:
+def _read_any(path: Path, split: bool) -> Iterator[list[Chain] | Refused]:
     try:
         if format_suffix(path) in ARCHIVES:
-            yield from _read_archive(path)
+            yield from _read_archive(path, split)
         elif format_suffix(path) in HDF5:
             yield from stored_chains(path)
         else:
-            yield read_chains(path)
+            yield read_chains(path, split)
     except (OSError, ValueError) as error:
         yield Refused(str(path), None, str(error).removeprefix(f"{path}: "))
 
 
-def _read_archive(path: Path) -> Iterator[list[Chain] | Refused]:
+def _read_archive(path: Path, split: bool) -> Iterator[list[Chain] | Refused]:
     """Members of other formats, as what programs say of a structure, are passed over, and so are links."""
     try:
         with tarfile.open(path, "r|*", tarinfo=_Member) as archive:
@@ -111,7 +111,7 @@ def _read_archive(path: Path) -> Iterator[list[Chain] | Refused]:
                 file = archive.extractfile(member)
                 assert file is not None  # of a file there always is one
                 try:
-                    chains = _read(file, where, split=True)
+                    chains = _read(file, where, split)
                 except ValueError as error:
                     yield Refused(where, None, str(error).removeprefix(f"{where}: "))
                 else:

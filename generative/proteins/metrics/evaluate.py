@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +39,9 @@ SUMMARY = (  # suite and metric
 )
 
 
+NOT_FINITE = "not finite"  # what is wrong with a chain with a coordinate that is no number
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What all suites found: about the finite chains, but `failures` and `columns`, which have an entry for each."""
@@ -62,6 +67,8 @@ def evaluate_backbones(
 ) -> Evaluation:
     """Run all suites over chains; TM-scores among them and to a reference unless `tm` is False.
 
+    What the chains of a reference have themselves stands beside it, but for TM-scores, which would take long.
+
     Chains with a coordinate that is not a number are counted and named, and no suite sees them.
 
     Raises:
@@ -73,15 +80,18 @@ def evaluate_backbones(
         raise ValueError("there are no chains to evaluate" if not len(chains) else "no chain has finite coordinates")
     known = [chains[i] for i in np.flatnonzero(finite).tolist()]
     suites = {name: suite(known) for name, suite in SUITES.items()}
+    if reference is not None:
+        for name, suite in SUITES.items():
+            suites[name] = dataclasses.replace(suites[name], reference=suite(reference.chains).metrics)
     if tm:
         suites["tm_score"] = tm_score(known, reference, follow)
-    reasons = ["not finite"] * len(chains)
+    reasons = [NOT_FINITE] * len(chains)
     columns = {"residues": np.array([len(chain) for chain in chains], float)}
     for row, place in enumerate(np.flatnonzero(finite).tolist()):
-        found = (suite.failures[row] for suite in suites.values() if suite.failures)
+        found = (result.failures[row] for result in suites.values() if result.failures)
         reasons[place] = "; ".join(filter(None, found))
-    for suite in suites.values():
-        for name, values in suite.columns.items():
+    for result in suites.values():
+        for name, values in result.columns.items():
             columns[name] = np.full(len(chains), np.nan)
             columns[name][finite] = values
     return Evaluation(
@@ -94,11 +104,12 @@ def evaluate_backbones(
 
 
 def summary(chains: Sequence[Chain]) -> dict[str, float]:
-    """A few numbers that take no time, such as for the summary of a training run; NaN of what no chain has.
+    """A few numbers that take no time, such as for the summary of a training run, without those that no chain has.
 
     `finite` is the share of chains whose coordinates are all numbers; the others are about those alone.
     """
     known = [chain for chain in chains if np.isfinite(chain.coordinates).all()]
     suites = {name: SUITES[name](known) for name in dict.fromkeys(suite for suite, _ in SUMMARY)}
     values = {f"{suite}_{metric}": suites[suite].metrics[metric].value for suite, metric in SUMMARY}
-    return {"finite": len(known) / len(chains) if chains else float("nan"), **values}
+    values["finite"] = fraction(len(known), len(chains)).value
+    return {name: value for name, value in values.items() if math.isfinite(value)}
