@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from types import ModuleType
@@ -14,6 +13,7 @@ from atomsml.generative.proteins.backbones import Chain
 from atomsml.generative.proteins.geometry import ATOMS
 from atomsml.generative.proteins.io.pdb import LABEL
 from atomsml.generative.proteins.io.residues import THREE_LETTERS, Atom
+from atomsml.io.records import FARTHEST
 
 COLUMNS = (
     *("group_PDB", "id", "type_symbol", "label_atom_id", "label_alt_id", "label_comp_id", "label_asym_id"),
@@ -46,8 +46,10 @@ def _atoms(residue: Any, model: int, chain: str) -> Iterator[Atom]:
         if atom.name not in ATOMS or atom.element.name != atom.name[0]:  # calcium is a CA as well
             continue
         x, y, z = atom.pos.tolist()
-        if not all(map(math.isfinite, (x, y, z, atom.occ))):
-            raise ValueError(f"chain {chain}, residue {label}: {atom.name} has a number that is not finite; correct it")
+        if not all(abs(value) <= FARTHEST for value in (x, y, z, atom.occ)):
+            raise ValueError(
+                f"chain {chain}, residue {label}: {atom.name} has a number that is not finite, or no length; correct it"
+            )
         yield Atom(
             model,
             chain,

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from atomsml.generative.proteins.backbones import Chain
 from atomsml.generative.proteins.geometry import ATOMS
 from atomsml.generative.proteins.io.residues import THREE_LETTERS, Atom
+from atomsml.io.records import FARTHEST
 
 LABEL = re.compile(r"(-?\d+)([A-Za-z]?)")  # the number of a residue and its insertion code
 FIELDS = {"N": " N  ", "CA": " CA ", "C": " C  ", "O": " O  "}  # calcium is "CA  "
@@ -52,8 +53,8 @@ def _atom(line: str, model: int, part: str) -> Atom:
         occupancy = float(line[54:60].strip() or 1)
     except ValueError:
         raise ValueError(f"has no numbers in the columns 31 to 60: {line[30:60]!r}; correct it") from None
-    if not all(map(math.isfinite, (x, y, z, occupancy))):
-        raise ValueError(f"has a number that is not finite: {line[30:60].strip()!r}; correct it")
+    if not all(abs(value) <= FARTHEST for value in (x, y, z, occupancy)):
+        raise ValueError(f"has a number that is not finite, or no length: {line[30:60].strip()!r}; correct it")
     return Atom(
         model,
         line[21].strip(),

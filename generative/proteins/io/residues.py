@@ -15,6 +15,7 @@ from atomsml.generative.proteins.backbones import Chain
 from atomsml.generative.proteins.geometry import ATOMS, frames_of, oxygens_of
 
 BONDED = 2.0  # A, at most from C to the next N; the bond has 1.34
+FLAT = 0.1  # A^2, at least |CA-N x CA-C|; it is 2.1, and zero where a program writes zeros for atoms that it lacks
 _CODES = (
     "ALA A ARG R ASN N ASP D CYS C GLN Q GLU E GLY G HIS H ILE I "
     "LEU L LYS K MET M PHE F PRO P SER S THR T TRP W TYR Y VAL V"
@@ -44,7 +45,7 @@ class Atom(NamedTuple):
 
 
 class Residue(NamedTuple):
-    """A residue that has N, CA and C; a missing O is NaN."""
+    """A residue that has N, CA and C, not on one line; a missing O is NaN."""
 
     model: int
     chain: str
@@ -56,7 +57,7 @@ class Residue(NamedTuple):
 
 
 def chains_of(atoms: Iterable[Atom], file: str, split: bool) -> list[Chain]:
-    """Chains of the residues that have N, CA and C, in the order of the file; see `read_chains`."""
+    """Chains of whole residues, in the order of the file; see `read_chains`."""
     residues = [residue for atoms_of_one in _grouped(atoms) if (residue := _residue(atoms_of_one)) is not None]
     runs: list[list[Residue]] = []
     for residue in residues:
@@ -105,6 +106,9 @@ def _residue(atoms: Sequence[Atom]) -> Residue | None:
     named, first = best
     nowhere = (np.nan,) * 3
     coordinates = np.array([named[name].place if name in named else nowhere for name in ATOMS])
+    n, ca, c = coordinates[:3]
+    if np.linalg.norm(np.cross(n - ca, c - ca)) < FLAT:  # it has no orientation
+        return None
     letter = ONE_LETTER.get(first.residue, "X")
     return Residue(first.model, first.chain, first.part, sys.intern(first.label), letter, first.hetero, coordinates)
 

@@ -156,6 +156,8 @@ ATOM = "ATOM      1  N   GLY A   1       0.000   0.000   0.000  1.00  0.00      
         ("trace.pdb", ATOM.replace(" N  ", " CA "), "no residue has N, CA and C"),
         ("cut.pdb", "REMARK\n" + ATOM[:50], "line 2 is cut off"),
         ("nan.pdb", ATOM.replace("   0.000   0.000", "   0.000     nan"), "line 1 has a number that is not finite"),
+        ("far.pdb", ATOM.replace("   0.000   0.000", "   0.000    1e99"), "line 1 has a number that is not finite"),
+        ("zeros.pdb", "".join(ATOM.replace(" N  ", f" {name:3}") for name in ("N", "CA", "C")), "not on one line"),
         ("text.pdb", ATOM.replace("   0.000   0.000", "   0.000   x.000"), "line 1 has no numbers"),
         ("number.pdb", ATOM.replace("A   1 ", "A   ? "), "number of the residue"),
         ("torn.pdb.gz", gzip.compress(ATOM.encode())[:-9], "check that it is complete"),
