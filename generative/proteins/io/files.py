@@ -29,10 +29,11 @@ LONGEST_NAME = 2**16  # bytes of a name in an archive
 def read_chains(path: str | Path, split: bool = True) -> list[Chain]:
     """The chains of a PDB file (.pdb, .ent) or an mmCIF file (.cif, .mmcif), compressed (.gz, .bz2, .xz) or not.
 
-    Residues that have N, CA and C, not on one line, count, with the twenty names or others; nucleic acids, water and what is bound do
-    not. Where the next N is further than 2 A from C, as where residues are missing, another chain begins; without
-    `split` what the file calls a chain stays whole, which shows the breaks. Of several places of a residue the one of
-    the highest mean occupancy counts, the first of equal ones. A missing O is placed by geometry. All models are read.
+    Residues that have N, CA and C, not on one line, count, with the twenty names or others; nucleic acids, water and
+    what is bound do not. Where the next N is further than 2 A from C, as where residues are missing, another chain
+    begins; without `split` what the file calls a chain stays whole, which shows the breaks. Of several places of a
+    residue the one of the highest mean occupancy counts, the first of equal ones. A missing O is placed by geometry.
+    All models are read.
 
     Raises:
         OSError: no such file.
