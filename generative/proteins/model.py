@@ -12,6 +12,7 @@ Drawing ends at t = LEAST_TIME, with what the network predicts there.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -200,10 +201,10 @@ class BackboneModel(Generator[BackboneSet, BackboneRequest, Backbones], ABC):
 
     @classmethod
     def judge(cls, samples: Sequence[Chain]) -> dict[str, Any]:
-        """Shares of good bonds, clashes, helices and so on (metrics/evaluate.py)."""
+        """Geometry, clashes, secondary structure and compactness; null where it is about none."""
         from atomsml.generative.proteins.metrics.evaluate import summary
 
-        return dict(summary(samples))
+        return {name: value if math.isfinite(value) else None for name, value in summary(samples).items()}
 
     def describe(self) -> dict[str, Any]:
         """Of the training samples how many there are, and the lengths they span."""
