@@ -1,10 +1,10 @@
 """Projection: peptide bonds of ideal geometry, by as little movement of the frames as brings them.
 
 A generator places frames nearly where peptide bonds close; this closes them. What goes to zero is, over the bonds of
-residues i and i + 1 and over CA that are too near each other,
+residues i and i + 1 and over atoms of residues that are too near each other,
 
     r = ((|C - N'| - 1.336 A) / s_d, the same of CA - N' and of C - CA', which are the angles at C and at N',
-         (omega - 180 degrees) / s_w)   and   (CLEAR - |CA_i - CA_j|) / s_c   where that is positive and |i - j| > 2
+         (omega - 180 degrees) / s_w)   and   (limit - |a_i - b_j|) / s_c   where that is positive and |i - j| > 2
 
 which brings CA - CA' to 3.81 A. Steps are those of Levenberg and Marquardt (Nocedal and Wright, Numerical Optimization,
 2006, section 10.3) over all frames of a chain,
@@ -13,7 +13,8 @@ which brings CA - CA' to 3.81 A. Steps are those of Levenberg and Marquardt (Noc
 
 each the shortest that does what it does: phi, psi and with them the fold stay where nothing asks for another. Bonds
 couple neighbours alone, so J^T J is block tridiagonal, and LAPACK solves for a step in a time linear in the length. Of
-clashes, which couple any two residues, only the diagonal blocks enter, twice, which bounds their curvature from above.
+clashes, which couple up to four residues anywhere, only the diagonal blocks enter, four times, which bounds their
+curvature from above. Limits are those by which clashes are judged (metrics/clashes.py), and MARGIN.
 
 A bond is made trans unless it is drawn clearly cis (`_is_cis`): then omega goes to 0, and CA - CA' to 2.93 A.
 """
@@ -30,18 +31,44 @@ from torch import Tensor
 
 from atomsml.generative.core.rotations import quaternion_exp, quaternion_multiply, quaternion_to_matrix
 from atomsml.generative.proteins.backbones import Backbones
-from atomsml.generative.proteins.geometry import C_N, C_N_CA, CA_C_N, IDEAL, carbonyl, torsions
+from atomsml.generative.proteins.geometry import (
+    C_N,
+    C_N_CA,
+    C_O,
+    CA_C,
+    CA_C_N,
+    CA_C_O,
+    IDEAL,
+    atoms_of,
+    carbonyl,
+    torsions,
+)
+from atomsml.generative.proteins.metrics.clashes import APART, CA, CONTACT, ELEMENTS
 
 CIS_CA_C_N, CIS_C_N_CA = math.radians(118.0), math.radians(126.3)  # medians of 63 cis bonds in 160 crystal structures
 CIS_CA_CA = 2.93  # A
-CLEAR = 3.6  # A: so far apart are CA at least that are not neighbours; in crystals hardly any pair is below 3.7
+MARGIN = 0.1  # A, beyond which atoms are brought apart that clash
+REACH = 8.0  # A: residues clash only if their CA are nearer
 DISTANCE, TWIST, CLASH = 0.02, math.radians(3), 0.2  # A, rad, A: s_d, s_w and s_c
 OXYGEN = 0.2  # A: the O of a held residue decides about psi alone, which nothing else does
 SHIFT, TURN = 1.0, 0.5  # A, rad: a shift is as dear as a turn that moves atoms at 2 A as far
 DAMPING = 1000.0  # of the first step; a quarter of it after a step that helped, four times it after one that did not
 SOFTEST = 1e-3  # damping: something must decide about phi and psi
 STEPS = 50  # at most; 15 are usual
+# O = C + TO_CA (CA - C) + TO_N (N' - C), in the plane of the peptide bond
+TO_N = -C_O * math.sin(CA_C_O) / (C_N * math.sin(CA_C_N))
+TO_CA = (C_O * math.cos(CA_C_O) - TO_N * C_N * math.cos(CA_C_N)) / CA_C
 STILL = 1e-5  # A or rad: a chain of which no frame moves farther in a step has arrived
+
+
+def _limits() -> list[list[float]]:
+    """A, between N, CA, C and O and the same of another residue."""
+    limits = [[CONTACT["-".join(sorted(a + b))] + MARGIN for b in ELEMENTS] for a in ELEMENTS]
+    limits[1][1] = CA + MARGIN
+    return limits
+
+
+LIMITS = _limits()
 
 
 def close_chains(backbones: Backbones, held: Tensor, atoms: Tensor | None = None) -> tuple[Backbones, Tensor]:
@@ -89,6 +116,7 @@ class _Problem:
     sample: Tensor  # (bonds,) the chain of each bond that there is
     first: Tensor  # (bonds,) its first residue
     wanted: _Wanted
+    levers: _Levers
 
     @staticmethod
     def of(backbones: Backbones, held: Tensor, atoms: Tensor | None) -> _Problem:
@@ -106,15 +134,15 @@ class _Problem:
             oxygens, holds = atoms[sample, first, 3], held[sample, first] & ~held[sample, first + 1]
         seen = _atoms(quaternions, positions, places)[sample[:, None], first[:, None] + torch.arange(2)]
         wanted = _Wanted.of(seen, oxygens, holds)
-        return _Problem(quaternions, positions, mask, held | ~mask, places, sample, first, wanted)
+        levers = _Levers.of(places, mask, held, positions, quaternions, atoms)
+        return _Problem(quaternions, positions, mask, held | ~mask, places, sample, first, wanted, levers)
 
     def cost(self, quaternions: Tensor, positions: Tensor) -> Tensor:
         """(samples,) the sum of r^2."""
         residuals = _residuals(self._bonded(_atoms(quaternions, positions, self.places)), self.wanted)
         total = positions.new_zeros(len(self.mask)).index_add(0, self.sample, (residuals**2).sum(dim=1))
-        sample, i, j = self._clashes(positions)
-        overlap = (CLEAR - (positions[sample, i] - positions[sample, j]).norm(dim=-1)) / CLASH
-        return total.index_add(0, sample, overlap**2)
+        clashes = self._clashes(quaternions, positions)
+        return total.index_add(0, clashes.sample, clashes.overlap**2)
 
     def step(self, quaternions: Tensor, positions: Tensor, damping: Tensor, active: Tensor) -> Tensor:
         """(samples, residues, 6) turns in the frames and shifts; zero for what is still and for inactive chains."""
@@ -129,7 +157,7 @@ class _Problem:
             gradient.index_put_(place, (slope * residuals[..., None]).sum(dim=1), accumulate=True)
             blocks.index_put_(place, slope.transpose(1, 2) @ slope, accumulate=True)
         below[self.sample, self.first] = slopes[:, :, 1].transpose(1, 2) @ slopes[:, :, 0]
-        self._add_clashes(positions, gradient, blocks)
+        self._add_clashes(quaternions, positions, gradient, blocks)
         gradient[self.still] = 0
         blocks[self.still] = torch.eye(6, dtype=blocks.dtype)
         below[self.still] = 0
@@ -153,22 +181,85 @@ class _Problem:
         """(bonds, 2, ...) the values (samples, residues, ...) of the two residues of each bond."""
         return values[self.sample[:, None], self.first[:, None] + torch.arange(2)]
 
-    def _clashes(self, positions: Tensor) -> tuple[Tensor, ...]:
-        """Sample and residues i + 2 < j of CA that are too near, unless neither can move."""
-        near = torch.cdist(positions, positions, compute_mode="donot_use_mm_for_euclid_dist") < CLEAR
+    def _clashes(self, quaternions: Tensor, positions: Tensor) -> _Clashes:
+        """Atoms that are too near, of residues of which one at least can move."""
+        atoms = self.levers.atoms(quaternion_to_matrix(quaternions), positions)
+        near = torch.cdist(positions, positions, compute_mode="donot_use_mm_for_euclid_dist") < REACH
         near &= self.mask[:, :, None] & self.mask[:, None] & ~(self.still[:, :, None] & self.still[:, None])
-        return torch.triu(near, diagonal=3).nonzero(as_tuple=True)
+        sample, i, j = torch.triu(near, diagonal=APART + 1).nonzero(as_tuple=True)
+        apart = atoms[sample, i][:, :, None] - atoms[sample, j][:, None]  # (pairs of residues, 4, 4, 3)
+        limits = positions.new_tensor(LIMITS)
+        pair, a, b = (apart.norm(dim=-1) < limits).nonzero(as_tuple=True)
+        vectors = apart[pair, a, b]
+        distances = vectors.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+        overlap = (limits[a, b] - distances[:, 0]) / CLASH
+        return _Clashes(sample[pair], (i[pair], j[pair]), (a, b), overlap, -vectors / distances / CLASH)
 
-    def _add_clashes(self, positions: Tensor, gradient: Tensor, blocks: Tensor) -> None:
-        sample, i, j = self._clashes(positions)
-        apart = positions[sample, i] - positions[sample, j]
-        distance = apart.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-        slope = -apart / distance / CLASH
-        pull = torch.nn.functional.pad(slope * (CLEAR - distance) / CLASH, (3, 0))
-        curvature = torch.nn.functional.pad(2 * slope[:, :, None] * slope[:, None], (3, 0, 3, 0))
-        for place, sign in ((i, 1), (j, -1)):
-            gradient.index_put_((sample, place), sign * pull, accumulate=True)
-            blocks.index_put_((sample, place), curvature, accumulate=True)
+    def _add_clashes(self, quaternions: Tensor, positions: Tensor, gradient: Tensor, blocks: Tensor) -> None:
+        found, levers = self._clashes(quaternions, positions), self.levers
+        matrices = quaternion_to_matrix(quaternions)
+        for residue, atom, sign in zip(found.residues, found.atoms, (1, -1), strict=True):
+            where = (found.sample, residue, atom)
+            following = (residue + 1).clamp(max=self.mask.shape[1] - 1)
+            for place, arm, share in (
+                (residue, levers.arms[where], levers.shares[where]),
+                (following, levers.next_arms[where], levers.next_shares[where]),
+            ):
+                turned = (matrices[found.sample, place].transpose(1, 2) @ (sign * found.slope)[..., None])[..., 0]
+                slope = torch.cat([torch.linalg.cross(arm, turned), share[:, None] * sign * found.slope], dim=1)
+                gradient.index_put_((found.sample, place), slope * found.overlap[:, None], accumulate=True)
+                blocks.index_put_((found.sample, place), 4 * slope[:, :, None] * slope[:, None], accumulate=True)
+
+
+class _Clashes(NamedTuple):
+    """Pairs of atoms that are too near."""
+
+    sample: Tensor  # (clashes,)
+    residues: tuple[Tensor, Tensor]  # of both
+    atoms: tuple[Tensor, Tensor]  # which of N, CA, C and O
+    overlap: Tensor  # (clashes,) r
+    slope: Tensor  # (clashes, 3) dr by the place of the first; minus that by the second
+
+
+class _Levers(NamedTuple):
+    """How N, CA, C and O of a residue hang on its frame, and its O on that of the next residue as well.
+
+    An atom stands at R arm + share x + R' next_arm + next_share x', with R' and x' of the next residue.
+    """
+
+    arms: Tensor  # (samples, residues, 4, 3)
+    shares: Tensor  # (samples, residues, 4)
+    next_arms: Tensor  # (samples, residues, 4, 3)
+    next_shares: Tensor  # (samples, residues, 4)
+
+    @staticmethod
+    def of(
+        places: Tensor, mask: Tensor, held: Tensor, positions: Tensor, quaternions: Tensor, atoms: Tensor | None
+    ) -> _Levers:
+        hangs = torch.zeros_like(mask)  # whose O depends on the next residue
+        hangs[:, :-1] = mask[:, 1:]
+        n, _, c = places.unbind(dim=-2)
+        alone = atoms_of(positions.new_tensor([[1.0, 0.0, 0.0, 0.0]]), positions.new_zeros(1, 3))[0, 3]
+        oxygen = torch.where(hangs[..., None], (1 - TO_CA - TO_N) * c, alone)
+        if atoms is not None:
+            exact = ((atoms[:, :, 3] - positions)[:, :, None] @ quaternion_to_matrix(quaternions))[:, :, 0]
+            oxygen, hangs = torch.where(held[..., None], exact, oxygen), hangs & ~held
+        to_next = TO_N * hangs.to(places)
+        next_n = torch.zeros_like(n)
+        next_n[:, :-1] = n[:, 1:]
+        nothing = torch.zeros_like(places)
+        return _Levers(
+            torch.cat([places, oxygen[:, :, None]], dim=2),
+            torch.cat([torch.ones_like(places[..., 0]), 1 - to_next[..., None]], dim=2),
+            torch.cat([nothing, (to_next[..., None] * next_n)[:, :, None]], dim=2),
+            torch.cat([nothing[..., 0], to_next[..., None]], dim=2),
+        )
+
+    def atoms(self, matrices: Tensor, positions: Tensor) -> Tensor:
+        """(samples, residues, 4, 3) of rotations (samples, residues, 3, 3) and places of CA."""
+        here = self.arms @ matrices.transpose(-1, -2) + self.shares[..., None] * positions[:, :, None]
+        matrices, positions = matrices.roll(-1, dims=1), positions.roll(-1, dims=1)
+        return here + self.next_arms @ matrices.transpose(-1, -2) + self.next_shares[..., None] * positions[:, :, None]
 
 
 class _Wanted(NamedTuple):
