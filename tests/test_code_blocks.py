@@ -44,6 +44,7 @@ NEEDS = {
         *["the published sets, which are not in this repository"] * 2,
         "your data",
     ],
+    "docs/generators/backbone-metrics.md": ["DATA, and models that were trained on it"],
     "docs/generators/edm.md": [
         *["QM9, and days of a GPU", "an hour of a core, and DATA", "molecules that it has not learnt from"],
         *["the authors' program", "files of theirs"],

@@ -61,22 +61,24 @@ def _draw_torsions(axes: Axes, chains: Sequence[Chain]) -> None:
 
 
 def _draw_radii(axes: Axes, chains: Sequence[Chain], reference: Sequence[Chain]) -> None:
-    from atomsml.generative.proteins.metrics.radius_of_gyration import WITHIN, expected, radius
+    from atomsml.generative.proteins.metrics.radius_of_gyration import WITHIN
+    from atomsml.generative.proteins.set import radius_of_folded, radius_of_gyration
 
     for group, colour, label in ((reference, THEIRS, "reference"), (chains, OURS, "these chains")):
         if group:
             axes.plot(
                 [len(chain) for chain in group],
-                [radius(chain) for chain in group],
+                [radius_of_gyration(chain.coordinates) for chain in group],
                 ".",
                 color=colour,
                 label=label,
                 markersize=6,
             )
     lengths = [len(chain) for chain in (*chains, *reference)]
-    sizes = np.arange(0.9 * min(lengths), 1.1 * max(lengths) + 1)
-    axes.plot(sizes, expected(sizes), color="black", linewidth=1, label="2.96 N$^{0.318}$ A, 15 %")
-    axes.fill_between(sizes, (1 - WITHIN) * expected(sizes), (1 + WITHIN) * expected(sizes), color="black", alpha=0.08)
+    sizes = range(int(0.9 * min(lengths)), int(1.1 * max(lengths)) + 2)
+    folded = np.array([radius_of_folded(size) for size in sizes])
+    axes.plot(sizes, folded, color="black", linewidth=1, label="2.96 N$^{0.318}$ A, 15 %")
+    axes.fill_between(sizes, (1 - WITHIN) * folded, (1 + WITHIN) * folded, color="black", alpha=0.08)
     axes.set(xlabel="residues N", ylabel="radius of gyration, A", ylim=(0, None))
     axes.legend(fontsize=8, frameon=False)
 

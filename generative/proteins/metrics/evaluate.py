@@ -14,7 +14,7 @@ from atomsml.generative.core.metrics import Follow, Metric, SuiteResult, fractio
 from atomsml.generative.proteins.backbones import Chain
 from atomsml.generative.proteins.metrics.clashes import clashes
 from atomsml.generative.proteins.metrics.geometry import geometry
-from atomsml.generative.proteins.metrics.radius_of_gyration import radius_of_gyration
+from atomsml.generative.proteins.metrics.radius_of_gyration import compactness
 from atomsml.generative.proteins.metrics.ramachandran import ramachandran
 from atomsml.generative.proteins.metrics.secondary_structure import secondary_structure
 from atomsml.generative.proteins.metrics.tm_score import Reference, tm_score
@@ -24,7 +24,7 @@ SUITES: dict[str, Callable[[Sequence[Chain]], SuiteResult]] = {  # all but TM-sc
     "clashes": clashes,
     "ramachandran": ramachandran,
     "secondary_structure": secondary_structure,
-    "radius_of_gyration": radius_of_gyration,
+    "radius_of_gyration": compactness,
 }
 SUMMARY = (  # suite and metric
     ("geometry", "ca_ca"),

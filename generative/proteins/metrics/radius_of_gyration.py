@@ -1,8 +1,7 @@
 """Suite "radius_of_gyration": is a chain as compact as a folded one of its length.
 
-Rg = sqrt(mean |x - mean x|^2) of CA, divided by 2.96 N^0.318 A, what chains of N residues from X-ray structures have (a
-fit to the 160 chains of benchmarks/README.md's protein data, of 50 to 266 residues; each is within 15 % but for 7 of
-them).
+Rg = sqrt(mean |x - mean x|^2) of CA, divided by 2.96 N^0.318 A, what chains of N residues have that fold alone
+(set.py). Of 186 unbroken pieces of X-ray chains 85 % are within 15 %.
 
 | metric | what it is |
 |---|---|
@@ -18,28 +17,18 @@ import numpy as np
 
 from atomsml.generative.core.metrics import SuiteResult, fraction, quantile
 from atomsml.generative.proteins.backbones import Chain
+from atomsml.generative.proteins.set import radius_of_folded, radius_of_gyration
 
 VERSION = "radius-of-gyration-1"
-PREFACTOR, EXPONENT = 2.96, 0.318  # Angstrom
 WITHIN = 0.15
-THRESHOLDS = {"prefactor": PREFACTOR, "exponent": EXPONENT, "within": WITHIN}
+THRESHOLDS = {"within": WITHIN}
 
 
-def radius_of_gyration(chains: Sequence[Chain]) -> SuiteResult:
+def compactness(chains: Sequence[Chain]) -> SuiteResult:
     """Metrics over chains of finite coordinates; `failures` says which are too compact or too loose."""
-    radii = np.array([radius(chain) for chain in chains])
-    ratios = radii / expected(np.array([len(chain) for chain in chains], float))
+    radii = np.array([radius_of_gyration(chain.coordinates) for chain in chains])
+    ratios = radii / [radius_of_folded(len(chain)) for chain in chains]
     reasons = tuple("" if abs(each - 1) <= WITHIN else "too compact" if each < 1 else "not compact" for each in ratios)
     metrics = {"ratio": quantile(ratios, 0.5, "times"), "within": fraction(reasons.count(""), len(chains))}
-    return SuiteResult(VERSION, THRESHOLDS, metrics, reasons, {"radius": tuple(radii), "radius_ratio": tuple(ratios)})
-
-
-def radius(chain: Chain) -> float:
-    """Of gyration, of CA, in Angstrom."""
-    places = chain.coordinates[:, 1]
-    return float(np.sqrt(((places - places.mean(axis=0)) ** 2).sum(axis=-1).mean()))
-
-
-def expected(residues: np.ndarray) -> np.ndarray:
-    """That of folded chains of so many residues, in Angstrom."""
-    return PREFACTOR * residues**EXPONENT
+    columns = {"radius": tuple(radii.tolist()), "radius_ratio": tuple(ratios.tolist())}
+    return SuiteResult(VERSION, THRESHOLDS, metrics, reasons, columns)

@@ -97,7 +97,7 @@ def tm_score(chains: Sequence[Chain], reference: Reference | None = None, follow
     if reference is not None:
         found = follow(known, len(known), "TM-scores of the reference")
         nearest = np.array([nearest_of(chain, reference.chains) for chain in found])
-        metrics |= _of_nearest(nearest)
+        metrics |= of_nearest(nearest)
         types |= _histogram("nearest", nearest)
         columns["tm_of_reference"] = _spread(nearest, large)
     return SuiteResult(VERSION, THRESHOLDS, metrics, (), columns, types)
@@ -138,8 +138,10 @@ def _of_pairs(scores: np.ndarray) -> dict[str, Metric]:
     def statistics(counts: np.ndarray) -> np.ndarray:
         """Of the pairs of different chains among those drawn."""
         weights = (counts[pairs[0]] * counts[pairs[1]])[order]
-        high = values[np.searchsorted(np.cumsum(weights), HIGH * weights.sum())] if weights.any() else math.nan
-        return np.array([values @ weights / max(weights.sum(), 1), high])
+        if not weights.any():  # one chain alone was drawn
+            return np.full(2, math.nan)
+        high = values[np.searchsorted(np.cumsum(weights), HIGH * weights.sum())]
+        return np.array([values @ weights / weights.sum(), high])
 
     middle = statistics(np.ones(chains, int))
     low, high = np.nanquantile(bootstrap(statistics, chains), (0.025, 0.975), axis=0)
@@ -164,7 +166,8 @@ def _count(linked: np.ndarray) -> int:
     return int(connected_components(csr_array(linked), directed=False)[0])
 
 
-def _of_nearest(nearest: np.ndarray) -> dict[str, Metric]:
+def of_nearest(nearest: np.ndarray) -> dict[str, Metric]:
+    """Metrics of the highest TM-score of each chain to a reference."""
     largest = float(nearest.max()) if len(nearest) else math.nan
     return {
         "nearest_median": quantile(nearest, 0.5, "TM"),

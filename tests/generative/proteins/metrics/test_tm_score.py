@@ -42,6 +42,13 @@ def test_folds_that_differ_are_clusters_and_the_nearest_is_found_whatever_the_or
     assert "novel" not in tm_score(chains).metrics
 
 
+def test_draws_of_one_chain_alone_say_nothing_of_pairs() -> None:
+    """Every second draw of two chains has one of them twice."""
+    pair = tm_score([fixture("1guu"), fixture("2xcj")]).metrics["pair_mean"]
+    assert pair.low == pytest.approx(pair.value)
+    assert pair.high == pytest.approx(pair.value)
+
+
 def test_the_bound_leaves_the_highest() -> None:
     """All TM-scores by tmtools itself."""
     import tmtools
