@@ -15,7 +15,7 @@ from atomsml.training.base_config import RunConfig, commented_config
 class SampleDataConfig:
     """Which samples are learnt from, and on which others the loss is followed."""
 
-    train: tuple[str, ...] = ()  # files; of molecules xyz, extxyz or sdf (also .gz, .xz), or HDF5
+    train: tuple[str, ...] = ()  # files, also .gz and .xz: xyz, extxyz, sdf, HDF5; of backbones PDB, mmCIF, folders
     valid: tuple[str, ...] | float = 0.05  # files; or held out of train: a fraction, or from 1 on a number
 
 

@@ -51,8 +51,8 @@ class GeneratorRun(BaseRun[AnyGenerator, Any]):
         super().__init__(config, folder, resume)
         self.world, self.device = join_world(select_device(config.device, "float32"))
         model_class = find_architecture(GENERATORS, config.model, config.size)
-        self.train, self.valid = read_sets(config, model_class)
-        self.warnings = [*self.train.warnings, *model_class.check(self.train, self.valid)]
+        self.train, self.valid, warnings = read_sets(config, model_class)
+        self.warnings = [*warnings, *model_class.check(self.train, self.valid)]
         model = new_generator(config, model_class, self.train).to(self.device)
         if config.judge.samples:
             model.requests([0])  # what cannot draw is refused before it is trained
@@ -118,8 +118,10 @@ class GeneratorRun(BaseRun[AnyGenerator, Any]):
         return "lower batch.samples, or bound batch.pairs"
 
 
-def read_sets(config: GeneratorConfig, model_class: type[AnyGenerator]) -> tuple[SampleSet[Any], SampleSet[Any]]:
-    """The training and the validation set.
+def read_sets(
+    config: GeneratorConfig, model_class: type[AnyGenerator]
+) -> tuple[SampleSet[Any], SampleSet[Any], list[str]]:
+    """The training and the validation set, and what is odd about the files that they come from.
 
     Raises:
         ValueError: no training file, or a property that a set lacks or that is too large.
@@ -129,16 +131,18 @@ def read_sets(config: GeneratorConfig, model_class: type[AnyGenerator]) -> tuple
     if not data.train:
         raise ValueError("no training data; give data.train in the config, or --train FILE")
     train: SampleSet[Any] = model_class.read(data.train)
+    warnings = list(train.warnings)
     if isinstance(data.valid, tuple):
         if not data.valid:
             raise ValueError("a run needs validation data, on which the loss is followed; give a file or a fraction")
         valid: SampleSet[Any] = model_class.read(data.valid)
+        warnings += valid.warnings
     else:
         train, valid = hold_out(train, data.valid, config.seed)
     for name, samples in (("training", train), ("validation", valid)):
         for condition in config.conditions:
             _check_condition(condition, samples, name)
-    return train, valid
+    return train, valid, warnings
 
 
 def _check_condition(condition: str, samples: SampleSet[Any], name: str) -> None:

@@ -17,6 +17,7 @@ from atomsml.cli.main import main
 from atomsml.generative import GENERATORS
 from atomsml.generative.core.training.config import generator_config
 from atomsml.generative.molecules.modelfile import load_generator
+from atomsml.generative.proteins.io import read_chains
 from atomsml.yaml_file import read_mapping
 
 Run = Callable[..., Any]
@@ -133,3 +134,46 @@ def test_bad_requests_get_one_line(run: Run, molecules: Path, words: list[str], 
     assert message in done.err
     assert done.err.count("\n") == 1
     assert not Path("out").exists()
+
+
+TINY_BACKBONES = [
+    *("-m", "backbone-flow", "--set", "batch.samples=4", "--set", "judge.samples=2", "--set", "judge.steps=2"),
+    "--set",
+    "model_options={network: {channels: 8, pair_channels: 8, num_heads: 2, head_channels: 4, query_points: 2, "
+    "value_points: 2, hidden: 8, num_layers: 1}}",
+]
+
+
+def test_a_folder_of_proteins_makes_a_generator_of_backbones(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "proteins").mkdir()
+    for name in ("1aap", "1brf", "1guu"):
+        path = Path(__file__).parents[2] / "data" / "proteins" / f"{name}.pdb.gz"
+        (tmp_path / "proteins" / path.name).symlink_to(path)
+    (tmp_path / "proteins" / "bad.pdb").write_text("")
+    done = run("train", "--train", "proteins", "--valid", 0.3, "--max-steps", 2, "-o", "out", *TINY_BACKBONES, "--json")
+    assert done.status == 0, done.err
+    result = json.loads(done.out)
+    log = Path("out/train.log").read_text()
+    assert "train: 8 windows of 40 to 53 residues, of 2 different chains" in log
+    assert "valid: 6 windows of 40 to 56 residues, of 1 different chains" in log
+    assert "warning: left out proteins/bad.pdb: holds no backbone of a protein" in log
+    assert (result["architecture"], result["data"]) == ("backbone-flow", {"train": 8, "valid": 6})
+    models = [chain.where for chain in read_chains("out/samples.pdb", split=False)]
+    assert models == [f"out/samples.pdb, model {number}" for number in (1, 2)]
+
+
+def test_nothing_to_learn_backbones_from_is_one_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "water.pdb").write_text("HETATM    1  O   HOH A   1       0.000   0.000   0.000  1.00  0.00\n")
+    for name, message in (
+        ("empty", "error: empty: has no file of proteins; give .pdb"),
+        (
+            "water.pdb",
+            "error: water.pdb: has no compact chain of 40 bonded residues or more; left out water.pdb: holds",
+        ),
+        ("none.pdb", "error: no file or folder none.pdb; check the path"),
+    ):
+        done = run("train", "--train", name, "--max-steps", 2, "-o", "out", *TINY_BACKBONES)
+        assert done.status == 1
+        assert done.err.startswith(message)
+        assert not Path("out").exists()
