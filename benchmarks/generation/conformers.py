@@ -1,8 +1,8 @@
 """Conformers of given molecules: a graph-flow beside ETKDG, by the distance to minima and the energy by GFN2-xTB.
 
-    python -m benchmarks.generation.conformers DATA/molecules_static/qm9_xtb.h5 [MODEL] [--docs]
+    python -m benchmarks.generation.conformers DATA/molecules_static/qm9_xtb.h5 [MODEL] [-n 200] [--docs]
 
-Of 200 molecules that were held out of training, each generator draws CONFORMERS conformers. The reference is one
+Of so many molecules that were held out of training, each generator draws CONFORMERS conformers. The reference is one
 GFN2-xTB minimum of each molecule, to which ETKDG and MMFF94 were the way. Distances are root mean square deviations of
 the heavy atoms at best alignment (RDKit's GetBestRMS). Covered: molecules whose nearest conformer is within NEAR.
 Precise: conformers that are within NEAR. Energies are those of GFN2-xTB at the positions as drawn, above the lowest
@@ -33,7 +33,7 @@ from atomsml.generative.molecules.sampling import sample_molecules
 from atomsml.io import parse_smiles
 from benchmarks.shared.reporting import DOCS, replace_section, table
 
-MOLECULES, HELD_OUT, CONFORMERS, NEAR = 200, 1000, 10, 0.5
+HELD_OUT, CONFORMERS, NEAR = 1000, 10, 0.5
 TRIES = 10  # for the stereochemistry of a SMILES
 
 
@@ -47,10 +47,10 @@ def with_positions(smiles: str, positions: np.ndarray) -> Mol:
     return found
 
 
-def held_out(path: Path) -> dict[str, Mol]:
+def held_out(path: Path, number: int) -> dict[str, Mol]:
     """The first molecules that the recipe's training did not see, by their SMILES, at their minima."""
     _, valid = hold_out(read_molecules([path]), HELD_OUT, 0)
-    rows = valid.places[:MOLECULES, 1]
+    rows = valid.places[:number, 1]
     with h5py.File(path) as file:
         offsets, smiles = file["offsets"][:], file["smiles"].asstr()[:]
         places = {smiles[i]: file["positions"][offsets[i] : offsets[i + 1]].astype(float) for i in rows}
@@ -141,9 +141,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("model", nargs="?", default="qm9-graph-flow")
+    parser.add_argument("-n", "--number", type=int, default=200, help="molecules")
     parser.add_argument("--docs", action="store_true")
     arguments = parser.parse_args()
-    known = held_out(arguments.data)
+    known = held_out(arguments.data, arguments.number)
     smiles, references = list(known), list(known.values())
     generators = {
         "graph-flow": of_model(load_generator(arguments.model)),
