@@ -8,7 +8,7 @@ residues has a radius of gyration of at most
     COMPACT * 2.96 N^0.318 A
 
 The formula is what chains that fold alone have on average. Windows cut from long chains are wider, the more so the
-shorter they are, and a generator that learns from all of them draws wide chains: see docs/generators/backbones.md.
+shorter they are, and a generator that learns from all of them draws wide chains: docs/training.md has the figures.
 """
 
 from __future__ import annotations
