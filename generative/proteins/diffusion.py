@@ -41,6 +41,7 @@ class BackboneDiffusion(BackboneModel):
     """The generator of the module docstring."""
 
     default_sampler = "random-walk"
+    time_power = 1.0  # beta is largest at t = 1: long steps there are unstable
 
     def fields(self, given: Given, drawing: bool) -> Fields:
         return {

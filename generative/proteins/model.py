@@ -65,6 +65,9 @@ class BackboneModel(Generator[BackboneSet, BackboneRequest, Backbones], ABC):
     suffixes = (".pdb", ".cif", ".pdb.gz", ".cif.gz")
     Config = BackboneConfig
     default_steps = 50
+    time_power: ClassVar[
+        float
+    ]  # steps of drawing are equal in t^(1 / power): above 1 smaller where there is little noise
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {},
         "medium": {"network": FrameNetworkConfig(256, 64, num_layers=6, hidden=512)},
@@ -179,7 +182,8 @@ class BackboneModel(Generator[BackboneSet, BackboneRequest, Backbones], ABC):
         sizes = [request.length for request in requests]
         noise = SampleNoise([request.seed for request in requests], sizes, max(sizes), weight.dtype, weight.device)
         predictor = Predictor(self, given)
-        times = torch.linspace(1, LEAST_TIME, steps, dtype=weight.dtype, device=weight.device)
+        ends = 1.0, LEAST_TIME ** (1 / self.time_power)
+        times = torch.linspace(*ends, steps, dtype=weight.dtype, device=weight.device) ** self.time_power
         times = torch.cat([times, times.new_zeros(1)])
         start = project(fields, prior(fields, noise), noise)
         for number, state in enumerate(algorithm.sample(predictor, fields, start, times, noise), start=1):
