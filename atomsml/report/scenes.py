@@ -45,6 +45,7 @@ class Scene:
     frames: Frames  # only those that are shown are asked for
     labels: Sequence[str]  # of each frame: "before" and "after", "12 fs"
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)  # "energy (eV)" -> a value for each frame
+    ribbon: str = ""  # of a backbone, whose atoms are N, CA, C, O of each residue: h, s or c, helix, strand or coil
 
 
 def viewer(scenes: Sequence[Scene], header: Sequence[str] = (), rows: Sequence[Sequence[str]] = ()) -> Fragment:
@@ -103,6 +104,8 @@ def _left_out(scenes: Sequence[Scene], shown: int, frames: int, undrawn: int) ->
 def _scene(scene: Scene, most: int) -> dict[str, Any]:
     """What viewer.js reads of a scene: positions in thousandths of an A, of bonds what changes."""
     count = len(scene.frames)
+    if scene.ribbon and 4 * len(scene.ribbon) != len(scene.frames[0]):
+        raise ValueError(f"{scene.name}: {len(scene.frames[0])} atoms are no {len(scene.ribbon)} residues of four")
     for name, values in {"labels": scene.labels, **scene.curves}.items():
         if len(values) != count:
             raise ValueError(f"{scene.name}: {count} frames have {len(values)} {name}; give one for each")
@@ -118,6 +121,7 @@ def _scene(scene: Scene, most: int) -> dict[str, Any]:
         "numbers": first.numbers.tolist(),
         "pbc": first.pbc.tolist(),
         "labels": [scene.labels[index] for index in drawn],
+        "ribbon": scene.ribbon,
         "curves": {name: [_number(values[index]) for index in drawn] for name, values in scene.curves.items()},
         **_places(list(drawn.values())),
     }

@@ -169,13 +169,15 @@ def page_parts(made: Sequence[DrawnBackbone], report: dict[str, Any]) -> list[Fr
     """What --report shows: each chain in three dimensions, and how good they are together."""
     import ase
 
+    from atomsml.cli.generate.backbone_picture import kinds_of
     from atomsml.report import Scene, section, table, viewer
 
     header = ["index", "residues", "valid", "moved A", "helix", "strand"]
     scenes, lines = [], []
     for each, found in zip(made, report["chains"], strict=True):
         atoms = ase.Atoms("NCCO" * len(each.chain), each.chain.coordinates.reshape(-1, 3))
-        scenes.append(Scene(f"{each.index}  {len(each.chain)} residues", [atoms], [""]))
+        ribbon = "".join(kind[0] for kind in kinds_of(each.chain))
+        scenes.append(Scene(f"{each.index}  {len(each.chain)} residues", [atoms], [""], ribbon=ribbon))
         valid = f"no: {found['reason']}" if "reason" in found else "yes"
         shares = (f"{found[name]:.0%}" for name in ("helix", "strand"))
         lines.append([str(each.index), str(len(each.chain)), valid, str(found.get("moved", "-")), *shares])

@@ -8,6 +8,9 @@
     "spheres": { ball: (e) => e.vdw, stick: 0 },
     "sticks": { ball: () => 0.12, stick: 0.12 },
   };
+  const RIBBON = "ribbon"; // of chains of N, CA, C and O
+  const BACKBONE = ["N", "CA", "C", "O"];
+  const FOLDS = { h: "#cf4a5c", s: "#2f6f9f", c: "#8f979f" }; // helix, strand and coil
   const FRAMES_PER_SECOND = 15;
 
   function made(name, properties = {}, ...children) {
@@ -63,7 +66,7 @@
       this.slider.setAttribute("aria-label", "frame");
       this.caption = made("output");
       this.steps = made("div", { className: "controls" }, this.play, this.slider, this.caption);
-      const [styles, style] = choice("atoms", Object.keys(STYLES));
+      const [styles, style] = choice("atoms", [...this.scenes.some(({ ribbon }) => ribbon) ? [RIBBON] : [], ...Object.keys(STYLES)]);
       const [repeats, repeat] = choice("cells", ["1", "2", "3"]);
       this.box = made("input", { type: "checkbox", checked: true, onchange: () => this.draw() });
       const turned = made("button", { type: "button", textContent: "reset the view", onclick: () => this.center() });
@@ -187,10 +190,12 @@
       this.canvas.removeAllLabels();
       const frame = this.scene.frames[this.frame];
       if (frame) {
-        const { ball, stick } = STYLES[this.style.value];
+        const ribbon = this.style.value === RIBBON && this.scene.ribbon;
+        const { ball, stick } = STYLES[this.style.value] ?? STYLES.sticks;
         const model = this.canvas.addModel();
         model.addAtoms([...this.atoms(frame), ...this.corners(frame)]);
-        for (const { symbol, colour, ...radii } of Object.values(this.elements)) {
+        if (ribbon) model.setStyle({}, { cartoon: { arrows: true, colorfunc: (atom) => FOLDS[atom.ss] } });
+        for (const { symbol, colour, ...radii } of ribbon ? [] : Object.values(this.elements)) {
           const style = { sphere: { radius: ball(radii), color: colour } };
           if (stick) style.stick = { radius: stick, color: colour };
           model.setStyle({ elem: symbol }, style);
@@ -215,7 +220,7 @@
         if (places.has(key)) return;
         const [x, y, z] = along(lattice, image).map((part, axis) => part + frame.places[3 * i + axis] / 1000);
         places.set(key, atoms.length);
-        atoms.push({ elem: this.elements[this.scene.numbers[i]].symbol, x, y, z, bonds: [], bondOrder: [], i, image });
+        atoms.push({ elem: this.elements[this.scene.numbers[i]].symbol, x, y, z, bonds: [], bondOrder: [], i, image, ...this.residue(i) });
       };
       const cells = (ends) => ends.reduce((found, end) =>
         found.flatMap((image) => [...Array(end).keys()].map((count) => [...image, count])), [[]]);
@@ -239,6 +244,16 @@
         }
       });
       return atoms;
+    }
+
+    // which atom of which residue of a backbone it is
+    residue(i) {
+      const { ribbon } = this.scene;
+      if (!ribbon) return {};
+      const place = Math.floor(i / 4);
+      const ss = ribbon[place];
+      const ends = { ssbegin: ribbon[place - 1] !== ss, ssend: ribbon[place + 1] !== ss };
+      return { atom: BACKBONE[i % 4], resi: place + 1, resn: "GLY", chain: "A", hetflag: false, serial: i, ss, ...ends };
     }
 
     hasBox() {

@@ -18,6 +18,7 @@ from atomsml.generative.core.modelfile import save_generator
 from atomsml.generative.proteins.flow import BackboneFlow
 from atomsml.generative.proteins.io import read_chains
 from atomsml.generative.proteins.network import FrameNetworkConfig
+from tests.browser import viewer_data
 
 Run = Callable[..., Any]
 DATA = Path(__file__).parents[2] / "data" / "proteins"
@@ -140,7 +141,9 @@ def test_a_picture_and_a_page(generate: Run) -> None:
     done = generate("-n", 2, "--length", 40, "--picture", "some.png", "--report", "page.html")
     assert done.status == 0, done.err
     assert Path("some.png").read_bytes().startswith(b"\x89PNG")
-    assert "<h2>Backbones</h2>" in Path("page.html").read_text()
+    scenes = viewer_data(Path("page.html").read_text())["scenes"]
+    assert [len(scene["ribbon"]) for scene in scenes] == [40, 40]
+    assert set("".join(scene["ribbon"] for scene in scenes)) <= set("hsc")
     assert summary()["outputs"] == ["backbones.pdb", "some.png", "page.html"]
 
 

@@ -144,3 +144,11 @@ def test_rows_are_those_of_the_scenes() -> None:
     with pytest.raises(ValueError, match="1 scenes have 2 rows"):
         viewer([Scene("w", [molecule("H2O")], ["x"])], ["name"], [["a"], ["b"]])
     assert viewer([]).html == "<p>none</p>"
+
+
+def test_a_backbone_has_a_letter_for_each_residue() -> None:
+    chain = ase.Atoms("NCCO" * 3, np.arange(36.0).reshape(12, 3))
+    scene = viewer_data(viewer([Scene("chain", [chain], [""], ribbon="hhc")]).html)["scenes"][0]
+    assert scene["ribbon"] == "hhc"
+    with pytest.raises(ValueError, match="chain: 12 atoms are no 2 residues of four"):
+        viewer([Scene("chain", [chain], [""], ribbon="hh")])
