@@ -264,12 +264,13 @@ def main() -> None:
     for name, model in models.items():
         make = partial(model_rows, name, model, folder, data, number, length, arguments.threads)
         rows |= kept(folder / f"{name}.json", about | {"model": model}, make)
-    lines = [[label, *(cell(row, name) for row in rows.values())] for name, label in (MEASURES | COSTS).items()]
+    lines = [
+        [label, *(cell(row, name) for row in rows.values())]
+        for name, label in (MEASURES | (COSTS if models else {})).items()
+    ]
     threads = "1 thread" if arguments.threads == 1 else f"{arguments.threads} threads"
-    text = (
-        f"{table(['', *rows], lines)}\n{rows[DATA]['chains']} windows and {number} chains of each, {length} residues; "
-        f"{threads} of {processor()}."
-    )
+    drawn = f" and {number} chains of each generator; {threads} of {processor()}" if models else ""
+    text = f"{table(['', *rows], lines)}\n{rows[DATA]['chains']} windows of {length} residues{drawn}."
     print(text)
     if arguments.docs:
         replace_section(DOCS / "generators" / "backbone-metrics.md", "backbones", text)
