@@ -50,7 +50,7 @@ NEEDS = {
         *["the authors' program", "files of theirs"],
     ],
     "docs/generators/generative.md": ["to install a package; tests/test_plugin.py does"],
-    "docs/generators/symphony.md": ["two hours of a core, and core.xyz", "a trained model and a fragment"],
+    "docs/generators/symphony.md": ["core.xyz", "a trained model and a fragment"],
     "docs/models.md": ["a network", "sevennet-0, fetched", "a network", "files that were brought here"],
     "docs/published.md": ["make peers, and a network"],
     "docs/sevennet.md": ["MatterSim's file, and an hour"],

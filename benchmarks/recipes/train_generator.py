@@ -3,9 +3,10 @@
     python -m benchmarks.recipes.train_generator DATA/molecules_static/qm9_xtb.h5 -o FOLDER [--name NAME] [--install]
 
 Writes the molecules to FOLDER/molecules.h5 and runs `atomsml train benchmarks/recipes/NAME.yaml` there; again after a
-stop, it goes on. FOLDER/NAME.safetensors is the generator with its description; `--install` puts it in the place of the
-embedded one. For qm9-flow the molecules get two properties of the GFN2-xTB wave function at their geometries (tblite;
-20 ms each): `gap`, between the highest occupied and the lowest empty orbital in eV, and `dipole`, its length in debye.
+stop, it goes on. For qm9-graph-flow, a generator of graphs is tuned to these molecules first. FOLDER/NAME.safetensors
+is the generator with its description; `--install` puts it in the place of the embedded one. For qm9-flow they get
+two properties of the GFN2-xTB wave function at their geometries (tblite; 20 ms each): `gap`, between the highest
+occupied and the lowest empty orbital in eV, and `dipole`, its length in debye.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ LICENCE = "MIT, as atomsml; the geometries were computed for this project with G
 GEOMETRIES = "a GFN2-xTB geometry of each of 21,276 molecules of QM9's list"
 DATA = {  # by name: what is said of the training data
     "qm9-flow": f"{GEOMETRIES}; gap in eV and dipole in debye by GFN2-xTB",
-    "qm9-graph-flow": f"{GEOMETRIES}; of its graphs those of qm9-graphs",
+    "qm9-graph-flow": f"{GEOMETRIES}; its generator of graphs learnt from those of QM9's list before",
+    "qm9-symphony": GEOMETRIES,
 }
 
 
@@ -63,6 +65,16 @@ def write_molecules(source: Path, target: Path, with_properties: bool) -> None:
     write_atomically(target, write)
 
 
+def train(recipe: str, folder: Path) -> None:
+    """Run a recipe, or go on with what there is of it."""
+    words = ["train", str(RECIPES / f"{recipe}.yaml"), "-o", str(folder)]
+    try:
+        atomsml([*words, "--resume"] if (folder / "checkpoint.safetensors").exists() else words)
+    except SystemExit as stop:
+        if stop.code:
+            raise
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -75,12 +87,9 @@ def main() -> None:
     os.chdir(folder)  # so that the description of the model knows the files by their names alone
     if not Path("molecules.h5").exists():
         write_molecules(data, Path("molecules.h5"), name == "qm9-flow")
-    recipe = ["train", str(RECIPES / f"{name}.yaml"), "-o", "run"]
-    try:
-        atomsml([*recipe, "--resume"] if Path("run/checkpoint.safetensors").exists() else recipe)
-    except SystemExit as stop:
-        if stop.code:
-            raise
+    if name == "qm9-graph-flow":
+        train(f"{name}-graphs", Path("graphs"))
+    train(name, Path("run"))
     new = folder / f"{name}.safetensors"
     about = {**read_metadata("run/model.safetensors"), "name": name, "licence": LICENCE, "data": DATA[name]}
     save_generator(load_generator("run/model.safetensors"), new, about)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atomsml.cli.generate.samples import default_generator
+from atomsml.cli.generate.samples import GROWING, default_generator
 from atomsml.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -53,7 +53,8 @@ def molecules(
     fragment: Annotated[
         Path | None,
         typer.Option(
-            help="File of a molecule whose atoms, hydrogens too, are all held; a model that grows adds others."
+            help="File of a molecule whose atoms, hydrogens too, are all held; a model that grows, unless named "
+            "qm9-symphony, adds others."
         ),
     ] = None,
     condition: Annotated[
@@ -99,7 +100,7 @@ def molecules(
     _check_outputs(output, picture, report)
     _check_sampling({"-n": number, "--steps": steps, "--batch": batch, "--atoms": atoms}, guidance, condition)
     wishes = read_wishes(atoms, formula, scaffold, condition, smiles, fragment)
-    name, generator = _open(model, device, precision)
+    name, generator = _open(model, wishes, device, precision)
     if sampler is not None:
         generator.check_sampler(sampler)
     wishes.requests(generator, seed, range(len(wishes.smiles) or 1))
@@ -151,7 +152,7 @@ def _check_outputs(output: Path, picture: Path | None, report: Path | None) -> N
     check_report(report)
 
 
-def _open(model: str | None, device: str, precision: str) -> tuple[str, MoleculeModel]:
+def _open(model: str | None, wishes: Wishes, device: str, precision: str) -> tuple[str, MoleculeModel]:
     """The name of a generator, and the generator where and how it is to compute.
 
     Raises:
@@ -162,7 +163,7 @@ def _open(model: str | None, device: str, precision: str) -> tuple[str, Molecule
     from atomsml.device import select_device
     from atomsml.generative.molecules.modelfile import load_generator
 
-    model = model or default_generator("molecules")
+    model = model or (GROWING if wishes.grows else default_generator("molecules"))
     generator = load_generator(model, select_device(device, precision))
     generator.to(torch.float64 if precision == "float64" else torch.float32)
     return model, generator

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from atomsml.cli.generate.samples import GROWING
 from atomsml.cli.options import ConfigOption, DeviceOption, JsonOption
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def next_atom(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Density per cubic Angstrom as .cube; or its map, .png, .svg, .pdf.")
     ] = Path("next_atom.png"),
-    model: Annotated[str, typer.Option("--model", "-m", help="Name or file of a generator that grows molecules.")] = "",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Name or file of a generator that grows molecules.")
+    ] = GROWING,
     element: Annotated[str | None, typer.Option(help="Of this element alone, e.g. O. [default: all]")] = None,
     spacing: Annotated[float, typer.Option(help="Between the points of a .cube file, in Angstrom.")] = 0.1,
     device: DeviceOption = "auto",
@@ -86,11 +89,11 @@ def _open(name: str, device: str) -> Any:
     from atomsml.generative.molecules.modelfile import load_generator
     from atomsml.generative.molecules.symphony.model import Symphony
 
-    if not name:
-        raise ValueError("no generator that grows molecules is named; give --model, a file that `atomsml train` made")
     generator = load_generator(name, select_device(device, "float32"))
     if not isinstance(generator, Symphony):
-        raise ValueError(f"{name} does not grow molecules atom by atom; take a generator that `-m symphony` trained")
+        raise ValueError(
+            f"{name} does not grow molecules atom by atom; take {GROWING}, or one that `-m symphony` trained"
+        )
     return generator
 
 

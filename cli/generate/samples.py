@@ -81,6 +81,7 @@ def samples(
         end_interrupted(files, stop, f"{where}, of the {number} asked for")
 
 
+GROWING = "qm9-symphony"  # the embedded generator that goes on from atoms that are given
 DEFAULTS = ("qm9-graph-flow", "qm9-flow")  # the first that is there, where several generators of a kind are embedded
 
 

@@ -101,6 +101,15 @@ def test_what_cannot_be_is_one_line(run: Any, symphony: str, words: tuple[object
 
 
 @pytest.mark.usefixtures("fragments")
+def test_an_embedded_generator_grows_what_is_given(run: Any) -> None:
+    assert run("generate", "molecules", "--fragment", "core.xyz", "-n", 2, "-o", "out.xyz").status == 0
+    assert json.loads(Path("out.summary.json").read_text())["model"]["name"] == "qm9-symphony"
+    for atoms in ase.io.read("out.xyz", ":"):
+        assert (atoms.positions[:4] == ase.io.read("core.xyz").positions).all()
+    assert run("generate", "next-atom", "core.xyz").status == 0
+
+
+@pytest.mark.usefixtures("fragments")
 def test_other_generators_refuse_fragments(run: Any) -> None:
     result = run("generate", "molecules", "-m", "qm9-flow", "--fragment", "core.xyz")
     assert result.status != 0
