@@ -101,7 +101,7 @@ def write_backbones(files: OutputSet, output: Path, made: Sequence[DrawnBackbone
     from atomsml.generative.proteins.io import write_chains
 
     contents = {file_in(output, each.index): [each.chain] for each in made}
-    if output.suffix:
+    if output.suffix and made:
         contents = {output: [each.chain for each in made]}
     for path, chains in contents.items():
         files.write(path, lambda beside, chains=chains: write_chains(beside, chains))  # type: ignore[misc]

@@ -86,6 +86,7 @@ def backbones(
     from atomsml.cli.output import Facts, print_json, print_table, write_summary
     from atomsml.cli.report import write_report
     from atomsml.device import select_device
+    from atomsml.signals import held_stops
 
     started = time.perf_counter()
     _check_numbers({"-n": number, "--steps": steps, "--batch": batch}, noise_scale)
@@ -115,20 +116,20 @@ def backbones(
     named = [output if output.suffix else None, picture, report]
     with open_outputs(context, output, named, folder_files) as files:
 
-        def write(drawn: Mapping[int, Chain]) -> None:
+        def write(drawn: Mapping[int, Chain]) -> list[Path]:
             finish(drawn)
-            write_backbones(files, output, _ordered(made))
+            return write_backbones(files, output, _ordered(made))
 
         sample = partial(generator.sample, steps=steps, sampler=sampler, noise_scale=noise_scale)
         drawn, stop = draw_samples(generator, requests, steps, sampler, batch, write, sample)
         files.interrupted = stop is not None
-        finish(drawn)
+        with held_stops():
+            outputs = write(drawn)
         kept = _ordered(made)
         if kept:
             judgement = judged(kept, len(failed))
             facts = {"command": "generate backbones", "sampler": sampler, "steps": steps, "noise_scale": noise_scale}
             facts |= {"notes": notes, **judgement}
-            outputs = write_backbones(files, output, kept)
             _draw(files, picture, kept, judgement)
             outputs += [path for path in (picture, report) if path is not None]
             where = str(generator.lengths.device)

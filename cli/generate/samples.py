@@ -127,7 +127,7 @@ def draw_samples(
     steps: int,
     sampler: str,
     batch: int | None,
-    write: Callable[[Mapping[int, Any]], None],
+    write: Callable[[Mapping[int, Any]], object],
     sample: Callable[[Sequence[Any]], Iterator[Any]] | None = None,
 ) -> tuple[dict[int, Any], KeyboardInterrupt | None]:
     """The samples by the places of their requests, in order, of which those that are finished are written now and then.
