@@ -18,6 +18,7 @@ Rotations are drawn with the exponential schedule, so that they are settled earl
 | network | that of network.py | invariant point attention and transformers of FrameDiff |
 | atoms | the loss of FrameDiff (losses.py) | none in the final configuration |
 | optimal transport of batches | none | described |
+| sampling | places by a stochastic equation | all by the ordinary one: the sampler euler |
 | steps | equal in sqrt(t): bonds close better | equal in t |
 """
 
@@ -42,7 +43,7 @@ ATOM_WEIGHT = 0.25
 class BackboneFlow(BackboneModel):
     """The generator of the module docstring."""
 
-    default_sampler = "euler"
+    default_sampler = "random-walk"  # noise of places takes clashes away again
     time_power = 2.0
 
     def fields(self, given: Given, drawing: bool) -> Fields:

@@ -157,7 +157,7 @@ def test_what_the_model_has_not_seen_is_said(generate: Run) -> None:
 def test_options_of_the_sampler(generate: Run) -> None:
     drawn = set()
     walk = ("--sampler", "random-walk")
-    for words in ((), walk, (*walk, "--noise-scale", 0.1), ("--steps", 5)):
+    for words in (("--sampler", "euler"), walk, (*walk, "--noise-scale", 0.1), ("--steps", 5)):
         done = generate("-n", 1, "--length", 40, "--no-project", *words)
         assert done.status == 0, done.err
         drawn.add(Path("backbones.pdb").read_text())
@@ -191,7 +191,7 @@ def test_a_run_that_is_stopped_keeps_what_is_finished(generate: Run, monkeypatch
         (("--length", "70-60"), "is no range"),
         (("--length", "many"), "--length 'many' is no number of residues; write 64, or 60-100"),
         (("--noise-scale", -1), "--noise-scale must be a number from 0 on"),
-        (("--noise-scale", 0.5), "adds no noise"),
+        (("--sampler", "euler", "--noise-scale", 0.5), "adds no noise"),
         (("--sampler", "ddim"), "does not turn frames"),
         (("-o", "out.xyz"), "use the suffix .pdb, .cif, .pdb.gz, .cif.gz, or none for a folder"),
         (("--picture", "out.jpg"), "use the suffix .png, .pdf or .svg"),
