@@ -14,7 +14,8 @@ Nature 596, 583, 2021, supplement, algorithm 21). The carbonyl O lies in the pla
 | C-N | 1.336 | C-N-CA | 121.7 |
 | C=O | 1.229 | CA-C=O | 120.1 |
 
-(Engh and Huber, International Tables for Crystallography F, chapter 18.3, 2001: residues that are neither Gly nor Pro.)
+(Engh and Huber, International Tables for Crystallography F, chapter 18.3, 2001: residues that are neither Gly nor Pro.
+Their CA-C-N is 117.2; 116.6 is the mean of 160 X-ray chains, and puts neighbouring CA 3.80 apart, as these have it.)
 """
 
 from __future__ import annotations
