@@ -221,9 +221,15 @@ def test_files_that_are_no_motif(generate: Run) -> None:
     assert done.err == "error: water.pdb: holds no backbone of a protein: no residue has N, CA and C\n"
 
 
-def test_there_is_no_embedded_generator_without_a_name(run: Run) -> None:
-    from atomsml.modelfile import embedded_models, generated_kind, read_metadata
-
-    if any(generated_kind(read_metadata(name)) == "backbones" for name in embedded_models()):
-        pytest.skip("there is one")
-    assert "no single embedded generator of backbones; give --model" in run("generate", "backbones").err
+def test_the_embedded_generator_draws_chains_that_are_right(run: Run) -> None:
+    """All of its neighbours are 3.8 A apart once closed, nothing clashes, and a third at least is helix or strand."""
+    result = run("generate", "backbones", "--length", "64", "-n", "4", "-o", "drawn.pdb", "--json")
+    assert result.status == 0
+    summary = json.loads(Path("drawn.summary.json").read_text())
+    assert summary["model"]["name"] == "backbones-small"
+    for chain in read_chains(Path("drawn.pdb")):
+        ca = chain.coordinates[:, 1]
+        assert len(ca) == 64
+        assert (abs(np.linalg.norm(np.diff(ca, axis=0), axis=-1) - 3.8) < 0.2).all()
+        far = np.linalg.norm(ca[:, None] - ca, axis=-1)[np.triu_indices(64, 3)]
+        assert far.min() > 3.5 - 1e-3
