@@ -66,6 +66,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "num_kinds": (0, 10**4),
     "num_formulas": (0, 10**6),
     "num_sets": (0, 10**6),
+    "longest": (1, 2048),  # residues of a chain
     "num_timesteps": (1, 10**5),
     "condition_dropout": (0, 1),
     "attention_dropout": (0, 0.99),

@@ -45,6 +45,7 @@ NEEDS = {
         "your data",
     ],
     "docs/generators/backbone-metrics.md": ["DATA, and models that were trained on it"],
+    "docs/generators/backbones.md": ["1guu.pdb, of the Protein Data Bank"],
     "docs/generators/edm.md": [
         *["QM9, and days of a GPU", "an hour of a core, and DATA", "molecules that it has not learnt from"],
         *["the authors' program", "files of theirs"],
@@ -57,7 +58,7 @@ NEEDS = {
     "docs/speed.md": [
         "an hour of an idle machine",
         "the published set, which is not in this repository",
-        *["minutes of an idle core"] * 2,
+        *["minutes of an idle core"] * 3,
         *["the published sets, which are not in this repository"] * 2,
         "a C++ compiler, and minutes of an idle core",
     ],

@@ -157,7 +157,8 @@ def test_its_file_says_what_it_is(trained: Path) -> None:
 
 REFUSED = {
     "generate points": "no single embedded generator of points; give --model: or a file",
-    "generate point": "nothing draws 'point'; did you mean 'points'? there are generators of molecules, graphs, points",
+    "generate point": "nothing draws 'point'; did you mean 'points'? there are generators of molecules, graphs, "
+    "backbones, points",
     "generate molecules -m MODEL": "draws points, not molecules; use `atomsml generate points`",
     "generate points -m qm9-flow": "qm9-flow draws molecules, not points; use `atomsml generate molecules`",
     "generate points -m MODEL -n 0": "-n must be at least 1, got 0",
@@ -170,7 +171,7 @@ REFUSED = {
 }
 REFUSED_WITHOUT_THE_PACKAGE = {
     "generate points -m MODEL": "needs the package atomsml-example: pip install atomsml-example",
-    "generate points": "nothing draws 'points'; there are generators of molecules, graphs",
+    "generate points": "nothing draws 'points'; there are generators of molecules, graphs, backbones",
     "train -m torus-points --train DATA": "unknown model 'torus-points'; there are the potentials mace,",
 }
 

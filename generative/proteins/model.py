@@ -13,6 +13,7 @@ Drawing ends at t = LEAST_TIME, with what the network predicts there.
 from __future__ import annotations
 
 import math
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -50,7 +51,7 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         if not 1 <= self.longest <= MOST_RESIDUES:
-            raise ValueError(f"longest must lie in 1 ... {MOST_RESIDUES}, got {self.longest}")
+            raise ValueError(f"longest must lie in 1 ... {MOST_RESIDUES}, got {reprlib.repr(self.longest)}")
 
 
 class BackboneModel(Generator[BackboneSet, BackboneRequest, Backbones], ABC):

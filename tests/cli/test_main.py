@@ -69,7 +69,7 @@ def test_an_error_of_the_user_is_one_line_on_stderr_and_status_1(tmp_path: Path)
         ("atomsml re", ["relax"]),
         ("atomsml md --ens", ["--ensemble"]),
         ("atomsml md --ensemble n", ["nve", "nvt", "npt"]),
-        ("atomsml data b", ["build"]),
+        ("atomsml data b", ["build", "backbones"]),
     ],
 )
 def test_a_shell_completes_words(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,7 +170,7 @@ def test_a_run_that_is_stopped_keeps_what_is_finished(generate: Run, monkeypatch
     def sample(self: BackboneFlow, *words: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            raise KeyboardInterrupt
         return drawn(self, *words, **options)
 
     monkeypatch.setattr(BackboneFlow, "sample", sample)
@@ -218,7 +216,7 @@ def test_files_that_are_no_motif(generate: Run) -> None:
     Path("water.pdb").write_text("HETATM    1  O   HOH A   1       0.000   0.000   0.000  1.00  0.00           O\n")
     done = generate("--motif", "water.pdb", "--contig", "A1")
     assert done.status == 1
-    assert done.err == "error: water.pdb: holds no backbone of a protein: no residue has N, CA and C\n"
+    assert done.err == "error: water.pdb: holds no backbone of a protein: no residue has N, CA and C, not on one line\n"
 
 
 def test_the_embedded_generator_draws_chains_that_are_right(run: Run) -> None:
