@@ -44,7 +44,7 @@ def open_outputs(
     targets = [*chosen, *derived]
     check_distinct(targets, context)
     if output is not None:
-        _check_derived(output, derived)
+        check_derived(output, derived)
     files = OutputSet(targets)
     try:
         with files:
@@ -115,7 +115,7 @@ def is_path(word: str | Path) -> bool:
         return False
 
 
-def _check_derived(output: Path, derived: Sequence[Path]) -> None:
+def check_derived(output: Path, derived: Sequence[Path]) -> None:
     """Refuse to replace files that only derive their names from `output` and are not of an earlier run of it.
 
     Raises:

@@ -132,12 +132,13 @@ def _relax(
     """Relax, write, print, and end with the exit status."""
     from atomsml.cli.files import end_interrupted, summary_path
     from atomsml.cli.output import print_json, write_summary
-    from atomsml.cli.relax.journal import open_journal, remove
+    from atomsml.cli.relax.journal import open_journal
     from atomsml.cli.relax.records import print_records, reacted, write_table
     from atomsml.cli.relax.report import page_parts
     from atomsml.cli.relax.run import relax_all
     from atomsml.cli.report import write_report
     from atomsml.cli.simulate.identity import run_identity
+    from atomsml.cli.simulate.journal import remove
 
     identity = run_identity(context, job.model, job.inputs)
     if resume and not place.journal.exists():

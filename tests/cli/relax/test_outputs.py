@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 
-from atomsml.cli.relax.outputs import names_by_source
+from atomsml.cli.simulate.names import names_by_source
 from atomsml.io import Refused, StructureRecord
 from tests.cli.test_kills import begin, ended
 
@@ -76,7 +76,7 @@ def test_no_two_names_are_the_same(tmp_path: Path) -> None:
         record("C\\C=C\\C"),
         record("C" * 400),
     ]
-    names = names_by_source(inputs)
+    names = names_by_source(inputs, ".extxyz")
     assert names[:9] == [
         "a-POSCAR.extxyz",
         "b-POSCAR.extxyz",

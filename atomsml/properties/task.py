@@ -1,0 +1,173 @@
+"""What properties share: they begin at minima, ask for many images of each structure at once, and conclude.
+
+Task.images(minimum)  ->  all images of all structures in few batches  ->  Task.result(minimum, images)
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+import ase
+import numpy as np
+
+from atomsml.properties.engine import Engine
+from atomsml.simulate.relax import Relaxation, RelaxSettings
+from atomsml.units import GPA
+
+Result = TypeVar("Result")
+
+MOST_WAITING = 20_000  # atoms of images that wait to be evaluated together
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no result for a structure, in one line."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a structure comes to the minimum at which a property begins.
+
+    Raises:
+        ValueError: as RelaxSettings.
+    """
+
+    fmax: float = 0.005  # eV/A: no force is larger, nor, of a free cell, V stress / atoms (eV)
+    steps: int = 500  # of the relaxation
+    cell: bool = False  # whether cells are relaxed as well
+    relax: bool = True  # False: the structures must be minima as they are given
+
+    def __post_init__(self) -> None:
+        _ = self.settings
+
+    @property
+    def settings(self) -> RelaxSettings:
+        return RelaxSettings(self.fmax, self.steps, cell=self.cell)
+
+
+class Task(ABC, Generic[Result]):
+    """A property that follows from energies, forces and stresses of images of a structure at its minimum."""
+
+    stress: ClassVar[bool] = False  # whether it needs that of images
+    relaxed: RelaxSettings | None = None  # how images are relaxed; None: they are evaluated as they are
+
+    @abstractmethod
+    def images(self, minimum: ase.Atoms) -> list[ase.Atoms]:
+        """Structures of which the property is made.
+
+        Raises:
+            ValueError: the structure does not suit; says why, in one line.
+        """
+
+    @abstractmethod
+    def result(self, minimum: ase.Atoms, images: Sequence[ase.Atoms]) -> Result:
+        """What follows from the images, which have results now; so has `minimum`.
+
+        Raises:
+            ValueError: nothing does; says why, in one line.
+        """
+
+
+def minima(structures: Sequence[ase.Atoms], engine: Engine, start: Start) -> Iterator[tuple[int, ase.Atoms | Failure]]:
+    """Copies of the structures at their minima, with their results, by their places in the list, each when it is there.
+
+    Without `start.relax` they are evaluated as they are, and fail where a force is larger than `start.fmax`.
+    """
+    if start.relax:
+        for each in engine.relax(structures, start.settings):
+            yield each.index, _converged(each, start.fmax)
+        return
+    for index, atoms in enumerate(engine.evaluate(structures, stress=start.cell)):
+        reason = _not_minimal(atoms, start)
+        yield index, atoms if reason is None else Failure(reason)
+
+
+def _not_minimal(atoms: ase.Atoms, start: Start) -> str | None:
+    """Why the atoms, which have results, are not at a minimum; None where they are."""
+    force = float(np.linalg.norm(atoms.get_forces(), axis=1).max())  # what constraints leave
+    if not np.isfinite(force):
+        return "has no finite energy and forces by this model; do atoms overlap?"
+    if force > start.fmax:
+        return f"is no minimum of this model: a force is {force:.4f} eV/A, more than {start.fmax:g}; let it be relaxed"
+    if not start.cell:
+        return None
+    stress = np.abs(atoms.get_stress(voigt=False))
+    if stress.max() * atoms.get_volume() / len(atoms) > start.fmax:
+        return f"is not at rest in its cell: a stress is {stress.max() / GPA:.3f} GPa; let the cell be relaxed"
+    return None
+
+
+def measure(
+    structures: Sequence[ase.Atoms], engine: Engine, start: Start, task: Task[Result]
+) -> Iterator[tuple[int, Result | Failure]]:
+    """What the task finds of each structure, by its place in the list; images of several are evaluated together."""
+    asked, atoms = dict[int, tuple[ase.Atoms, list[ase.Atoms]]](), 0
+    for index, minimum in minima(structures, engine, start):
+        if isinstance(minimum, Failure):
+            yield index, minimum
+            continue
+        try:
+            images = task.images(minimum)
+        except ValueError as error:
+            yield index, Failure(str(error))
+            continue
+        asked[index] = minimum, images
+        atoms += sum(map(len, images))
+        if atoms >= min(engine.room.atoms, MOST_WAITING):
+            yield from _concluded(engine, task, asked)
+            asked, atoms = {}, 0
+    yield from _concluded(engine, task, asked)
+
+
+def _concluded(
+    engine: Engine, task: Task[Result], asked: dict[int, tuple[ase.Atoms, list[ase.Atoms]]]
+) -> Iterator[tuple[int, Result | Failure]]:
+    images = [image for _, some in asked.values() for image in some]
+    if task.relaxed is None:
+        found: Iterator[ase.Atoms | Failure] = iter(engine.evaluate(images, task.stress))
+    else:
+        found = iter(relaxed_images(images, engine, task.relaxed))
+    for index, (minimum, some) in asked.items():
+        own = [next(found) for _ in some]
+        try:
+            yield index, task.result(minimum, _all_found(own))
+        except ValueError as error:
+            yield index, Failure(str(error))
+
+
+def _all_found(images: Sequence[ase.Atoms | Failure]) -> list[ase.Atoms]:
+    """
+    Raises:
+        ValueError: an image has no energy, or found no minimum.
+    """
+    found = list[ase.Atoms]()
+    for image in images:
+        if isinstance(image, Failure):
+            raise ValueError(f"a changed copy of it {image.reason}")
+        if not np.isfinite(image.get_potential_energy()):
+            raise ValueError("the model gives no finite energy for a changed copy of it")
+        found.append(image)
+    return found
+
+
+def relaxed_images(images: Sequence[ase.Atoms], engine: Engine, settings: RelaxSettings) -> list[ase.Atoms | Failure]:
+    """Images at their minima, in their order; stress is there where the cell was relaxed."""
+    found = {each.index: each for each in engine.relax(images, settings)}
+    return [_converged(found[i], settings.fmax) for i in range(len(images))]
+
+
+def _converged(each: Relaxation, fmax: float) -> ase.Atoms | Failure:
+    state = each.state
+    if state.converged:
+        return each.atoms
+    if not np.isfinite(state.energy):
+        return Failure("has no finite energy and forces by this model; do atoms overlap?")
+    return Failure(
+        f"found no minimum: {state.reason} after {state.step} steps with a force of {state.fmax:.4f} eV/A, where "
+        f"{fmax:g} are asked; allow more steps, or a larger fmax"
+    )

@@ -1,0 +1,1 @@
+"""The commands of properties: `eos`, ...: one file each, which `run.py` runs over many structures."""

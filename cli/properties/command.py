@@ -1,0 +1,53 @@
+"""PropertyCommand: what the commands of properties differ in; `run.py` does the rest."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+if TYPE_CHECKING:
+    import ase
+    from matplotlib.figure import Figure
+
+    from atomsml.properties.engine import Engine
+    from atomsml.properties.task import Failure
+
+Result = TypeVar("Result")
+
+
+class PropertyCommand(ABC, Generic[Result]):
+    """How structures become results, results records, and records a table and pictures.
+
+    It is sent to the processes of several devices, so it must pickle: settings are its attributes.
+    """
+
+    name: ClassVar[str]  # of the command, of its folder and its table
+    columns: ClassVar[Mapping[str, str]]  # keys of a record that the table has -> headings with units
+
+    @abstractmethod
+    def check(self, atoms: ase.Atoms) -> None:
+        """Refuse a structure before anything is computed.
+
+        Raises:
+            ValueError: it has no such property; says why, in one line.
+        """
+
+    @abstractmethod
+    def find(self, structures: Sequence[ase.Atoms], engine: Engine) -> Iterable[tuple[int, Result | Failure]]:
+        """Results by the places of structures in the list, each when it is there."""
+
+    @abstractmethod
+    def record(self, result: Result) -> dict[str, Any]:
+        """All that is known as plain JSON, keys with units where a reader needs them.
+
+        What a user must be told of a result that is right stands in the list "notes".
+        """
+
+    def structures(self, result: Result) -> dict[str, Sequence[ase.Atoms]]:
+        """Endings of file names -> frames that are written for each structure, such as {"-relaxed.extxyz": [atoms]}."""
+        return {}
+
+    def draw(self, record: Mapping[str, Any]) -> Figure | None:
+        """The picture of a structure, by its record; None: there is none."""
+        return None
