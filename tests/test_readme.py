@@ -1,5 +1,6 @@
 """The README stays short, its links lead somewhere, and its tables list what there is."""
 
+import posixpath
 import re
 from pathlib import Path
 
@@ -20,9 +21,17 @@ def test_it_is_short():
     assert len(README.splitlines()) < 150
 
 
+def linked(page: str) -> set[str]:
+    """Files of the repository to which a page links."""
+    links = re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text(encoding="utf-8"))
+    return {posixpath.normpath(posixpath.join(posixpath.dirname(page), link)) for link in links}
+
+
 def test_it_leads_to_every_guide():
+    """By itself, or by a guide to which it leads."""
     guides = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")}
-    assert guides <= set(re.findall(r"\]\(([^)#]+)", README))
+    near = linked("README.md") & guides
+    assert guides <= near.union(*map(linked, near))
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -27,6 +27,7 @@ REFERENCE = {
     "potentials": ("Potentials", "potential electronic_state pair_geometry potentials architectures"),
     "files": ("Structures and model files", "io modelfile fetch cache"),
     "simulate": ("Calculators and simulation", "interfaces simulate report"),
+    "properties": ("Properties", "properties"),
     "data": ("Data sets", "dataset"),
     "training": ("Training", "training config errors yaml_file signals"),
     "uncertainty": ("Uncertainty", "uncertainty"),
