@@ -40,6 +40,7 @@ ANALYSES: dict[str, NamedAnalysis] = {
     "vacf": NamedAnalysis("vacf", "autocorrelation of velocities, vibrational density of states"),
     "density": NamedAnalysis("density", "density and volume"),
     "heat-capacity": NamedAnalysis("heat_capacity", "heat capacity from fluctuations of the energy"),
+    "structure": NamedAnalysis("local_structure", "fcc, hcp, bcc, icosahedral or diamond around each atom"),
     "bonds": NamedAnalysis("bond_drift", "lengths of bonds, and how they drift"),
 }
 
