@@ -41,13 +41,14 @@ class Start:
     steps: int = 500  # of the relaxation
     cell: bool = False  # whether cells are relaxed as well
     relax: bool = True  # False: the structures must be minima as they are given
+    symmetry: float | None = None  # A: a relaxation keeps the space group that is found within this tolerance
 
     def __post_init__(self) -> None:
         _ = self.settings
 
     @property
     def settings(self) -> RelaxSettings:
-        return RelaxSettings(self.fmax, self.steps, cell=self.cell)
+        return RelaxSettings(self.fmax, self.steps, cell=self.cell, symmetry=self.symmetry)
 
 
 class Task(ABC, Generic[Result]):

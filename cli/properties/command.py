@@ -48,6 +48,10 @@ class PropertyCommand(ABC, Generic[Result]):
         """Endings of file names -> frames that are written for each structure, such as {"-relaxed.extxyz": [atoms]}."""
         return {}
 
+    def texts(self, result: Result) -> dict[str, str]:
+        """Endings of file names -> what is written into files of other programs, such as {"-phonopy.yaml": ...}."""
+        return {}
+
     def draw(self, record: Mapping[str, Any]) -> Figure | None:
         """The picture of a structure, by its record; None: there is none."""
         return None

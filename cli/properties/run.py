@@ -195,6 +195,9 @@ def _keep(
         paths.append(folder.file(number, ending))
         with OutputSet([paths[-1]], keeps_remains=False) as file:
             write_structures(file, paths[-1], list(frames))
+    for ending, text in command.texts(result).items():
+        paths.append(folder.file(number, ending))
+        write_atomically(paths[-1], partial(Path.write_text, data=text, encoding="utf-8"))
     figure = command.draw(record) if pictures else None
     if figure is not None:
         paths.append(folder.file(number, ".png"))
