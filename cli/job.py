@@ -6,7 +6,7 @@ import gc
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -120,12 +120,14 @@ def prepare(
     exact: bool,
     strict: bool,
     check: Callable[[ase.Atoms], None] = lambda atoms: None,
+    elements: Set[str] = frozenset(),
 ) -> Job:
     """Read all inputs, choose and load the model, and check every structure before the first is computed.
 
     Args:
         strict: whether the first structure that cannot be treated ends everything.
         check: raises a ValueError for a structure that the settings of the command do not fit.
+        elements: which the model must know beside those of the inputs.
 
     Raises:
         ValueError: a model or a device that is not there, or no structure that can be treated; says why.
@@ -133,7 +135,10 @@ def prepare(
     """
     started = time.perf_counter()
     with importing():
+        from ase.data import atomic_numbers
+
         from atomsml.interfaces.ase import AtomsMLCalculator
+        from atomsml.potential import check_elements
 
     records: list[StructureRecord | Refused] = []
     for record in read_records_aloud(inputs, format):
@@ -141,11 +146,12 @@ def prepare(
         records.append(record)
     require_some_of(records)
     if model is None:
-        model, records = _choose(records)
+        model, records = _choose(records, elements)
         note = _potentials()[model].get("note")
         what = f": {note}" if note else ""
         typer.echo(f"model: {model}, chosen by the elements (--model takes another){what}", err=True)
     calculator = AtomsMLCalculator(model, device, precision, exact=exact)
+    check_elements([atomic_numbers[symbol] for symbol in elements], calculator.potential.elements)
     records = [_checked(record, calculator, check) for record in records]
     for record in records:
         stop_if(strict, record)
@@ -210,7 +216,9 @@ def refusal(refused: Refused) -> dict[str, Any]:
     return {"file": refused.file, "index": refused.index, "refused": refused.reason}
 
 
-def _choose(records: Sequence[StructureRecord | Refused]) -> tuple[str, list[StructureRecord | Refused]]:
+def _choose(
+    records: Sequence[StructureRecord | Refused], more: Set[str]
+) -> tuple[str, list[StructureRecord | Refused]]:
     """The embedded model for the structures; those with elements that none knows are refused, if there are others."""
     from atomsml.io import Refused, StructureRecord
 
@@ -219,7 +227,7 @@ def _choose(records: Sequence[StructureRecord | Refused]) -> tuple[str, list[Str
     def checked(record: StructureRecord | Refused) -> StructureRecord | Refused:
         if isinstance(record, Refused):
             return record
-        kind, elements = _kind(record), set(record.atoms.symbols)
+        kind, elements = _kind(record), more | set(record.atoms.symbols)
         unknown = elements - {symbol for about in _made_for(kind, potentials).values() for symbol in about["elements"]}
         if not unknown:
             return record
@@ -230,8 +238,8 @@ def _choose(records: Sequence[StructureRecord | Refused]) -> tuple[str, list[Str
     checked_records = [checked(record) for record in records]
     structures = [record for record in checked_records if isinstance(record, StructureRecord)]
     if structures:
-        return choose_model(structures), checked_records
-    return choose_model([record for record in records if isinstance(record, StructureRecord)]), checked_records
+        return choose_model(structures, more), checked_records
+    return choose_model([record for record in records if isinstance(record, StructureRecord)], more), checked_records
 
 
 def _potentials() -> dict[str, dict[str, Any]]:
@@ -260,17 +268,18 @@ def _remedy(known: Sequence[str], potentials: dict[str, dict[str, Any]]) -> str:
     )
 
 
-def choose_model(structures: Sequence[StructureRecord]) -> str:
+def choose_model(structures: Sequence[StructureRecord], more: Set[str] = frozenset()) -> str:
     """The embedded model that knows all elements and was made for molecules, or for crystals, as the inputs are.
 
-    Of several it is the one with the fewest elements, which was made for them more than the others were.
+    It knows those of `more` as well. Of several it is the one with the fewest elements, which was made for them more
+    than the others were.
 
     Raises:
         ValueError: molecules and crystals are mixed, or no model fits; lists those that know the elements.
     """
     potentials = _potentials()
     kinds = sorted({_kind(structure) for structure in structures})
-    elements = {symbol for structure in structures for symbol in structure.atoms.symbols}
+    elements = {symbol for structure in structures for symbol in structure.atoms.symbols} | more
     known = [name for name, about in potentials.items() if elements <= set(about["elements"])]
     fitting = [name for name in known if [potentials[name]["kind"]] == kinds]
     if fitting:

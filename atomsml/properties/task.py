@@ -6,7 +6,7 @@ Task.images(minimum)  ->  all images of all structures in few batches  ->  Task.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
@@ -81,7 +81,7 @@ def minima(structures: Sequence[ase.Atoms], engine: Engine, start: Start) -> Ite
     """
     if start.relax:
         for each in engine.relax(structures, start.settings):
-            yield each.index, _converged(each, start.fmax)
+            yield each.index, found_minimum(each, start.fmax)
         return
     for index, atoms in enumerate(engine.evaluate(structures, stress=start.cell)):
         reason = _not_minimal(atoms, start)
@@ -159,10 +159,24 @@ def _all_found(images: Sequence[ase.Atoms | Failure]) -> list[ase.Atoms]:
 def relaxed_images(images: Sequence[ase.Atoms], engine: Engine, settings: RelaxSettings) -> list[ase.Atoms | Failure]:
     """Images at their minima, in their order; stress is there where the cell was relaxed."""
     found = {each.index: each for each in engine.relax(images, settings)}
-    return [_converged(found[i], settings.fmax) for i in range(len(images))]
+    return [found_minimum(found[i], settings.fmax) for i in range(len(images))]
 
 
-def _converged(each: Relaxation, fmax: float) -> ase.Atoms | Failure:
+def relaxed_groups(
+    groups: Mapping[int, Sequence[ase.Atoms]], engine: Engine, settings: RelaxSettings
+) -> Iterator[tuple[int, list[Relaxation]]]:
+    """Structures that belong together, relaxed with all others, each group as soon as the last of it is done."""
+    owners = [(key, place) for key, group in groups.items() for place in range(len(group))]
+    done: dict[int, dict[int, Relaxation]] = {key: {} for key in groups}
+    for each in engine.relax([atoms for group in groups.values() for atoms in group], settings):
+        key, place = owners[each.index]
+        done[key][place] = each
+        if len(done[key]) == len(groups[key]):
+            yield key, [done[key][i] for i in range(len(groups[key]))]
+
+
+def found_minimum(each: Relaxation, fmax: float) -> ase.Atoms | Failure:
+    """The relaxed atoms, or why they are at no minimum."""
     state = each.state
     if state.converged:
         return each.atoms

@@ -23,7 +23,8 @@ class PropertyCommand(ABC, Generic[Result]):
     """
 
     name: ClassVar[str]  # of the command, of its folder and its table
-    columns: ClassVar[Mapping[str, str]]  # keys of a record that the table has -> headings with units
+    columns: ClassVar[Mapping[str, str]]  # keys of a row of the table -> headings with units
+    elements: frozenset[str] = frozenset()  # which the model must know beside those of the inputs
 
     @abstractmethod
     def check(self, atoms: ase.Atoms) -> None:
@@ -43,6 +44,10 @@ class PropertyCommand(ABC, Generic[Result]):
 
         What a user must be told of a result that is right stands in the list "notes".
         """
+
+    def rows(self, record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        """The rows that a structure has in the table; those that have "notes" of their own show these."""
+        return [record]
 
     def structures(self, result: Result) -> dict[str, Sequence[ase.Atoms]]:
         """Endings of file names -> frames that are written for each structure, such as {"-relaxed.extxyz": [atoms]}."""

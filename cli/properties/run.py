@@ -2,7 +2,7 @@
 
 | in the folder | what |
 |---|---|
-| eos.csv, eos.json | a row, or all that is known, of each structure |
+| eos.csv, eos.json | rows, or all that is known, of each structure |
 | NAME.png, NAME-relaxed.extxyz, ... | of one structure, written as soon as it is done |
 | eos.summary.json | what is needed to repeat the run |
 | eos.journal.jsonl | of a run that was stopped: what is done; --resume goes on there |
@@ -74,6 +74,7 @@ def run(context: typer.Context, command: PropertyCommand[Any], shared: Shared) -
         shared.exact,
         shared.strict,
         command.check,
+        command.elements,
     )
     names = [name.removesuffix(ROOM) for name in names_by_source(job.inputs, ROOM)]
     job.inputs = shard.of(job.inputs)
@@ -221,11 +222,18 @@ def _write_table(files: OutputSet, path: Path, command: PropertyCommand[Any], re
         with beside.open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file)
             table.writerow(["file", "index", "formula", *command.columns.values(), "notes"])
-            for each in records:
-                row = [each["file"], each["index"], each["formula"], *(each[key] for key in command.columns)]
-                table.writerow([*row, "; ".join(each.get("notes", []))])
+            for each, row in _rows(command, records):
+                cells = [each["file"], each["index"], each["formula"], *(row[key] for key in command.columns)]
+                table.writerow([*cells, "; ".join(row.get("notes", []))])
 
     files.write(path, write)
+
+
+def _rows(command: PropertyCommand[Any], records: Sequence[Any]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+    """Of the table, each with the record that it is of."""
+    for each in records:
+        for row in command.rows(each):
+            yield each, row
 
 
 def _write_json(files: OutputSet, path: Path, records: Sequence[Any]) -> None:
@@ -241,8 +249,8 @@ def _tell(command: PropertyCommand[Any], job: Job, records: Sequence[Any], as_js
         print_json(job.in_order(records))
     else:
         rows = [
-            [each["file"], str(each["index"]), each["formula"], *(_shown(each[key]) for key in command.columns)]
-            for each in records
+            [each["file"], str(each["index"]), each["formula"], *(_shown(row[key]) for key in command.columns)]
+            for each, row in _rows(command, records)
         ]
         print_table(["file", "index", "formula", *command.columns.values()], rows)
     for each in records:
