@@ -64,16 +64,20 @@ class Prediction:
         by_atoms = {name: value.split(list(atoms)) for name, value in self.of_atoms.items()}
         by_systems = {name: value.split(list(systems)) for name, value in self.of_systems.items()}
         return [
-            Prediction(
-                energy=by_systems["energy"][i],
-                atom_energies=by_atoms["atom_energies"][i],
-                forces=by_atoms["forces"][i] if "forces" in by_atoms else None,
-                stress=by_systems["stress"][i] if "stress" in by_systems else None,
-                atom_data={name: by_atoms[name][i] for name in self.atom_data},
-                system_data={name: by_systems[name][i] for name in self.system_data},
-            )
+            _prediction({k: v[i] for k, v in by_atoms.items()}, {k: v[i] for k, v in by_systems.items()})
             for i in range(len(atoms))
         ]
+
+    @staticmethod
+    def join(parts: Sequence[Prediction]) -> Prediction:
+        """One prediction of all parts, one after the other, with what all of them have."""
+        if len(parts) == 1:
+            return parts[0]
+        return _prediction(_joined([part.of_atoms for part in parts]), _joined([part.of_systems for part in parts]))
+
+    def spread(self, atoms: Tensor, systems: Tensor) -> Prediction:
+        """Its rows where (all atoms,) and (all systems,) are True; those of the others are NaN."""
+        return _prediction(_spread(self.of_atoms, atoms), _spread(self.of_systems, systems))
 
     def __repr__(self) -> str:
         systems, atoms = len(self.energy), len(self.atom_energies)
@@ -85,6 +89,28 @@ class Prediction:
             parts.append(f"largest force {torch.linalg.vector_norm(self.forces, dim=1).max().item():.4f} eV/A")
         parts += ["stress"] * (self.stress is not None) + [*self.atom_data, *self.system_data]
         return f"Prediction({', '.join(parts)})"
+
+
+def _prediction(of_atoms: dict[str, Tensor], of_systems: dict[str, Tensor]) -> Prediction:
+    return Prediction(
+        energy=of_systems.pop("energy"),
+        atom_energies=of_atoms.pop("atom_energies"),
+        forces=of_atoms.pop("forces", None),
+        stress=of_systems.pop("stress", None),
+        atom_data=of_atoms,
+        system_data=of_systems,
+    )
+
+
+def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0] if all(name in part for part in parts)}
+
+
+def _spread(values: dict[str, Tensor], there: Tensor) -> dict[str, Tensor]:
+    spread = {name: x.new_full((len(there), *x.shape[1:]), torch.nan) for name, x in values.items()}
+    for name, x in values.items():
+        spread[name][there.to(x.device)] = x
+    return spread
 
 
 def finite(prediction: Prediction) -> Prediction:

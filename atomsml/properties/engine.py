@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ase
+import numpy as np
 import torch
 from ase.calculators.calculator import Calculator
 
@@ -51,7 +52,8 @@ class Engine:
     def evaluate(self, structures: Sequence[ase.Atoms], stress: bool = False) -> list[ase.Atoms]:
         """Copies with energy (eV), forces (eV/A) and, where asked for and where there is a volume, stress (eV/A^3).
 
-        They are not finite where the model has no answer. Constraints do not change forces.
+        Where the model has them, `copy.calc.results` holds "charges" (atoms,) in e and, of molecules, "dipole" (3,) in
+        e A as well. Numbers are not finite where the model has no answer. Constraints do not change forces.
         """
         reach = None if self.model.neighbors is None else self.model.neighbors.cutoff
         model = Model(self.model.predict, reach, skin=0.0)  # nothing moves
@@ -61,8 +63,11 @@ class Engine:
             entering = flight.enter()
             some = [structures[i] for i in entering]
             state = State.of(some, place_of(self.device))
-            model(state, stress)
-            found += state.write_to(some)
+            said = model(state, stress)
+            copies = state.write_to(some)
+            for copy, one in zip(copies, said.split(list(map(len, some)), [1] * len(some)), strict=True):
+                copy.calc.results.update(_electrostatics(one))
+            found += copies
             flight.leave(entering)
         return found
 
@@ -71,8 +76,16 @@ class Engine:
         yield from relax_many(structures, self.model, settings, self.room, self.device)
 
 
+def _electrostatics(said: Prediction) -> dict[str, np.ndarray]:
+    """What ASE's results have beyond energy, forces and stress: charges in e and dipole in e A of one system."""
+    charges, dipole = said.atom_data.get("charges"), said.system_data.get("dipole")
+    found = {"charges": charges, "dipole": None if dipole is None else dipole[0]}
+    known = {name: value for name, value in found.items() if value is not None and value.isfinite().all()}
+    return {name: value.double().numpy(force=True) for name, value in known.items()}
+
+
 def _ask(calculator: Calculator, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
-    """A Predictor; stress is NaN where there is no volume."""
+    """A Predictor; stress is NaN where there is no volume. Charges and dipoles are those that come with the energy."""
     found = Prediction(
         energy=torch.zeros(graph.num_systems, dtype=torch.float64),
         atom_energies=torch.full((graph.num_atoms,), torch.nan, dtype=torch.float64),
@@ -87,4 +100,15 @@ def _ask(calculator: Calculator, graph: AtomicGraph, forces: bool = True, stress
         found.forces[graph.batch == i] = torch.from_numpy(atoms.get_forces())
         if found.stress is not None and atoms.pbc.any() and atoms.cell.rank == 3:
             found.stress[i] = torch.from_numpy(atoms.get_stress(voigt=False))
+        _note(found, calculator.results, graph, i)
     return found
+
+
+def _note(found: Prediction, results: Mapping[str, Any], graph: AtomicGraph, system: int) -> None:
+    """What a calculator of ASE found of one system beside its energy; a periodic one has no dipole."""
+    if "charges" in results:
+        charges = found.atom_data.setdefault("charges", torch.full_like(found.atom_energies, torch.nan))
+        charges[graph.batch == system] = torch.as_tensor(results["charges"], dtype=torch.float64)
+    if "dipole" in results and not graph.pbc[system].any():
+        dipole = found.system_data.setdefault("dipole", found.energy.new_full((graph.num_systems, 3), torch.nan))
+        dipole[system] = torch.as_tensor(results["dipole"], dtype=torch.float64)

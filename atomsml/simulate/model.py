@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -75,21 +74,26 @@ class Model:
         thin = calculator.parameters["exact"] or isinstance(calculator.potential, LastLayerUncertainty)
         return Model(predict, calculator.potential.cutoff, 0.0 if thin else SKIN)
 
-    def __call__(self, state: State, stress: bool = False) -> None:
-        """Fill energy and forces of the state, and its stress where it is asked for; NaN where there is none."""
+    def __call__(self, state: State, stress: bool = False) -> Prediction:
+        """Fill energy and forces of the state, and its stress where it is asked for; NaN where there is none.
+
+        What is returned holds whatever else the model says of these systems.
+        """
         try:
             found = self._evaluate(state, stress)
         except ImpossibleGeometry:
             if self.neighbors is not None:
                 self.neighbors.forget()  # of whoever asks again, the list is looked at again
-            if not self._leave_out_impossible(state, stress):
+            possible = self._possible(state)
+            if possible.all():
                 raise
-            return
+            found = self._of_possible(state, possible, stress)
         assert found.forces is not None
         state.energy, state.forces = found.energy.to(state.device).double(), found.forces.to(state.device).double()
         state.stress = (
             torch.full_like(state.cell, torch.nan) if found.stress is None else found.stress.to(state.device).double()
         )
+        return found
 
     def _evaluate(self, state: State, stress: bool) -> Prediction:
         """With the neighbour list that there is, on a GPU, before it is known whether it holds; anew if it does not.
@@ -109,7 +113,7 @@ class Model:
         while True:
             try:
                 found = [self.predict(part, forces=True, stress=stress) for part in self._divided(graph)]
-                return found[0] if len(found) == 1 else _together(found)
+                return Prediction.join(found)
             except (torch.OutOfMemoryError, MemoryError):
                 if self.parts >= graph.num_systems:
                     raise
@@ -136,20 +140,19 @@ class Model:
             check_indices(graph, CLOSEST)
         return graph
 
-    def _leave_out_impossible(self, state: State, stress: bool) -> bool:
-        """Evaluate the systems that have an answer; False if each has one by itself."""
+    def _possible(self, state: State) -> Tensor:
+        """(systems,) which of them have an answer by themselves."""
         systems = torch.arange(state.num_systems, device=state.device)
-        possible = torch.tensor([self._has_answer(state.systems(one)) for one in systems.split(1)], device=state.device)
-        if possible.all():
-            return False
-        state.energy = torch.full_like(state.energy, torch.nan)
-        state.forces, state.stress = torch.full_like(state.positions, torch.nan), torch.full_like(state.cell, torch.nan)
-        if possible.any():
-            part = state.systems(systems[possible])
-            self(part, stress)
-            state.energy[possible], state.stress[possible] = part.energy, part.stress
-            state.forces[possible[state.batch]] = part.forces
-        return True
+        return torch.tensor([self._has_answer(state.systems(one)) for one in systems.split(1)], device=state.device)
+
+    def _of_possible(self, state: State, possible: Tensor, stress: bool) -> Prediction:
+        """What the model says of some systems, in rows of NaN for the others."""
+        if not possible.any():
+            nothing = torch.full_like(state.energy, torch.nan)
+            forces = torch.full_like(state.positions, torch.nan)
+            return Prediction(nothing, forces[:, 0], forces, torch.full_like(state.cell, torch.nan) if stress else None)
+        part = state.systems(possible.nonzero().flatten())
+        return self(part, stress).spread(possible[state.batch], possible)
 
     def _has_answer(self, state: State) -> bool:
         try:
@@ -175,15 +178,3 @@ class Model:
             self._listed = state.index
             if origin.positions.isfinite().all():
                 self.neighbors.update(state.graph.replace(positions=origin.positions, cell=origin.cell))
-
-
-def _together(parts: Sequence[Prediction]) -> Prediction:
-    """Energies, forces and stresses of batches as of one."""
-    forces = [part.forces for part in parts if part.forces is not None]
-    stress = [part.stress for part in parts if part.stress is not None]
-    return Prediction(
-        energy=torch.cat([part.energy for part in parts]),
-        atom_energies=torch.cat([part.atom_energies for part in parts]),
-        forces=torch.cat(forces),
-        stress=torch.cat(stress) if stress else None,
-    )

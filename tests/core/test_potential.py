@@ -198,3 +198,20 @@ def test_a_prediction_prints_as_one_line_and_finds_quantities_by_name():
     assert first["charges"].tolist() == charges[:2].tolist()
     assert second["dipole"].shape == (1, 3)
     assert second.stress is None
+
+
+def test_predictions_of_parts_are_joined_and_spread(pair_potential):
+    graphs = [make_graph(seed, atoms=atoms) for seed, atoms in ((0, 5), (1, 3))]
+    together = evaluate(pair_potential, AtomicGraph.from_list(graphs), stress=True)
+    parts = together.split([5, 3], [1, 1])
+    joined = Prediction.join(parts)
+    for name in ("energy", "atom_energies", "forces", "stress"):
+        assert torch.equal(joined[name], together[name])
+    there = torch.tensor([False] * 5 + [True] * 3)
+    spread = parts[1].spread(there, torch.tensor([False, True]))
+    assert torch.equal(spread.forces[5:], parts[1].forces)
+    assert torch.equal(spread.stress[1:], parts[1].stress)
+    assert spread.forces[:5].isnan().all()
+    assert spread.energy.isnan().tolist() == [True, False]
+    bare = evaluate(pair_potential, graphs[0], forces=False)
+    assert Prediction.join([parts[0], bare]).forces is None
