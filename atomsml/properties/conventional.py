@@ -1,0 +1,71 @@
+"""Conventional cells, to which Miller indices and Wyckoff letters refer, and how many atoms of them are alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ase
+import numpy as np
+from moyopy import Cell, MoyoDataset
+from numpy.typing import NDArray
+
+SYMPREC = 0.01  # A: by how much positions may miss their symmetry
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """Atoms of a cell that symmetry makes alike."""
+
+    element: str
+    index: int  # of the first of them
+    multiplicity: int  # how many they are in the cell
+    wyckoff: str  # letter
+    symmetry: str  # of the site, as in the International Tables
+
+
+def conventional_cell(atoms: ase.Atoms) -> ase.Atoms:
+    """The crystal in the standard cell of the International Tables, made symmetric.
+
+    Raises:
+        ValueError: no symmetry can be found, as where atoms overlap.
+    """
+    cell = _dataset(atoms).std_cell
+    return ase.Atoms(cell.numbers, scaled_positions=cell.positions, cell=cell.basis, pbc=True)
+
+
+def distinct_sites(atoms: ase.Atoms) -> list[Site]:
+    """One of each kind of atom that symmetry tells apart, in the order of the atoms.
+
+    Raises:
+        ValueError: no symmetry can be found.
+    """
+    found = _dataset(atoms)
+    orbits = np.array(found.orbits)
+    return [
+        Site(
+            element=atoms.symbols[first],
+            index=int(first),
+            multiplicity=int(np.count_nonzero(orbits == first)),
+            wyckoff=found.wyckoffs[first],
+            symmetry=found.site_symmetry_symbols[first],
+        )
+        for first in np.unique(orbits)
+    ]
+
+
+def same_faces(slab: ase.Atoms) -> bool:
+    """Whether a symmetry of a slab exchanges its two faces; its third lattice vector is normal to the others."""
+    return bool((rotations(slab)[:, 2, 2] == -1).any())
+
+
+def rotations(atoms: ase.Atoms) -> NDArray[np.int64]:
+    """(operations, 3, 3) of fractional coordinates, those of the space group without its translations."""
+    return np.array(_dataset(atoms).operations.rotations, dtype=np.int64)
+
+
+def _dataset(atoms: ase.Atoms) -> MoyoDataset:
+    cell = Cell(atoms.cell.tolist(), atoms.get_scaled_positions().tolist(), atoms.numbers.tolist())
+    try:
+        return MoyoDataset(cell, symprec=SYMPREC)
+    except ValueError as error:
+        raise ValueError(f"no symmetry can be found within {SYMPREC} A: {error}") from None

@@ -1,0 +1,1 @@
+"""Surfaces of crystals: slabs, their energies, and what adsorbs on them."""
