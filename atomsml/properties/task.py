@@ -30,6 +30,13 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What a property that takes long tells of a structure on its way."""
+
+    words: str
+
+
+@dataclass(frozen=True)
 class Start:
     """How a structure comes to the minimum at which a property begins.
 

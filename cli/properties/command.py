@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from atomsml.properties.engine import Engine
-    from atomsml.properties.task import Failure
+    from atomsml.properties.task import Failure, Standing
 
 Result = TypeVar("Result")
 
@@ -35,8 +35,10 @@ class PropertyCommand(ABC, Generic[Result]):
         """
 
     @abstractmethod
-    def find(self, structures: Sequence[ase.Atoms], engine: Engine) -> Iterable[tuple[int, Result | Failure]]:
-        """Results by the places of structures in the list, each when it is there."""
+    def find(
+        self, structures: Sequence[ase.Atoms], engine: Engine
+    ) -> Iterable[tuple[int, Result | Failure | Standing]]:
+        """Results by the places of structures in the list, each when it is there; how it stands may be told before."""
 
     @abstractmethod
     def record(self, result: Result) -> dict[str, Any]:

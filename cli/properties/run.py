@@ -151,7 +151,7 @@ def _results(
     from atomsml.cli.job import stop_if
     from atomsml.cli.simulate.devices import stream
     from atomsml.cli.simulate.progress import progress
-    from atomsml.properties.task import Failure
+    from atomsml.properties.task import Failure, Standing
 
     if not structures:
         return
@@ -159,8 +159,13 @@ def _results(
     task = partial(_find, command, max(Counter(devices).values()))
     part = max(1, min(LARGEST_PART, len(given) // (PARTS * len(devices))))
     with progress(command.name, len(given)) as report, closing(stream(job, devices, task, given, part)) as found:
-        for done, (i, result) in enumerate(found, 1):
+        done = 0
+        for i, result in found:
             structure = structures[numbers[i]]
+            if isinstance(result, Standing):
+                report(done, f"{structure.atoms.get_chemical_formula()}: {result.words}")
+                continue
+            done += 1
             if isinstance(result, Failure):
                 stop_if(strict, job.refuse(structure, result.reason))
             else:
