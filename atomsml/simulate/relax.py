@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import ase
 import torch
-from ase.constraints import FixBondLengths
+from ase.constraints import FixBondLengths, FixInternals
 from torch import Tensor
 
 from atomsml.graph import AtomicGraph
@@ -22,6 +22,7 @@ from atomsml.potential import Prediction
 from atomsml.simulate.batching.in_flight import ON_A_CPU, InFlight, Room
 from atomsml.simulate.batching.memory import size_of
 from atomsml.simulate.cell import SHAPES, Coordinates, FixedCell, FreeCell
+from atomsml.simulate.internals.held import HeldInternals, held_in, without_held
 from atomsml.simulate.measures import MEASURES
 from atomsml.simulate.model import Model
 from atomsml.simulate.optimizers import OPTIMIZERS
@@ -74,10 +75,16 @@ class RelaxSettings:
 
         Raises:
             ValueError: a cell to be relaxed, or a space group to be kept, without periodicity along all three axes;
-                rigid bonds.
+                rigid bonds; both a relaxed cell, or a symmetry, and internal coordinates that are held.
         """
         if any(isinstance(each, FixBondLengths) for each in atoms.constraints):
-            raise ValueError("bonds cannot be kept rigid in a relaxation; leave that constraint out")
+            raise ValueError(
+                "bonds cannot be kept rigid in a relaxation; leave that constraint out, or use FixInternals"
+            )
+        if any(isinstance(each, FixInternals) for each in atoms.constraints) and (
+            self.cell or self.symmetry is not None
+        ):
+            raise ValueError("internal coordinates can be held in a fixed cell only, without its symmetry")
         if (self.cell or self.symmetry is not None) and not atoms.pbc.all():
             what = "relaxing the cell" if self.cell else "keeping the space group"
             raise ValueError(
@@ -221,8 +228,10 @@ def iterate_relax_many(
     if not structures:
         return
     place = place_of(device)
-    everything = State.of(structures)  # refuses constraints before anything is computed
-    method = Method(settings.coordinates(), OPTIMIZERS[settings.optimizer].make(), settings.fmax, settings.steps)
+    everything = State.of(list(map(without_held, structures)))  # refuses constraints before anything is computed
+    held = held_in(structures)
+    coordinates = settings.coordinates() if held is None else HeldInternals(held)
+    method = Method(coordinates, OPTIMIZERS[settings.optimizer].make(), settings.fmax, settings.steps)
     flight = InFlight(len(structures), lambda i: size_of(structures[i], model, room), room)
     running: Running | None = None
     while flight:
