@@ -71,7 +71,7 @@ class Slab:
     @property
     def thickness(self) -> float:
         """A, from the lowest atom to the highest."""
-        return float(np.ptp(self.atoms.positions[:, 2]))
+        return thickness_of(self.atoms)
 
 
 def planes(crystal: ase.Atoms, max_index: int) -> list[Miller]:
@@ -105,11 +105,10 @@ def cut(crystal: ase.Atoms, settings: SlabSettings) -> list[Slab]:
 def upright(slab: ase.Atoms, vacuum: float) -> ase.Atoms:
     """The same slab in the shortest cell, its face along x-y, with that much vacuum (A), and open along z."""
     atoms = slab.copy()
-    a, b, _ = atoms.cell.array
-    normal = np.cross(a, b) / np.linalg.norm(np.cross(a, b))
-    atoms.positions = _in_one_piece(atoms, normal)
+    normal = normal_of(atoms)
+    atoms.positions = _in_one_piece(atoms)
     height = np.ptp(atoms.positions @ normal) + vacuum
-    a, b, c = minkowski_reduce([a, b, height * normal], pbc=[True, True, False])[0]
+    a, b, c = minkowski_reduce([*atoms.cell.array[:2], height * normal], pbc=[True, True, False])[0]
     atoms.cell[:] = [a, b, c if np.dot(np.cross(a, b), c) > 0 else -c]
     across = np.dot(a, b) / np.linalg.norm(a)
     along = np.linalg.norm(np.cross(a, b)) / np.linalg.norm(a)
@@ -120,9 +119,22 @@ def upright(slab: ase.Atoms, vacuum: float) -> ase.Atoms:
     return atoms
 
 
-def _in_one_piece(atoms: ase.Atoms, normal: np.ndarray) -> np.ndarray:
-    """Positions (A) of a periodic slab, so that its largest gap along the normal is between its faces."""
-    c = atoms.cell.array[2]
+def thickness_of(slab: ase.Atoms) -> float:
+    """A, from the lowest atom to the highest, of a slab that may lie across the boundary of its cell."""
+    return float(np.ptp(_in_one_piece(slab) @ normal_of(slab)))
+
+
+def normal_of(slab: ase.Atoms) -> np.ndarray:
+    """(3,) of length 1."""
+    product = np.cross(slab.cell[0], slab.cell[1])
+    return np.asarray(product / np.linalg.norm(product))
+
+
+def _in_one_piece(atoms: ase.Atoms) -> np.ndarray:
+    """Positions (A) of a slab, so that its largest gap along the normal is between its faces."""
+    if not atoms.pbc[2]:
+        return atoms.positions.copy()
+    c, normal = atoms.cell.array[2], normal_of(atoms)
     fractions = atoms.positions @ normal / (c @ normal) % 1
     order = np.sort(fractions)
     gaps = np.diff(order, append=order[0] + 1)
