@@ -93,6 +93,24 @@ def mol_of_atoms(atoms: ase.Atoms) -> tuple[Mol, str]:
             return mol_joined(atoms, reach=0.0).GetMol(), "none"
 
 
+def mol_with_bonds(atoms: ase.Atoms) -> Mol:
+    """Mol of an open structure with orders of bonds, aromatic rings and the stereochemistry of its positions.
+
+    Raises:
+        ValueError: orders of bonds are neither given nor perceived.
+    """
+    from rdkit import Chem
+    from rdkit.rdBase import BlockLogs
+
+    mol, source = mol_of_atoms(atoms)
+    if source not in ("given", "perceived"):
+        raise ValueError("has bonds that are not known; give it as SMILES, or as a file with bonds, such as SDF")
+    with BlockLogs():
+        Chem.SanitizeMol(mol)
+        Chem.AssignStereochemistryFrom3D(mol, replaceExistingTags=True)
+    return mol
+
+
 def _charge(atoms: ase.Atoms) -> int:
     return round(atoms.info.get("charge", atoms.get_initial_charges().sum()))
 

@@ -16,8 +16,8 @@ BONDED, APART = 1.2, 1.45
 NONMETALS = frozenset([1, 2, 5, 6, 7, 8, 9, 10, 14, 15, 16, 17, 18, 32, 33, 34, 35, 36, 51, 52, 53, 54])
 
 
-def bonding_changed(before: ase.Atoms, after: ase.Atoms) -> bool | None:
-    """Whether a pair of atoms was bonded before and is apart after, or the other way round.
+def changed_bonds(before: ase.Atoms, after: ase.Atoms) -> frozenset[tuple[int, int]] | None:
+    """Pairs of atoms that were bonded before and are apart after, or the other way round.
 
     None where distances do not say what is bonded: periodic systems, and metals.
     """
@@ -25,4 +25,10 @@ def bonding_changed(before: ase.Atoms, after: ase.Atoms) -> bool | None:
         return None
     broken = bond_graph(before, BONDED) - bond_graph(after, APART)
     made = bond_graph(after, BONDED) - bond_graph(before, APART)
-    return bool(broken or made)
+    return broken | made
+
+
+def bonding_changed(before: ase.Atoms, after: ase.Atoms) -> bool | None:
+    """Whether there are `changed_bonds`, where distances say so."""
+    changed = changed_bonds(before, after)
+    return None if changed is None else bool(changed)
