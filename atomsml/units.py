@@ -24,5 +24,8 @@ HARTREE: Final[float] = units.Hartree
 BOHR: Final[float] = units.Bohr
 """One bohr in Angstrom."""
 
+KJ_PER_MOL: Final[float] = units.kJ / units.mol
+"""One kilojoule per mole in eV."""
+
 FS: Final[float] = units.fs
 """One femtosecond in the internal unit of time, A sqrt(u/eV)."""
