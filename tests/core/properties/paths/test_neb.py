@@ -1,0 +1,143 @@
+"""Barriers beside ASE's elastic bands, with the same calculator."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import add_adsorbate, fcc100, molecule
+from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
+from ase.mep import NEB
+from ase.optimize import FIRE
+
+from atomsml.properties.engine import Engine
+from atomsml.properties.paths.neb import NebSettings, Path, elastic_bands
+from atomsml.properties.task import Failure, Start
+
+ENGINE = Engine.of_ase(EMT())
+
+
+def hop(metal="Al", adatom="Au", cells=1, size=(2, 2, 2)):
+    """An adatom from one hollow site to another."""
+    first = fcc100(metal, size=size)
+    add_adsorbate(first, adatom, 1.7, "hollow")
+    first.center(axis=2, vacuum=4.0)
+    first.set_constraint(FixAtoms(mask=[atom.tag > 1 for atom in first]))
+    last = first.copy()
+    last.positions[-1, 0] += cells * first.cell[0, 0] / size[0]
+    return first, last
+
+
+def barrier_of_ase(path, images, fmax):
+    band = [path.images[0].copy() for _ in range(images + 1)] + [path.images[-1].copy()]
+    neb = NEB(band, climb=True, method="improvedtangent")
+    neb.interpolate("idpp")
+    for image in band:
+        image.calc = EMT()
+    assert FIRE(neb, logfile=None).run(fmax=fmax, steps=300)
+    energies = [image.get_potential_energy() for image in band]
+    return max(energies) - energies[0], max(energies) - energies[-1]
+
+
+def test_barriers_are_those_of_ase():
+    """Of several bands at once. The highest image is within fmax^2 / 2k, k > 0.5 eV/A^2, of its saddle point."""
+    pairs = [hop(), hop("Cu", "Cu"), hop("Pd", "Cu")]
+    found = dict(elastic_bands(pairs, ENGINE, NebSettings(images=5)))
+    for path in found.values():
+        forward, reverse = barrier_of_ase(path, 5, 0.03)
+        assert path.barrier == pytest.approx(forward, abs=1e-3)
+        assert path.reverse_barrier == pytest.approx(reverse, abs=1e-3)
+        assert path.reaction_energy == pytest.approx(0, abs=1e-4)
+        assert path.top == 3
+        assert path.climbed
+        assert path.residual <= 0.03
+        assert np.linalg.norm(path.images[3].get_forces(), axis=1).max() <= 0.03
+
+
+def test_a_band_does_not_depend_on_those_beside_it():
+    together = dict(elastic_bands([hop(), hop("Cu", "Cu")], ENGINE, NebSettings(images=3)))
+    [(_, alone)] = elastic_bands([hop("Cu", "Cu")], ENGINE, NebSettings(images=3))
+    assert together[1].steps == alone.steps
+    assert together[1].energies == pytest.approx(alone.energies, abs=1e-9)
+
+
+def test_slopes_are_those_of_the_energies_along_the_path():
+    [(_, path)] = elastic_bands([hop()], ENGINE, NebSettings(images=7))
+    middle = (path.lengths[1:] + path.lengths[:-1]) / 2
+    mean = np.diff(path.energies) / np.diff(path.lengths)
+    inside = (path.energy(middle + 1e-4) - path.energy(middle - 1e-4)) / 2e-4
+    assert np.abs(path.slopes).max() > 0.2
+    assert inside == pytest.approx(mean, abs=0.15)
+    assert path.slopes[path.top] == pytest.approx(0, abs=0.03)
+
+
+def test_minima_on_the_way_are_seen():
+    [(_, path)] = elastic_bands([hop("Cu", "Cu", 2, (4, 2, 2))], ENGINE, NebSettings(images=7, fmax=0.1))
+    assert path.dips == [4]
+
+
+def test_a_whole_path_goes_on_where_it_was():
+    pair = hop()
+    [(_, path)] = elastic_bands([pair], ENGINE, NebSettings(images=5))
+    [(_, again)] = elastic_bands([path.images], ENGINE, NebSettings(images=1))
+    assert again.steps == 0 or again.steps < path.steps / 2
+    assert len(again.images) == 7
+    assert again.barrier == pytest.approx(path.barrier, abs=1e-3)
+
+
+def test_a_path_that_only_rises_has_its_top_at_an_end():
+    first, last = (Atoms("Cu2", [(0, 0, 0), (0, 0, distance)]) for distance in (2.2, 3.5))
+    [(_, path)] = elastic_bands([[first, last]], ENGINE, NebSettings(images=3), Start(fmax=9, relax=False))
+    assert not path.is_interior
+    assert path.barrier == pytest.approx(path.reaction_energy)
+    assert path.reverse_barrier == 0
+
+
+def test_a_band_that_does_not_converge_fails():
+    [(_, found)] = elastic_bands([hop()], ENGINE, NebSettings(images=3, steps=2))
+    assert isinstance(found, Failure)
+    assert found.reason.startswith("the band is not converged: after 2 steps a force is")
+
+
+def test_end_points_that_are_one_minimum_fail_and_the_others_do_not():
+    first, last = hop()
+    near = first.copy()
+    near.positions[-1] += 0.1
+    found = dict(elastic_bands([(first, near), (first, last)], ENGINE, NebSettings(images=3)))
+    assert "both end points relax to the same minimum" in found[0].reason
+    assert isinstance(found[1], Path)
+
+
+def test_end_points_that_are_no_minima_fail_unless_they_are_relaxed():
+    [(_, found)] = elastic_bands([hop()], ENGINE, start=Start(relax=False, fmax=0.01))
+    assert found.reason.startswith("the first end point is no minimum of this model")
+
+
+def test_atoms_that_meet_on_the_way_are_told():
+    """Two hydrogens of a molecule in one line change places through each other."""
+    first = Atoms("OHH", [(0, 0, 0), (0, 0, 1), (0, 0, -1)])
+    last = first[[0, 2, 1]]
+    settings = NebSettings(images=3, start="linear", order="keep")
+    [(_, found)] = elastic_bands([[first, last]], ENGINE, settings, Start(fmax=99, relax=False))
+    assert isinstance(found, Failure)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"images": 0}, "images must be at least 1"),
+        ({"spring": 0}, "spring must be a positive number"),
+        ({"fmax": float("nan")}, "fmax must be a positive number"),
+        ({"climb_below": -1}, "climb_below is a force"),
+        ({"climb_below": 0.01}, "climb_below must not be below fmax"),
+        ({"start": "spline"}, "unknown start 'spline'"),
+        ({"order": "any"}, "unknown order 'any'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        NebSettings(**settings)
+
+
+def test_other_molecules_are_refused():
+    with pytest.raises(ValueError, match="of the same atoms all along"):
+        list(elastic_bands([[molecule("H2O"), molecule("CO2")]], ENGINE))
