@@ -15,6 +15,9 @@ from ase import units
 KB: Final[float] = units.kB
 """Boltzmann constant, eV/K."""
 
+HBAR: Final[float] = units._hbar * units.J * units.s
+"""Reduced Planck constant, eV times the internal unit of time."""
+
 GPA: Final[float] = units.GPa
 """One gigapascal in eV/A^3."""
 

@@ -63,6 +63,22 @@ def rotations(atoms: ase.Atoms) -> NDArray[np.int64]:
     return np.array(_dataset(atoms).operations.rotations, dtype=np.int64)
 
 
+def point_group(atoms: ase.Atoms) -> NDArray[np.float64]:
+    """(operations, 3, 3) R in the frame of the cell: v becomes R v. Those of the crystal, whatever its supercell.
+
+    Raises:
+        ValueError: no symmetry can be found.
+    """
+    found = _dataset(atoms)
+    primitive = found.prim_std_cell  # its lattice has the symmetry of the crystal, that of `atoms` may have less
+    basis = np.array(primitive.basis).T
+    w = np.unique(MoyoDataset(primitive, symprec=SYMPREC).operations.rotations, axis=0)
+    turn = np.array(found.std_rotation_matrix)
+    turned = turn.T @ basis @ w @ np.linalg.inv(basis) @ turn
+    u, _, v = np.linalg.svd(turned)  # the nearest rotation: the cell may miss its symmetry by a little
+    return np.asarray(u @ v)
+
+
 def _dataset(atoms: ase.Atoms) -> MoyoDataset:
     cell = Cell(atoms.cell.tolist(), atoms.get_scaled_positions().tolist(), atoms.numbers.tolist())
     try:

@@ -50,6 +50,7 @@ class RelaxSettings:
     fixed_axes: str = ""  # lattice vectors that stay, such as "c" or "ab"
     measure: str = "frechet"  # by what the cell is varied, a key of MEASURES
     symmetry: float | None = None  # A: keep the space group that is found within this tolerance
+    stress: bool = False  # whether the relaxed atoms of a fixed cell have it as well
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.fmax) and self.fmax > 0):
@@ -139,7 +140,7 @@ class Relaxation:
     """A structure that is done."""
 
     index: int  # among the structures that were given
-    atoms: ase.Atoms  # relaxed, with energy, forces and, of a relaxed cell, stress
+    atoms: ase.Atoms  # relaxed, with energy, forces and, of a relaxed cell or where it is asked for, stress
     start_energy: float  # eV
     state: RelaxState
 
@@ -243,7 +244,7 @@ def iterate_relax_many(
         for look in range(LOOK if running.state.device.type != "cpu" else 1):
             if look > 0:
                 method.step(running)
-            model(running.state, stress=method.coordinates.needs_stress)
+            model(running.state, stress=settings.stress or method.coordinates.needs_stress)
             method.judge(running)
         states = _states(running, settings)
         ended = torch.tensor([state.reason != "running" for state in states.values()])

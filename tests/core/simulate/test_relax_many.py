@@ -6,13 +6,16 @@ import ase
 import numpy as np
 import pytest
 import torch
+from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.emt import EMT
 from ase.cluster import Icosahedron
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian, FixedLine, FixedPlane
 from ase.optimize import BFGS
 
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Prediction
+from atomsml.properties.engine import Engine
 from atomsml.simulate.batching.in_flight import Room
 from atomsml.simulate.model import Model
 from atomsml.simulate.relax import RelaxSettings, relax_many
@@ -97,6 +100,19 @@ def test_a_hill_is_no_minimum() -> None:
 
     (done,) = relax_many([ase.Atoms("He", [(0, 0, 0)])], Model(flat), RelaxSettings(steps=100))
     assert done.state.reason == "energy rose"
+
+
+def test_stress_of_a_fixed_cell_where_it_is_asked_for() -> None:
+    """Of a crystal out of its minimum, whose cell stays; that of the calculator."""
+    crystal = bulk("Cu", cubic=True, a=3.7)
+    crystal.rattle(0.05, seed=2)
+    found = [list(Engine.of_ase(EMT()).relax([crystal], RelaxSettings(stress=asked))) for asked in (True, False)]
+    [[with_stress], [without]] = found
+    atoms = with_stress.atoms.copy()
+    atoms.calc = EMT()
+    assert np.array_equal(atoms.cell, crystal.cell)
+    assert with_stress.atoms.get_stress() == pytest.approx(atoms.get_stress(), abs=1e-10)
+    assert "stress" not in without.atoms.calc.results
 
 
 def test_cells_that_there_are_not() -> None:
