@@ -21,7 +21,7 @@ from atomsml.cli.evaluate import potential as evaluate
 from atomsml.cli.generate import command as generate
 from atomsml.cli.md import command as md
 from atomsml.cli.models import fetch, models
-from atomsml.cli.properties import eos, melting
+from atomsml.cli.properties import eos, melting, vibrations
 from atomsml.cli.relax import command as relax
 from atomsml.cli.train import command as train
 from atomsml.errors import explained, one_line
@@ -69,6 +69,7 @@ app.command("md")(md.md)
 app.command("analyze")(analyze.analyze)
 app.command("eos")(eos.eos)
 app.command("melting")(melting.melting)
+app.command("vibrations")(vibrations.vibrations)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

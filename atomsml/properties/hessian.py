@@ -13,6 +13,7 @@ network is in float32 (`precision="mixed"`) or float64. In single precision thro
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import ase
 import numpy as np
@@ -43,6 +44,14 @@ def moving_atoms(atoms: ase.Atoms) -> NDArray[np.int64]:
     return moving
 
 
+@dataclass(frozen=True, eq=False)
+class Derivatives:
+    """By the coordinates of the M atoms that are not held."""
+
+    hessian: Array  # (3M, 3M) of the energy, eV/A^2
+    dipole: Array | None  # (3M, 3) of the dipole, e; None: the model has no dipoles
+
+
 def hessians(
     structures: Sequence[ase.Atoms], engine: Engine, step: float = STEP
 ) -> Iterator[tuple[int, Array | Failure]]:
@@ -51,16 +60,28 @@ def hessians(
     Raises:
         ValueError: as `moving_atoms`.
     """
+    for i, found in derivatives(structures, engine, step):
+        yield i, found if isinstance(found, Failure) else found.hessian
+
+
+def derivatives(
+    structures: Sequence[ase.Atoms], engine: Engine, step: float = STEP
+) -> Iterator[tuple[int, Derivatives | Failure]]:
+    """Hessians, and what the dipole does, as `hessians`."""
     moving = [moving_atoms(atoms) for atoms in structures]
     for some in _parts([6 * len(each) * len(atoms) for each, atoms in zip(moving, structures, strict=True)]):
         copies = [copy for i in some for copy in displaced(structures[i], moving[i], step)]
-        forces = iter(image.get_forces(apply_constraint=False) for image in engine.evaluate(copies))
+        found = iter(engine.evaluate(copies))
         for i in some:
-            own = np.array([next(forces)[moving[i]].ravel() for _ in range(6 * len(moving[i]))])
-            if np.isfinite(own).all():
-                yield i, from_forces(own, step)
-            else:
+            images = [next(found) for _ in range(6 * len(moving[i]))]
+            forces = np.array([image.get_forces(apply_constraint=False)[moving[i]].ravel() for image in images])
+            if not np.isfinite(forces).all():
                 yield i, Failure("the model gives no finite forces for a displaced copy of it; do atoms overlap?")
+                continue
+            hessian = -difference(forces, step)
+            dipoles = [image.calc.results.get("dipole") for image in images]
+            dipole = None if any(each is None for each in dipoles) else difference(np.array(dipoles), step)
+            yield i, Derivatives((hessian + hessian.T) / 2, dipole)
 
 
 def displaced(atoms: ase.Atoms, moving: NDArray[np.int64], step: float) -> list[ase.Atoms]:
@@ -75,10 +96,10 @@ def displaced(atoms: ase.Atoms, moving: NDArray[np.int64], step: float) -> list[
     return copies
 
 
-def from_forces(forces: Array, step: float) -> Array:
-    """(3M, 3M) eV/A^2 of (6M, 3M) forces (eV/A) on the copies of `displaced`."""
-    found = (forces[1::2] - forces[0::2]) / (2 * step)
-    return (found + found.T) / 2
+def difference(values: Array, step: float) -> Array:
+    """(3M, ...) derivatives of what (6M, ...) copies of `displaced` have."""
+    found: Array = (values[0::2] - values[1::2]) / (2 * step)
+    return found
 
 
 def _parts(sizes: Sequence[int]) -> Iterator[list[int]]:

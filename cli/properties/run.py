@@ -264,9 +264,9 @@ def _tell(command: PropertyCommand[Any], job: Job, records: Sequence[Any], as_js
 
 
 def _shown(value: Any) -> str:
-    """Five digits of a number."""
+    """Six digits of a number: meV of an energy of hundreds of eV."""
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
