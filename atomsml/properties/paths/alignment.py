@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import ase
 import numpy as np
+from ase.data import covalent_radii
 from ase.geometry import find_mic
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
@@ -20,6 +21,7 @@ from atomsml.simulate.constraints import projectors
 ORDERS = ("refuse", "reorder", "keep")
 SHORTER = 0.7  # times the length: another pairing of atoms that makes a path as short is told
 SAME_CELL, HELD = 1e-3, 1e-3  # A
+BONDED = 1.2  # times the sum of the covalent radii
 ROUNDS = 20  # of pairing and laying over
 ORIENTATIONS = 60  # of a molecule in which its atoms are paired
 
@@ -165,7 +167,8 @@ def _best_pairing(first: ase.Atoms, last: ase.Atoms) -> NDArray[np.int64]:
 
     They begin at the structures as they are numbered, as they stand and, of molecules, in many orientations. A path
     that is the shortest as it is numbered is left as it is, or the two pyramids of ammonia, which differ by the numbers
-    of their atoms only, would be one.
+    of their atoms only, would be one. Nor may a pairing of molecules change more bonds: two conformers are nearest to
+    each other where hydrogens jump.
     """
     nobody = np.arange(len(first))
     numbered = _pairing(first, laid_over(first, last))
@@ -178,7 +181,18 @@ def _best_pairing(first: ase.Atoms, last: ase.Atoms) -> NDArray[np.int64]:
             away = last.positions - last.positions.mean(axis=0)
             lays[-1].positions = away @ rotation.T + first.positions.mean(axis=0)
     tries = [_refined(first, last, pairing) for pairing in (numbered, *(_pairing(first, lay) for lay in lays))]
+    if not first.pbc.any():
+        bonds, others = _bonds(first), _bonds(last)
+        changed = int(np.count_nonzero(bonds != others))
+        tries = [nobody, *(each for each in tries if np.count_nonzero(bonds != others[np.ix_(each, each)]) <= changed)]
     return tries[int(np.argmin([length(first, last[each]) for each in tries]))]
+
+
+def _bonds(atoms: ase.Atoms) -> NDArray[np.bool_]:
+    """(atoms, atoms) of a molecule: which are nearer than bonds are long."""
+    radii = covalent_radii[atoms.numbers]
+    near: NDArray[np.bool_] = atoms.get_all_distances() < BONDED * (radii[:, None] + radii)
+    return near
 
 
 def _refined(first: ase.Atoms, last: ase.Atoms, pairing: NDArray[np.int64]) -> NDArray[np.int64]:
