@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Protocol, Self
 
@@ -21,6 +21,7 @@ from atomsml.device import capturing
 from atomsml.electronic_state import ElectronicState
 from atomsml.geometry import ImpossibleGeometry, apply_strain, volume
 from atomsml.graph import AtomicGraph, NeighborGraph
+from atomsml.multipoles import ChargeHead, Multipoles
 from atomsml.neighbors.checks import check_indices
 
 
@@ -67,6 +68,13 @@ class Prediction:
             _prediction({k: v[i] for k, v in by_atoms.items()}, {k: v[i] for k, v in by_systems.items()})
             for i in range(len(atoms))
         ]
+
+    def with_multipoles(self, found: Multipoles) -> Prediction:
+        """The same with "charges" (e), "dipole" (e A) and "quadrupole" (e A^2); see atomsml.multipoles."""
+        of_systems = {"dipole": found.dipole, "quadrupole": found.quadrupole}
+        return replace(
+            self, atom_data={**self.atom_data, "charges": found.charges}, system_data={**self.system_data, **of_systems}
+        )
 
     @staticmethod
     def join(parts: Sequence[Prediction]) -> Prediction:
@@ -170,6 +178,7 @@ class Potential(nn.Module, ABC):
         super().__init__()
         self.config, self.cutoff, self.elements = config, config.cutoff, config.elements
         self.electronic_state = ElectronicState()  # for which its energies hold, as its file states it
+        self.charge_head: ChargeHead | None = None  # of an architecture whose config says `charges`
         self.register_buffer("references", torch.zeros(len(config.elements), dtype=torch.float64))
 
     @classmethod
@@ -184,6 +193,20 @@ class Potential(nn.Module, ABC):
     def forward_with_forces(self, graph: NeighborGraph) -> tuple[Tensor, Tensor]:
         """What `forward` returns, and (atoms, 3) forces in eV/A, of an architecture with `direct_forces`."""
         raise NotImplementedError(f"{type(self).__name__} has no forces but the gradient of its energy")
+
+    def forward_with_multipoles(self, graph: NeighborGraph) -> tuple[Tensor, Multipoles]:
+        """What `forward` returns, and charges, dipoles and quadrupoles, of an architecture with a `charge_head`."""
+        raise NotImplementedError(f"{type(self).__name__} has no charges")
+
+    @property
+    def has_charges(self) -> bool:
+        """Whether its predictions have charges, dipoles and quadrupoles."""
+        return self.charge_head is not None
+
+    @property
+    def total_charge(self) -> float:
+        """e, of each system: the sum of its charges."""
+        return self.electronic_state.charge or 0.0
 
     @property
     def dtype(self) -> torch.dtype:
@@ -320,10 +343,13 @@ def evaluate(
         if stress:
             strained, cell = apply_strain(positions, graph.cell, 0.5 * (strain + strain.mT), graph.batch)
             variables = graph.replace(positions=strained, cell=cell)
+        found_forces, multipoles = None, None
         if forces and potential.direct_forces:
             atom_energies, found_forces = potential.forward_with_forces(variables)
+        elif potential.charge_head is not None:
+            atom_energies, multipoles = potential.forward_with_multipoles(variables)
         else:
-            atom_energies, found_forces = potential(variables), None
+            atom_energies = potential(variables)
         energy = sum_by_system(atom_energies, graph)
         wanted = ([positions] if by_gradient else []) + ([strain] if stress else [])
         gradients = _gradients(energy, wanted, create_graph)
@@ -333,12 +359,14 @@ def evaluate(
     if not create_graph:
         energy, atom_energies = energy.detach(), atom_energies.detach()
         found_forces = None if found_forces is None else found_forces.detach()
-    return Prediction(
+        multipoles = None if multipoles is None else multipoles.detach()
+    found = Prediction(
         energy=energy,
         atom_energies=atom_energies,
         forces=found_forces,
         stress=None if strain_gradient is None else stress_of(strain_gradient, graph),
     )
+    return found if multipoles is None else found.with_multipoles(multipoles)
 
 
 def _gradients(energy: Tensor, variables: list[Tensor], create_graph: bool) -> list[Tensor]:

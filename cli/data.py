@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atomsml.cli.options import (
+    ChargesKeyOption,
     ConfigTypeKeyOption,
+    DipoleKeyOption,
     EnergyKeyOption,
     ForcesKeyOption,
     GroupKeyOption,
     JsonOption,
+    QuadrupoleKeyOption,
     StressKeyOption,
     StrictOption,
     VirialKeyOption,
@@ -46,6 +49,9 @@ def info(
     forces_key: ForcesKeyOption = None,
     stress_key: StressKeyOption = None,
     virial_key: VirialKeyOption = None,
+    charges_key: ChargesKeyOption = None,
+    dipole_key: DipoleKeyOption = None,
+    quadrupole_key: QuadrupoleKeyOption = None,
     config_type_key: ConfigTypeKeyOption = None,
     group_key: GroupKeyOption = None,
     strict: StrictOption = False,
@@ -60,7 +66,8 @@ def info(
     from atomsml.dataset import LabelKeys, read_dataset
     from atomsml.dataset.inspection.check import shared_geometries
 
-    keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group_key)
+    named = charges_key or "", dipole_key or "", quadrupole_key or ""
+    keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group_key, *named)
     refused: list[Refused] = []
     datasets = [read_dataset(file, keys, None if strict else refused) for file in files]
     reports = [_describe(dataset) for dataset in datasets]
@@ -88,6 +95,9 @@ def build(
     forces_key: ForcesKeyOption = None,
     stress_key: StressKeyOption = None,
     virial_key: VirialKeyOption = None,
+    charges_key: ChargesKeyOption = None,
+    dipole_key: DipoleKeyOption = None,
+    quadrupole_key: QuadrupoleKeyOption = None,
     config_type_key: ConfigTypeKeyOption = None,
     group_key: GroupKeyOption = None,
     split: Annotated[
@@ -112,7 +122,8 @@ def build(
     targets = [output] if fractions is None else [_part(output, name) for name in fractions]
     for target in targets:
         check_writable(target)
-    keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group_key)
+    named = charges_key or "", dipole_key or "", quadrupole_key or ""
+    keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group_key, *named)
     refused: list[Refused] = []
     kept = None if strict else refused
     whole = output if fractions is None else _part(output, "before-split")

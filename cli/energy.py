@@ -72,7 +72,8 @@ def energy(
 def _record(structure: StructureRecord) -> dict[str, Any]:
     """One object of the JSON list: eV, eV/A, and for periodic input eV/A^3 in ASE's Voigt order xx yy zz yz xz xy.
 
-    Standard deviations are there where the model knows them.
+    Standard deviations are there where the model knows them; so are charges (e), and of molecules dipole (e A) and
+    quadrupole (e A^2).
     """
     import numpy as np
 
@@ -89,6 +90,9 @@ def _record(structure: StructureRecord) -> dict[str, Any]:
     }
     if "stress" in atoms.calc.results:
         record["stress"] = atoms.calc.results["stress"].tolist()
+    for name in ("charges", "dipole", "quadrupole"):
+        if name in atoms.calc.results:
+            record[name] = atoms.calc.results[name].tolist()
     if "energy_std" in atoms.calc.results:
         record["energy_std"] = atoms.calc.results["energy_std"]
     if "forces_std" in atoms.calc.results:
@@ -105,6 +109,7 @@ def _print(records: list[dict[str, Any]]) -> None:
     header = ["file", "index", "formula", "energy eV", "eV/atom", "max force eV/A"]
     header += ["energy std eV"] if "energy_std" in known else []
     header += ["max force std eV/A"] if "forces_std" in known else []
+    header += ["dipole x y z e A"] if "dipole" in known else []
     header += ["stress xx yy zz yz xz xy eV/A^3"] if "stress" in known else []
     rows = []
     for record in records:
@@ -115,6 +120,8 @@ def _print(records: list[dict[str, Any]]) -> None:
             row += [f"{record['energy_std']:.6f}"]
         if "forces_std" in known:
             row += [f"{np.linalg.norm(record['forces_std'], axis=1).max():.4f}"]
+        if "dipole" in known:
+            row += [" ".join(f"{x:.4f}" for x in record["dipole"]) if "dipole" in record else "-"]
         if "stress" in known:
             row += [" ".join(f"{x:.5f}" for x in record["stress"]) if "stress" in record else "-"]
         rows.append(row)

@@ -80,5 +80,8 @@ EnergyKeyOption = Annotated[
 ForcesKeyOption = Annotated[str | None, typer.Option(help="Key of the forces, eV/A; '' leaves them out.")]
 StressKeyOption = Annotated[str | None, typer.Option(help="Key of the stress, eV/A^3; '' leaves it out.")]
 VirialKeyOption = Annotated[str | None, typer.Option(help="Key of the virial, eV, instead of a stress.")]
+ChargesKeyOption = Annotated[str | None, typer.Option(help="Key of the charges of atoms, e.")]
+DipoleKeyOption = Annotated[str | None, typer.Option(help="Key of the dipole of a molecule, e A.")]
+QuadrupoleKeyOption = Annotated[str | None, typer.Option(help="Key of its quadrupole, e A^2.")]
 ConfigTypeKeyOption = Annotated[str | None, typer.Option(help="Key of the kind of structure, a table row for each.")]
 GroupKeyOption = Annotated[str | None, typer.Option(help="Key of the trajectory or molecule that a frame is of.")]

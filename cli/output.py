@@ -142,7 +142,7 @@ def check_writable(path: Path) -> None:
 
 
 def snapshot(atoms: ase.Atoms) -> ase.Atoms:
-    """A copy that carries the computed energy, forces and stress as plain numbers, and how uncertain they are."""
+    """A copy that carries what was computed as plain numbers, and how uncertain it is."""
     return with_results(atoms.copy(), atoms.calc.results)
 
 
@@ -150,12 +150,14 @@ def with_results(atoms: ase.Atoms, computed: Mapping[str, Any]) -> ase.Atoms:
     """The same atoms, which now carry these results of a model as plain numbers."""
     from ase.calculators.singlepoint import SinglePointCalculator
 
-    results = {key: computed[key] for key in ("energy", "forces", "stress") if key in computed}
+    results = {key: computed[key] for key in ("energy", "forces", "stress", "charges", "dipole") if key in computed}
     # among the results of a calculator ASE has no names for these
     for key, kept in (("energy_std", atoms.info), ("stress_std", atoms.info), ("forces_std", atoms.arrays)):
         kept.pop(key, None)  # an input file may hold those of another model
         if key in computed:
             kept[key] = computed[key]
+    if "quadrupole" in computed:
+        atoms.info["quadrupole"] = computed["quadrupole"]
     atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms
 

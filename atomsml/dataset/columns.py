@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +13,13 @@ from atomsml.dataset.content import geometry_hashes
 from atomsml.io.records import FARTHEST, near
 
 LARGEST_LABEL = 1e12  # eV, eV/A or eV/A^3: no system has more, and squares of it are far from the largest float64
+
+MULTIPOLES: dict[str, tuple[Literal["atom", "structure"], tuple[int, ...]]] = {
+    "charges": ("atom", ()),
+    "dipole": ("structure", (3,)),
+    "quadrupole": ("structure", (3, 3)),
+}
+"""Labels that few sets have: what has a row, and the shape of a row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +36,7 @@ class Columns:
     | energy | (n,) | eV |
     | stress | (n, 3, 3) | eV/A^3, tension positive |
     | config_types, groups | (n,) | str, "" where none |
+    | multipoles | | those of MULTIPOLES that any structure has: charges (e), dipole (e A), quadrupole (e A^2) |
     """
 
     num_atoms: np.ndarray
@@ -40,6 +49,7 @@ class Columns:
     stress: np.ndarray
     config_types: np.ndarray
     groups: np.ndarray
+    multipoles: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.num_atoms)
@@ -67,6 +77,11 @@ class Columns:
         return cell & ~np.isnan(self.stress).all(axis=(1, 2))
 
     @cached_property
+    def has_multipoles(self) -> dict[str, np.ndarray]:
+        """(n,) whether a structure, or any atom of it, has such a label; of labels that some have."""
+        return labelled(self.multipoles, self.offsets)
+
+    @cached_property
     def content(self) -> np.ndarray:
         """(n,) uint64 hash of each geometry."""
         return geometry_hashes(self.offsets, self.numbers, self.positions, self.cell, self.pbc)
@@ -89,13 +104,36 @@ class Columns:
             stress=self.stress[rows],
             config_types=self.config_types[rows],
             groups=self.groups[rows],
+            multipoles={n: x[atoms if MULTIPOLES[n][0] == "atom" else rows] for n, x in self.multipoles.items()},
         )
 
     @staticmethod
     def concatenate(parts: Sequence[Columns]) -> Columns:
         if len(parts) == 1:
             return parts[0]
-        return Columns(*(np.concatenate([getattr(part, name) for part in parts]) for name in Columns.__annotations__))
+        names = [name for name in Columns.__annotations__ if name != "multipoles"]
+        there = [name for name in MULTIPOLES if any(name in part.multipoles for part in parts)]
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        multipoles = {name: np.concatenate([part.multipole(name) for part in parts]) for name in there}
+        return Columns(**joined, multipoles=multipoles)
+
+    def multipole(self, name: str) -> np.ndarray:
+        """(atoms or n, ...); NaN where there is none."""
+        level, shape = MULTIPOLES[name]
+        rows = len(self.numbers) if level == "atom" else len(self)
+        return self.multipoles[name] if name in self.multipoles else np.full((rows, *shape), np.nan)
+
+
+def labelled(multipoles: Mapping[str, np.ndarray], offsets: np.ndarray) -> dict[str, np.ndarray]:
+    """`Columns.has_multipoles` of arrays that are in no columns yet."""
+    found = {}
+    for name, values in multipoles.items():
+        there = ~np.isnan(values.reshape(len(values), -1)).any(axis=1)
+        if MULTIPOLES[name][0] == "atom":
+            there = np.diff(np.concatenate([[0], np.cumsum(there)])[offsets]) > 0
+        if there.any():
+            found[name] = there
+    return found
 
 
 def atomic_numbers(values: np.ndarray) -> np.ndarray:
@@ -135,6 +173,11 @@ def check_columns(columns: Columns, where: str, start: int = 0) -> None:
         f"a stress beyond {LARGEST_LABEL:g} eV/A^3": (np.abs(columns.stress) > LARGEST_LABEL).any(axis=(1, 2)),
         "periodic axes but a singular cell": np.linalg.det(gram) < 1e-12,
     }
+    for name, values in columns.multipoles.items():
+        table = per_atom if MULTIPOLES[name][0] == "atom" else per_structure
+        table[f"a label {name} beyond {LARGEST_LABEL:g}"] = (
+            (np.abs(values) > LARGEST_LABEL).reshape(len(values), -1).any(1)
+        )
     for what, broken in per_atom.items():
         per_structure[what] = np.bincount(columns.structure_of[broken], minlength=len(columns)) > 0
     for what, bad in per_structure.items():

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from atomsml.dataset.columns import Columns
+from atomsml.dataset.columns import MULTIPOLES, Columns
 from atomsml.dataset.labels import Found
 from atomsml.graph import AtomicGraph
 
@@ -32,6 +32,8 @@ class Source(Protocol):
     def has_stress(self) -> np.ndarray: ...  # (n,) bool
     @property
     def content(self) -> np.ndarray: ...  # (n,) uint64
+    @property
+    def has_multipoles(self) -> dict[str, np.ndarray]: ...  # (n,) bool each, see Columns
     def numbers_of(self, rows: np.ndarray) -> np.ndarray: ...
     def take(self, rows: np.ndarray) -> Columns: ...
 
@@ -40,8 +42,9 @@ class Dataset:
     """Labelled structures, each an AtomicGraph of one system without edges, in float64.
 
     system_data: "energy" (1,) eV, "stress" (1, 3, 3) eV/A^3 with tension positive, "weight" (1,) of the loss;
-    atom_data: "forces" (n, 3) eV/A. A label that is missing is NaN. Subsets share what they are taken from. `found`
-    says which keys of which files the labels come from. A torch DataLoader reads a batch of indices at once.
+    atom_data: "forces" (n, 3) eV/A. Where any structure has them, there are "charges" (n,) e, "dipole" (1, 3) e A and
+    "quadrupole" (1, 3, 3) e A^2 as well. A label that is missing is NaN. Subsets share what they are taken from.
+    `found` says which keys of which files the labels come from. A torch DataLoader reads a batch of indices at once.
     """
 
     def __init__(
@@ -75,11 +78,11 @@ class Dataset:
 
     def __iter__(self) -> Iterator[AtomicGraph]:
         for start, columns in self.blocks():
-            yield from _graph(columns, self._weights[start : start + len(columns)]).to_list()
+            yield from _graph(columns, self._weights[start : start + len(columns)], self.multipoles).to_list()
 
     def batch(self, indices: np.ndarray) -> AtomicGraph:
         """These structures as one graph of many systems; quicker than one after the other."""
-        return _graph(self.columns(indices), self._weights[indices])
+        return _graph(self.columns(indices), self._weights[indices], self.multipoles)
 
     def columns(self, indices: np.ndarray) -> Columns:
         """These structures as flat arrays, in memory."""
@@ -169,15 +172,28 @@ class Dataset:
         for _, columns in self.blocks():
             for name in ("num_atoms", "numbers", "positions", "forces", "cell", "pbc", "energy", "stress"):
                 digest.update(np.ascontiguousarray(getattr(columns, name)).data)
+            for name in self.multipoles:
+                digest.update(np.ascontiguousarray(columns.multipole(name)).data)
         return digest.digest()
 
     def label_counts(self) -> dict[str, int]:
-        """How many structures carry each label."""
+        """How many structures carry each label; charges, dipoles and quadrupoles only where there are any."""
         return {
             "energy": int((~np.isnan(self.energy)).sum()),
             "forces": int(self._gather([source.has_forces for source in self.sources]).sum()),
             "stress": int(self._gather([source.has_stress for source in self.sources]).sum()),
+            **{name: int(self._has_multipole(name).sum()) for name in self.multipoles},
         }
+
+    @property
+    def multipoles(self) -> tuple[str, ...]:
+        """Those of "charges", "dipole" and "quadrupole" that any structure of the sources has."""
+        return tuple(name for name in MULTIPOLES if any(name in source.has_multipoles for source in self.sources))
+
+    def _has_multipole(self, name: str) -> np.ndarray:
+        """(n,) bool."""
+        absent = [np.zeros(len(source.num_atoms), dtype=bool) for source in self.sources]
+        return self._gather([s.has_multipoles.get(name, no) for s, no in zip(self.sources, absent, strict=True)])
 
     def _gather(self, of_sources: Sequence[np.ndarray]) -> np.ndarray:
         """(n,) one value for each structure, from the arrays of the sources."""
@@ -188,17 +204,20 @@ class Dataset:
         return values
 
 
-def _graph(columns: Columns, weights: np.ndarray) -> AtomicGraph:
+def _graph(columns: Columns, weights: np.ndarray, multipoles: Sequence[str]) -> AtomicGraph:
+    found = {name: torch.as_tensor(columns.multipole(name)) for name in multipoles}
+    of_atoms = {name: found.pop(name) for name in multipoles if MULTIPOLES[name][0] == "atom"}
     return AtomicGraph(
         positions=torch.as_tensor(columns.positions),
         numbers=torch.as_tensor(columns.numbers.astype(np.int64)),
         cell=torch.as_tensor(columns.cell),
         pbc=torch.as_tensor(columns.pbc),
         batch=torch.as_tensor(columns.structure_of),
-        atom_data={"forces": torch.as_tensor(columns.forces)},
+        atom_data={"forces": torch.as_tensor(columns.forces), **of_atoms},
         system_data={
             "energy": torch.as_tensor(columns.energy),
             "stress": torch.as_tensor(columns.stress),
             "weight": torch.as_tensor(weights),
+            **found,
         },
     )

@@ -18,6 +18,12 @@ STEMS = {
     "stress": ("stress", "Stress"),
     "virial": ("virial", "virials", "Virial"),
 }
+# the first that is there counts, of these as of the names below
+MULTIPOLE_STEMS = {
+    "charges": ("charges", "mbis_charges", "mbi_charges"),
+    "dipole": ("dipole", "dipole_moment", "dipoles"),
+    "quadrupole": ("quadrupole", "quadrupole_moment"),
+}
 # names of a structure's kind and origin; the first that is there counts
 NAMES = {
     "config_type": ("config_type", "configtype", "config", "tag"),
@@ -35,6 +41,13 @@ class LabelKeys:
     virial: str | None = None  # eV; stress = -virial / volume
     config_type: str | None = None  # kind of structure: a row of its own in tables of errors
     group: str | None = None  # the trajectory or molecule of which a frame is
+    charges: str | None = ""  # e, of each atom
+    dipole: str | None = ""  # e A, from negative to positive; of an ion about the origin
+    quadrupole: str | None = ""  # e A^2 about the origin; its trace does not count
+
+    def with_multipoles(self) -> LabelKeys:
+        """The same, with charges, dipoles and quadrupoles found among the usual names unless they have keys."""
+        return replace(self, **{name: getattr(self, name) or None for name in MULTIPOLE_STEMS})
 
 
 @dataclass(frozen=True)
@@ -72,11 +85,12 @@ class Found:
 
         Args:
             structures: how many there are.
-            labels: how many of them have a label that is used, of energy, forces and stress.
+            labels: how many of them have a label that is used, of energy, forces and stress, and of what else there is.
         """
         of_stress = self.keys.stress or self.keys.virial
         chosen = {"energy": self.keys.energy, "forces": self.keys.forces, "stress": of_stress}
-        counted = {key: labels[label] for label, key in chosen.items() if key}
+        chosen |= {name: getattr(self.keys, name) for name in MULTIPOLE_STEMS}
+        counted = {key: labels.get(label, 0) for label, key in chosen.items() if key}
         lost = self.fields[of_stress] - counted[of_stress] if of_stress else 0
         warnings = (
             f"on {lost} of {structures} structures {of_stress} is not used: they are not periodic, or it is not a "
@@ -119,7 +133,8 @@ def find_keys(present: Mapping[str, int], structures: int, keys: LabelKeys, path
     stress = None if keys.virial else found("stress")
     virial = None if stress or keys.stress == "" else found("virial")
     forces = found("forces")
-    if not (energy or forces or stress or virial):
+    multipoles = {name: _multipole(name, getattr(keys, name), present) for name in MULTIPOLE_STEMS}
+    if not (energy or forces or stress or virial or any(multipoles.values())):
         raise ValueError(f"{path}: neither energies nor forces are to be read; {listing}")
     return LabelKeys(
         energy=energy or None,
@@ -128,6 +143,7 @@ def find_keys(present: Mapping[str, int], structures: int, keys: LabelKeys, path
         virial=virial or None,
         config_type=_first("config_type", keys.config_type, present),
         group=_first("group", keys.group, present),
+        **multipoles,
     )
 
 
@@ -155,6 +171,12 @@ def _find(label: str, present: Mapping[str, int], energy: str, path: str) -> str
     if len(wanted) > 1:
         raise ValueError(f"{path}: {' and '.join(wanted)} could all be the {label}; choose one with --{label}-key")
     return wanted[0] if wanted else None
+
+
+def _multipole(name: str, given: str | None, present: Mapping[str, int]) -> str:
+    if given is not None:
+        return given
+    return next((p + stem for p in PREFIXES for stem in MULTIPOLE_STEMS[name] if p + stem in present), "")
 
 
 def _first(name: str, given: str | None, present: Mapping[str, int]) -> str | None:
@@ -191,8 +213,24 @@ def as_matrix(value: Any, where: str) -> np.ndarray:
     if array.ndim and array.shape[-1] == 6:
         array = array[..., [0, 5, 4, 5, 1, 3, 4, 3, 2]]
     if array.ndim == 0 or array.shape[-1] != 9:
-        raise ValueError(f"{where}: a stress or virial must have 3 x 3, 9 or 6 numbers, got shape {array.shape}")
+        raise ValueError(f"{where}: it must have 3 x 3, 9 or 6 numbers, got shape {array.shape}")
     return array.reshape(*array.shape[:-1], 3, 3)
+
+
+def as_multipole(name: str, value: Any, atoms: int, where: str) -> np.ndarray:
+    """Charges (atoms,) in e, a dipole (1, 3) in e A, or the traceless part of a quadrupole (1, 3, 3) in e A^2."""
+    if name == "quadrupole":
+        return traceless(as_matrix(value, where).reshape(1, 3, 3))
+    array = _numbers(value, where)
+    wanted = atoms if name == "charges" else 3
+    if array.size != wanted or array.ndim > 2:
+        raise ValueError(f"{where}: {name} of {atoms} atoms must be {wanted} numbers, got shape {array.shape}")
+    return array.reshape((atoms,) if name == "charges" else (1, 3))
+
+
+def traceless(matrices: np.ndarray) -> np.ndarray:
+    """(..., 3, 3)."""
+    return matrices - np.trace(matrices, axis1=-2, axis2=-1)[..., None, None] / 3 * np.eye(3)
 
 
 def stress_of_virial(virial: np.ndarray, cell: np.ndarray) -> np.ndarray:

@@ -8,11 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from atomsml.dataset.census import COLUMN, Census
-from atomsml.dataset.columns import LARGEST_LABEL, Columns, atomic_numbers, check_columns
+from atomsml.dataset.columns import LARGEST_LABEL, MULTIPOLES, Columns, atomic_numbers, check_columns
 from atomsml.dataset.dataset import Dataset
 from atomsml.dataset.formats.hdf5 import plain_blocks, plain_fields, plain_states
 from atomsml.dataset.formats.storage import StoredColumns, is_stored, stored_keys
-from atomsml.dataset.labels import Found, LabelKeys, as_energy, as_forces, as_matrix, find_keys, stress_of_virial
+from atomsml.dataset.labels import (
+    Found,
+    LabelKeys,
+    as_energy,
+    as_forces,
+    as_matrix,
+    as_multipole,
+    find_keys,
+    stress_of_virial,
+)
 from atomsml.io.files import read_records
 from atomsml.io.formats.extxyz import comment_fields, extxyz_texts
 from atomsml.io.formats.run_trajectory import HDF5, is_trajectory
@@ -151,6 +160,14 @@ def _labelled(record: StructureRecord, keys: LabelKeys) -> Columns | Refused:
         key = keys.stress or keys.virial or ""
         value = fields.get(key)
         matrix = np.full((3, 3), np.nan) if value is None else as_matrix(value, key).reshape(3, 3)
+        multipoles = {}
+        for name, (level, shape) in MULTIPOLES.items():
+            key = getattr(keys, name) or ""
+            value = fields.get(key)
+            rows = len(atoms) if level == "atom" else 1
+            if key:
+                empty = np.full((rows, *shape), np.nan)
+                multipoles[name] = empty if value is None else as_multipole(name, value, len(atoms), key)
         columns = Columns(
             num_atoms=np.array([len(atoms)], dtype=np.int64),
             numbers=atomic_numbers(atoms.numbers),
@@ -162,10 +179,14 @@ def _labelled(record: StructureRecord, keys: LabelKeys) -> Columns | Refused:
             stress=(stress_of_virial(matrix, atoms.cell.array) if keys.virial else matrix)[None],
             config_types=_text(fields.get(keys.config_type or "")),
             groups=_text(fields.get(keys.group or "")),
+            multipoles=multipoles,
         )
         for name in ("energy", "forces", "stress"):
             if (np.abs(getattr(columns, name)) > LARGEST_LABEL).any():
                 raise ValueError(f"{name} beyond {LARGEST_LABEL:g} in eV and A; correct or remove it")
+        for name, values in multipoles.items():
+            if (np.abs(values) > LARGEST_LABEL).any():
+                raise ValueError(f"{name} beyond {LARGEST_LABEL:g} in e and A; correct or remove it")
     except ValueError as error:
         return Refused(record.file, record.index, str(error))
     return columns

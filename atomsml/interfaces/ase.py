@@ -39,6 +39,8 @@ from atomsml.uncertainty.last_layer import LastLayerUncertainty
 SKIN = 0.5  # A: how much farther than the cutoff a neighbour list reaches, to serve several steps
 FEW = 100  # atoms whose energy takes hardly less time than energy and forces, where neither needs autograd
 
+CHARGES = ("charges", "dipole")  # what ASE has names for of what a model with charges says
+
 _VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])  # xx yy zz yz xz xy
 
 
@@ -63,6 +65,9 @@ class AtomsMLCalculator(Calculator):
     found in `atoms.calc.results` only: "energy_std" (eV), and of a committee, with forces and stress, "forces_std"
     (atoms, 3) and "stress_std" (6,).
 
+    A model with charges has "charges" (e) and, of molecules, "dipole" (e A), which are `atoms.get_charges()` and
+    `atoms.get_dipole_moment()`, and "quadrupole" (3, 3) (e A^2) in the results; see `atomsml.multipoles`.
+
     Several threads may ask one calculator, each for atoms of its own: they wait for each other, and `results` are those
     of whoever asked last. Options are fixed once the calculator is made. Copies share the weights; pickles carry them,
     and choose their device where they are unpickled.
@@ -73,7 +78,7 @@ class AtomsMLCalculator(Calculator):
         ImpossibleGeometry: atoms in one place, or another geometry whose energy or forces are not finite.
     """
 
-    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012  (and CHARGES)
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012  (the energy does not depend on them)
 
     def __init__(
@@ -96,6 +101,7 @@ class AtomsMLCalculator(Calculator):
     def _start(self, potential: Model) -> None:
         """Take a prepared potential, and forget the last structure."""
         self.potential, self.device = potential, next(potential.parameters()).device
+        self.implemented_properties = [*type(self).implemented_properties, *(CHARGES if potential.has_charges else ())]
         self._lock = threading.RLock()
         self.predict: Predictor = potential  # what it asks; it takes batches as well
         self._neighbors: VerletList | None = None  # the last-layer uncertainty looks for neighbours itself
@@ -292,8 +298,10 @@ def _results(prediction: Prediction) -> dict[str, Any]:
     for name, value in prediction.atom_data.items():
         results[name] = _array(value)
     for name, value in prediction.system_data.items():
+        if name in ("dipole", "quadrupole") and value.isnan().any():  # of a periodic system
+            continue
         row = _array(value[0])
-        results[name] = float(row) if row.ndim == 0 else row[_VOIGT] if row.shape == (3, 3) else row
+        results[name] = float(row) if row.ndim == 0 else row[_VOIGT] if name == "stress_std" else row
     return results
 
 

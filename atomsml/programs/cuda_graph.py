@@ -43,7 +43,8 @@ class CUDAGraphPredictor:
 
     def __call__(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
         graph = graph.connected(self._potential.cutoff)
-        step = self._step(graph, forces, stress) if 0 < graph.num_atoms <= MOST_ATOMS else None
+        captured = 0 < graph.num_atoms <= MOST_ATOMS and self._potential.charge_head is None  # padded, all is periodic
+        step = self._step(graph, forces, stress) if captured else None
         return evaluate(self._potential, graph, forces, stress) if step is None else step(graph)
 
     def _step(self, graph: NeighborGraph, forces: bool, stress: bool) -> _Step | None:

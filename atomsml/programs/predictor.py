@@ -14,6 +14,7 @@ from torch import Tensor
 from atomsml.codegen.checks import address
 from atomsml.codegen.loops import Floats, Ints, compiled
 from atomsml.graph import AtomicGraph, NeighborGraph
+from atomsml.multipoles import Multipoles
 from atomsml.neighbors.checks import check_types
 from atomsml.potential import Potential, Prediction, check_elements, evaluate, stress_of
 from atomsml.programs.chunked_plan import ChunkedPlan
@@ -70,6 +71,10 @@ class PlannedPredictor(ABC, Generic[Weights]):
     def new_plan(self, weights: Weights, sizes: Sizes) -> ChunkedPlan:
         """A plan for graphs of these sizes."""
 
+    def multipoles(self, plan: ChunkedPlan, graph: NeighborGraph) -> Multipoles:
+        """What the charge head says, if the model has one, of what the plan has just computed."""
+        raise NotImplementedError(f"{type(self).__name__} computes no charges")
+
     def weights(self, elements: tuple[int, ...]) -> Weights:
         """Weights that are ready for these atomic numbers, ascending."""
         check_elements(list(elements), self._double.elements)
@@ -96,6 +101,8 @@ class PlannedPredictor(ABC, Generic[Weights]):
         plan.load(graph)
         carry_out(plan.steps(forces or stress, threads), plan.scratch(threads))
         result = self._result(plan, graph, forces, stress)
+        if self._double.charge_head is not None:
+            result = result.with_multipoles(self.multipoles(plan, graph))
         self._idle = [(weights, plan)]
         return result
 

@@ -16,6 +16,7 @@ from atomsml.electronic_state import ElectronicState
 from atomsml.modelfile import load, read_metadata
 from atomsml.potential import Potential, check_elements
 from atomsml.training.architecture import find_architecture, model_config, new_model_of
+from atomsml.training.charges import check_architecture, check_charges, with_charges
 from atomsml.training.config import TrainingConfig
 from atomsml.training.finetune import check_fits, prepare, refit_references
 from atomsml.training.loader import Graphs
@@ -72,12 +73,14 @@ def start_model(config: TrainingConfig, dataset: Dataset) -> tuple[Potential, st
     if config.finetune.model is None:
         potential, references_kind = new_model(config, dataset)
         potential.electronic_state = state_to_hold_for(config, dataset, ElectronicState())
+        check_charges(config, dataset, potential)
         return potential, references_kind
-    potential = load(config.finetune.model)
+    potential = with_charges(load(config.finetune.model), config)
     potential.electronic_state = state_to_hold_for(config, dataset, potential.electronic_state)
+    check_charges(config, dataset, potential)
     check_fits(potential, dataset)
     without = bool(np.isnan(dataset.energy).all())
-    fitted = "model" if without else "least squares"
+    fitted = "model" if without or config.finetune.only_charges else "least squares"
     kind: str = fitted if config.references == "auto" else config.references
     if kind == "least squares":  # around those of the model
         refit_references(potential, dataset)
@@ -102,6 +105,9 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> tuple[Potential, str]
 
     model_class = find_architecture(POTENTIALS, config.model, config.size)
     options = {"elements": dataset.elements, **model_class.sizes[config.size], **config.model_options}
+    if config.charges:
+        check_architecture(model_class)
+        options["charges"] = True
     trial = model_config(model_class, options)  # because only the model knows its cutoff and elements
     check_elements(list(dataset.elements), trial.elements)
     kind: str = config.references
@@ -142,6 +148,8 @@ def _sound(measured: dict[str, float], dataset: Dataset) -> dict[str, float]:
 
 def reference_warnings(config: TrainingConfig, dataset: Dataset, kind: str) -> list[str]:
     """What is to be said of references of this kind, which `start_model` took."""
+    if config.finetune.only_charges:
+        return []
     if np.isnan(dataset.energy).all():
         return [f"no structure has an energy; the model is {MEANINGLESS_ENERGIES}"]
     isolated = isolated_atoms(dataset) & ~np.isnan(dataset.energy)
@@ -168,6 +176,14 @@ def state_to_hold_for(config: TrainingConfig, dataset: Dataset, before: Electron
             raise ValueError(f"the config says {name} {given}, the training data {common}; correct one of them")
         unstated = getattr(before, name) if stated == [None] else None
         held[name] = next((value for value in (given, common, unstated) if value is not None), None)
+    if config.charges and held["charge"] is None:  # to which charges must sum
+        listed = [f"{value:g}" for value in stated_values(dataset, "charge") if value is not None]
+        if len(listed) > 1:
+            raise ValueError(
+                f"charges: the training set has structures of charge {', '.join(listed)}, and a model holds for one; "
+                "leave the others out"
+            )
+        held["charge"] = 0
     return ElectronicState(**held)
 
 

@@ -74,6 +74,11 @@ class FinetuneConfig:
     replay: tuple[SourceConfig, ...] = ()  # structures of the model's own training set, against forgetting
     replay_weight: float = 1.0  # replayed structures for each new one: their weight in the loss, and in the time
 
+    @property
+    def only_charges(self) -> bool:
+        """Whether nothing but a charge head is trained, so that energies stay what they are."""
+        return self.method == "freeze" and all(pattern.startswith("charge_head") for pattern in self.trainable)
+
     def __post_init__(self) -> None:
         if self.replay and self.model is None:
             raise ValueError("finetune.replay needs finetune.model; without one, list the files under data.train")
@@ -101,6 +106,7 @@ class TrainingConfig(RunConfig):
     charge: int | None = None  # total charge for which the model will hold, e; null: what the training data state
     spin: int | None = None  # multiplicity 2S + 1 for which it will hold; null: what the training data state
     references: References = "auto"  # energies of atoms; auto: isolated atoms where there are, else least squares
+    charges: bool = False  # learn charges, dipoles and quadrupoles as well, where the data have any of them
     reference_energies: dict[str, float] = field(default_factory=dict)  # eV, for references: given
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -109,6 +115,17 @@ class TrainingConfig(RunConfig):
     precision: Precision = "float32"  # of the network; geometry and energies are float64
     clip: float = 10.0  # largest norm of the gradient
     ema_decay: float = 0.99  # of the averaged weights, which are evaluated and kept
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if "charges" in self.model_options:
+            raise ValueError("charges is a key of its own, not one of model_options: charges: true")
+        if not self.charges and self.loss.energy + self.loss.forces + self.loss.stress == 0:
+            raise ValueError("all weights of the loss are zero; give at least one of energy, forces and stress")
+        if self.charges and self.finetune.method == "lora":
+            raise ValueError("finetune.method lora trains no charges; take naive, or freeze with [charge_head*]")
+        if self.finetune.only_charges and not self.charges:
+            raise ValueError("finetune.trainable names the charge head, which only a run with charges: true has")
 
 
 def config_from_values(values: dict[str, Any], keys: LabelKeys = LabelKeys()) -> TrainingConfig:  # noqa: B008 (frozen)

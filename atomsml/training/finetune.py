@@ -83,6 +83,7 @@ class LowRankAdapted(Potential):
         self.base = base.requires_grad_(False)
         self.config, self.cutoff, self.elements = base.config, base.cutoff, base.elements
         self.direct_forces, self.electronic_state = base.direct_forces, base.electronic_state
+        self.charge_head = None  # refused by the config: the few weights of a head need no low rank
         self.scale = alpha / rank
         self.down, self.up = nn.ParameterDict(), nn.ParameterDict()  # A and B
         for name, weight in base.named_parameters():

@@ -1,6 +1,6 @@
-"""Losses of energies, forces and stress against their labels.
+"""Losses of energies, forces and stress, charges and multipoles, against their labels.
 
-A loss is a weighted sum of three terms, each the mean of an error over all labels of a batch; a missing label is NaN
+A loss is a weighted sum of the terms, each the mean of an error over all labels of a batch; a missing label is NaN
 and counts nowhere.
 
 | term | error | unit of the error |
@@ -8,6 +8,9 @@ and counts nowhere.
 | energy | energy per atom | eV/atom |
 | forces | every component, or with "norm" the length of the error of an atom | eV/A |
 | stress | every component | eV/A^3 |
+| charges | mae of every charge | e |
+| dipole | norm | e A |
+| quadrupole | mae of every component of the traceless part | e A^2 |
 
 | kind | mean of |
 |---|---|
@@ -33,6 +36,7 @@ from atomsml.graph import AtomicGraph
 from atomsml.potential import Prediction
 
 LossKind = Literal["mae", "mse", "huber"]
+TERMS = ("energy", "forces", "stress", "charges", "dipole", "quadrupole")
 
 
 @dataclass(frozen=True)
@@ -42,28 +46,29 @@ class LossConfig:
     energy: float = 1.0  # weight of the energy term
     forces: float = 1.0  # weight of the force term
     stress: float = 10.0  # weight of the stress term, where stresses are labelled
+    charges: float = 1.0  # weight of the charges, of a model that has them, where they are labelled
+    dipole: float = 1.0  # the same of dipoles
+    quadrupole: float = 0.1  # the same of quadrupoles
     energy_kind: LossKind = "mae"
     forces_kind: LossKind | Literal["norm"] = "norm"
     stress_kind: LossKind = "mae"
     huber_delta: float = 0.01  # error at which "huber" turns from a square to a straight line
 
     def __post_init__(self) -> None:
-        for name in ("energy", "forces", "stress"):
+        for name in TERMS:
             if getattr(self, name) < 0:
                 raise ValueError(f"loss.{name} is a weight and must not be negative, got {getattr(self, name)}")
-        if self.energy + self.forces + self.stress == 0:
-            raise ValueError("all weights of the loss are zero; give at least one of energy, forces and stress")
         if self.huber_delta <= 0:
             raise ValueError(f"loss.huber_delta must be positive, got {self.huber_delta}")
 
 
 def loss_sums(prediction: Prediction, graph: AtomicGraph, config: LossConfig) -> tuple[Tensor, Tensor]:
-    """Sums of the three terms, each error times its structure's system_data["weight"], and how many labels they hold.
+    """Sums of the terms, each error times its structure's system_data["weight"], and how many labels they hold.
 
     Sums and counts of the parts of a batch add up, so that several processes reach the mean of the whole.
 
     Returns:
-        sums (3,), differentiable, times the weights of the terms; counts (3,), in the order energy, forces, stress.
+        sums, differentiable, times the weights of the terms; counts; both (6,), in the order of TERMS.
     """
     zero = prediction.energy.new_zeros(())
     weight = graph.system_data["weight"].to(prediction.energy)
@@ -80,7 +85,8 @@ def loss_sums(prediction: Prediction, graph: AtomicGraph, config: LossConfig) ->
         has_stress = graph.pbc.any(dim=1) & (volume(graph.cell) > 0)
         label = graph.system_data["stress"].where(has_stress[:, None, None], torch.nan)
         terms.append(_term(prediction.stress - label, label, weight, config.stress_kind, config))
-    scale = zero.new_tensor([config.energy, config.forces, config.stress])
+    terms += [_multipole_term(name, prediction, graph, config) for name in ("charges", "dipole", "quadrupole")]
+    scale = zero.new_tensor([getattr(config, name) for name in TERMS])
     sums, counts = zip(*terms, strict=True)
     return torch.stack(sums) * scale, torch.stack(counts)
 
@@ -89,6 +95,25 @@ def loss(prediction: Prediction, graph: AtomicGraph, config: LossConfig) -> Tens
     """The weighted sum of the means of one batch; a term without labels is zero."""
     sums, counts = loss_sums(prediction, graph, config)
     return (sums / counts.clamp(min=1)).sum()
+
+
+def _multipole_term(
+    name: Literal["charges", "dipole", "quadrupole"], prediction: Prediction, graph: AtomicGraph, config: LossConfig
+) -> tuple[Tensor, Tensor]:
+    """Zero where the model or the data have none."""
+    of_atoms = name == "charges"
+    predicted = (prediction.atom_data if of_atoms else prediction.system_data).get(name)
+    label = (graph.atom_data if of_atoms else graph.system_data).get(name)
+    weight = graph.system_data["weight"].to(prediction.energy)
+    if predicted is None or label is None or getattr(config, name) == 0:
+        zero = prediction.energy.new_zeros(())
+        return zero, zero
+    if of_atoms:
+        weight = weight[graph.batch]
+    else:  # a periodic system has neither dipole nor quadrupole
+        periodic = graph.pbc.any(dim=1).view(-1, *[1] * (label.ndim - 1))
+        label = label.where(~periodic, torch.nan)
+    return _term(predicted - label, label, weight, "norm" if name == "dipole" else "mae", config)
 
 
 def _term(

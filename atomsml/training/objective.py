@@ -12,7 +12,7 @@ from atomsml.potential import Potential, Prediction, evaluate
 from atomsml.training.config import TrainingConfig
 from atomsml.training.distributed import World
 from atomsml.training.loop import TrainingState
-from atomsml.training.losses import LossConfig, loss_sums
+from atomsml.training.losses import TERMS, LossConfig, loss_sums
 
 
 class PotentialObjective:
@@ -28,7 +28,7 @@ class PotentialObjective:
         potential, loss = state.model, loss_at(stage_at(done, self.config), self.config)
         device = potential.references.device
         if batch is None:
-            sums = counts = torch.zeros(3, dtype=torch.float64, device=device)
+            sums = counts = torch.zeros(len(TERMS), dtype=torch.float64, device=device)
         else:
             graph = batch.to(device)
             prediction = predict_for_loss(potential, graph, loss, self.stress, self.config.precision, create_graph=True)
@@ -48,7 +48,9 @@ def stage_at(done: float, config: TrainingConfig) -> int:
 
 
 def loss_at(stage: int, config: TrainingConfig) -> LossConfig:
-    """The loss of the first stage, or with the weights of the second."""
+    """The loss of the first stage, or with the weights of the second; where only charges are trained, theirs alone."""
+    if config.finetune.only_charges:
+        return replace(config.loss, energy=0.0, forces=0.0, stress=0.0)
     if stage == 1:
         return config.loss
     two = config.stage_two

@@ -25,7 +25,7 @@ from atomsml.training.evaluation.metrics import ErrorTable
 from atomsml.training.finetune import merge, replay_for
 from atomsml.training.loader import Loader
 from atomsml.training.loop import Step, TrainingState
-from atomsml.training.losses import loss_sums
+from atomsml.training.losses import TERMS, loss_sums
 from atomsml.training.objective import PotentialObjective, loss_at, predict_for_loss, stage_at
 from atomsml.training.splits import Splits, read_splits
 
@@ -71,7 +71,7 @@ class Run(BaseRun[Potential, AtomicGraph | None]):
         loss = loss_at(2 if self.config.stage_two.start is not None else 1, self.config)
         dataset = self.splits.valid
         errors = ErrorTable([""], dataset.elements)
-        totals = torch.zeros(2, 3, dtype=torch.float64, device=self.device)
+        totals = torch.zeros(2, len(TERMS), dtype=torch.float64, device=self.device)
         for graph, _ in self.valid.in_order():
             graph = graph.to(self.device)
             prediction = predict_for_loss(self.state.averaged, graph, loss, self.stress, self.config.precision, False)
@@ -97,7 +97,7 @@ class Run(BaseRun[Potential, AtomicGraph | None]):
             },
             "metrics": {"valid": metrics},
         }
-        if self.splits.train.label_counts()["energy"] == 0:
+        if self.splits.train.label_counts()["energy"] == 0 and not self.config.finetune.only_charges:
             about["energies"] = MEANINGLESS_ENERGIES
         save(merge(self.state.averaged), self.folder / "model.safetensors", about)
 
@@ -111,6 +111,9 @@ class Run(BaseRun[Potential, AtomicGraph | None]):
         for atoms in images:  # ASE takes these names for results of a calculator and would not read them back
             atoms.info["REF_energy"], atoms.info["REF_stress"] = atoms.info.pop("energy"), atoms.info.pop("stress")
             atoms.arrays["REF_forces"] = atoms.arrays.pop("forces")
+            for name in self.splits.train.multipoles:
+                data = atoms.arrays if name in atoms.arrays else atoms.info
+                data[f"REF_{name}"] = data.pop(name)
         path = self.folder / "bad_batch.extxyz"
         write_atomically(path, lambda beside: ase.io.write(beside, images, format="extxyz"))
         return path

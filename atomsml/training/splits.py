@@ -50,9 +50,9 @@ def read_splits(config: TrainingConfig) -> Splits:
     if not data.train:
         raise ValueError("no training data; give data.train in the config, or --train FILE")
     refused: list[Refused] = []
-    train = read_sources(data.train, None if data.strict else refused)
+    train = read_sources(data.train, None if data.strict else refused, config.charges)
     read = {
-        name: read_sources(wanted, None if data.strict else refused)
+        name: read_sources(wanted, None if data.strict else refused, config.charges)
         for name, wanted in (("valid", data.valid), ("test", data.test), ("replay", config.finetune.replay))
         if isinstance(wanted, tuple) and wanted
     }
@@ -71,9 +71,14 @@ def read_splits(config: TrainingConfig) -> Splits:
     )
 
 
-def read_sources(sources: Sequence[SourceConfig], refused: list[Refused] | None) -> Dataset:
-    """All structures of some files, one after the other, each with the weight of its file; see `read_dataset`."""
-    return Dataset.concatenate([read_dataset(s.file, s.keys, refused).with_weight(s.weight) for s in sources])
+def read_sources(sources: Sequence[SourceConfig], refused: list[Refused] | None, charges: bool = False) -> Dataset:
+    """All structures of some files, one after the other, each with the weight of its file; see `read_dataset`.
+
+    With `charges`, those and multipoles are looked for under the usual names unless keys are given.
+    """
+    keys = [s.keys.with_multipoles() if charges else s.keys for s in sources]
+    read = [read_dataset(s.file, own, refused).with_weight(s.weight) for s, own in zip(sources, keys, strict=True)]
+    return Dataset.concatenate(read)
 
 
 def without_strangers(train: Dataset) -> tuple[Dataset, list[str]]:

@@ -41,6 +41,7 @@ class Committee(nn.Module):
         self.cutoff = max(member.cutoff for member in members)
         self.direct_forces = any(member.direct_forces for member in members)
         self.jumps_at_cutoff = any(member.jumps_at_cutoff for member in members)
+        self.has_charges = all(member.has_charges for member in members)
         self.electronic_state = reduce(ElectronicState.merged, (member.electronic_state for member in members))
         self.elements = tuple(sorted(set.intersection(*(set(member.elements) for member in members))))
         if not self.elements:
@@ -53,6 +54,8 @@ class Committee(nn.Module):
 
     def forward(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
         """Mean, and as "energy_std", "forces_std" and "stress_std" the sample standard deviation, over the members.
+
+        Charges, dipoles and quadrupoles are there, as means, where all members have them.
 
         A graph without a neighbour list gets one at `self.cutoff`; each member sees the part within its own cutoff.
         """
@@ -79,9 +82,18 @@ class Committee(nn.Module):
             atom_energies=torch.stack([prediction.atom_energies for prediction in found]).mean(dim=0),
             forces=mean_forces,
             stress=mean_stress,
-            atom_data={} if forces_std is None else {"forces_std": forces_std},
-            system_data={"energy_std": energy.std(dim=0)} | ({} if stress_std is None else {"stress_std": stress_std}),
+            atom_data=_means([each.atom_data for each in found])
+            | ({} if forces_std is None else {"forces_std": forces_std}),
+            system_data=_means([each.system_data for each in found])
+            | {"energy_std": energy.std(dim=0)}
+            | ({} if stress_std is None else {"stress_std": stress_std}),
         )
+
+
+def _means(found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Of what all members have beside energies, forces and stress."""
+    common = [name for name in found[0] if all(name in one for one in found)]
+    return {name: torch.stack([one[name] for one in found]).mean(dim=0) for name in common}
 
 
 def _mean_and_std(values: list[Tensor | None]) -> tuple[Tensor | None, Tensor | None]:

@@ -53,7 +53,7 @@ class LastLayerUncertainty(nn.Module):
         self.potential, self.facts = potential, facts
         self.cutoff, self.elements = potential.cutoff, potential.elements
         self.direct_forces, self.electronic_state = potential.direct_forces, potential.electronic_state
-        self.jumps_at_cutoff = potential.jumps_at_cutoff
+        self.jumps_at_cutoff, self.has_charges = potential.jumps_at_cutoff, potential.has_charges
         self.register_buffer("factor", factor)
 
     @classmethod

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atomsml.cli.options import (
+    ChargesKeyOption,
     ConfigOption,
     ConfigTypeKeyOption,
     DeviceOption,
+    DipoleKeyOption,
     EnergyKeyOption,
     ExactOption,
     ForcesKeyOption,
     JsonOption,
     PrecisionOption,
+    QuadrupoleKeyOption,
     StressKeyOption,
     StrictOption,
     VirialKeyOption,
@@ -50,6 +53,9 @@ def evaluate(
     forces_key: ForcesKeyOption = None,
     stress_key: StressKeyOption = None,
     virial_key: VirialKeyOption = None,
+    charges_key: ChargesKeyOption = None,
+    dipole_key: DipoleKeyOption = None,
+    quadrupole_key: QuadrupoleKeyOption = None,
     config_type_key: ConfigTypeKeyOption = None,
     batch_atoms: Annotated[int, typer.Option(min=1, help="How many atoms are computed at once.")] = 2000,
     device: DeviceOption = "auto",
@@ -82,7 +88,10 @@ def evaluate(
     if plot is not None:
         check_picture(plot)
     calculator = AtomsMLCalculator(model, device, precision, exact=exact)
-    keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group="")
+    named = charges_key or "", dipole_key or "", quadrupole_key or ""
+    keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, "", *named)
+    if calculator.potential.has_charges:
+        keys = keys.with_multipoles()
     data = read_labelled(inputs, keys, calculator.potential.elements, strict)
     check_states(data, calculator.potential.electronic_state)
     data.say()

@@ -9,11 +9,14 @@ import typer
 
 from atomsml.cli.config import naming_config
 from atomsml.cli.options import (
+    ChargesKeyOption,
     ConfigTypeKeyOption,
+    DipoleKeyOption,
     EnergyKeyOption,
     ForcesKeyOption,
     GroupKeyOption,
     JsonOption,
+    QuadrupoleKeyOption,
     StressKeyOption,
     StrictOption,
     VirialKeyOption,
@@ -47,10 +50,14 @@ def train(
     references: Annotated[
         str | None, typer.Option(help='Energies of atoms: auto, "isolated atoms", "least squares", model, zero. [auto]')
     ] = None,
+    charges: Annotated[bool, typer.Option("--charges", help="Learn charges, dipoles and quadrupoles as well.")] = False,
     energy_key: EnergyKeyOption = None,
     forces_key: ForcesKeyOption = None,
     stress_key: StressKeyOption = None,
     virial_key: VirialKeyOption = None,
+    charges_key: ChargesKeyOption = None,
+    dipole_key: DipoleKeyOption = None,
+    quadrupole_key: QuadrupoleKeyOption = None,
     config_type_key: ConfigTypeKeyOption = None,
     group_key: GroupKeyOption = None,
     precision: Annotated[str | None, one_of(("float32", "float64", "bfloat16"), "Of the network. [float32]")] = None,
@@ -99,6 +106,7 @@ def train(
         ("max_epochs", max_epochs),
         ("max_steps", max_steps),
         ("references", references),
+        ("charges", charges or None),
         ("precision", precision),
         ("device", device),
         ("seed", seed),
@@ -107,7 +115,8 @@ def train(
         _put(values, key, value)
     if not any(values.get(limit) for limit in ("max_minutes", "max_epochs", "max_steps")):
         values["max_minutes"] = DEFAULT_MINUTES
-    keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group_key)
+    named = charges_key or "", dipole_key or "", quadrupole_key or ""
+    keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, config_type_key, group_key, *named)
     folders = [output] if committee == 1 else [output / f"member-{i}" for i in range(committee)]
     with naming_config(config):
         trainer = _trainer(values.get("model", DEFAULT_MODEL))

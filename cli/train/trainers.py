@@ -22,6 +22,7 @@ from atomsml.training.base_config import RunConfig
 from atomsml.training.config import TrainingConfig, config_from_values, starter_config
 from atomsml.training.evaluation.judge import judge as judge_potential
 from atomsml.training.evaluation.metrics import format_table
+from atomsml.training.losses import TERMS
 from atomsml.training.run import Run
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -125,7 +126,7 @@ def _describe_potential(run: Run) -> Iterator[str]:
         yield f"{len(run.splits.refused)} structures cannot be used and are left out:"
         yield from (f"  {refused}" for refused in run.splits.refused)
     for row in run.splits.counts():
-        labels = ", ".join(f"{row[name]} {name}" for name in ("energy", "forces", "stress"))
+        labels = ", ".join(f"{row[name]} {name}" for name in TERMS if name in row)
         yield f"{row['set']}: {row['structures']} structures with labels: {labels}"
     for warning in run.warnings:
         yield f"warning: {warning}"
@@ -146,6 +147,13 @@ def _errors(metrics: dict[str, Any]) -> Iterator[str]:
     for name, title, unit in (("energy", "E", "meV/atom"), ("forces", "F", "meV/A"), ("stress", "S", "meV/A^3")):
         if f"{name}_mae" in metrics:
             yield f"{title} {metrics[f'{name}_mae']:.2f} MAE {metrics[f'{name}_rmse']:.2f} RMSE {unit}"
+    for name, title, unit in (
+        ("charges", "q", "e"),
+        ("dipole", "dipole", "e A"),
+        ("quadrupole", "quadrupole", "e A^2"),
+    ):
+        if f"{name}_mae" in metrics:
+            yield f"{title} {metrics[f'{name}_mae']:.4f} MAE {metrics[f'{name}_rmse']:.4f} RMSE {unit}"
 
 
 def _describe_generator(run: GeneratorRun) -> Iterator[str]:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import cast
 
+from atomsml.graph import NeighborGraph
+from atomsml.multipoles import Multipoles
 from atomsml.potentials.corrections.zbl_kernel import ZBLWeights
 from atomsml.potentials.mace.cpu_plan import MACEPlan
 from atomsml.potentials.mace.cpu_weights import MACEWeights
-from atomsml.potentials.mace.model import MACE
+from atomsml.potentials.mace.model import MACE, scalars_and_vectors
+from atomsml.programs.chunked_plan import ChunkedPlan
 from atomsml.programs.predictor import PlannedPredictor
 from atomsml.programs.slots import Sizes
 
@@ -29,6 +32,14 @@ class MACEOnCPU(PlannedPredictor[MACEWeights]):
 
     def new_plan(self, weights: MACEWeights, sizes: Sizes) -> MACEPlan:
         return MACEPlan(self._model.config, weights, self._zbl, sizes, self._dtype)
+
+    def multipoles(self, plan: ChunkedPlan, graph: NeighborGraph) -> Multipoles:
+        assert isinstance(plan, MACEPlan)
+        assert self._model.charge_head is not None
+        slot, channels = plan.slots.slot[: graph.num_atoms], self._model.config.channels
+        features = [x[slot, :, :channels].double() for x in plan.all_features()]
+        found: Multipoles = self._model.charge_head(*scalars_and_vectors(features), graph, self._model.total_charge)
+        return found
 
 
 def _zbl_weights(model: MACE) -> ZBLWeights:

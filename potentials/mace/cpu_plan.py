@@ -94,6 +94,7 @@ class MACEPlan(ChunkedPlan):
         inner = weights.layers[:-1]
         self.messages = [new(atoms, components, c) for _ in inner]
         self.features = [new(atoms, (layer.lmax_out + 1) ** 2, c) for layer in inner]
+        self.last_features = new(atoms, 1, c) if config.charges else None  # others are gone with their chunk
         self.up, self.feature_gradient = ([torch.empty_like(x) for x in self.features] for _ in range(2))
         self.gathered = [[x] for x in self.up]
         self.density_scale = [new(atoms) for _ in weights.layers]
@@ -102,7 +103,7 @@ class MACEPlan(ChunkedPlan):
         """Layer i: adds the energies of its readout; messages and features are kept for what comes after."""
         layer, scratch, inner = self.weights.layers[i], self._scratch, i < len(self.weights.layers) - 1
         energies, message = Rows(self.energies), self._message(i)
-        features: Array = Rows(self.features[i]) if inner else scratch.features
+        features = self._features(i)
         if i == 0:
             plan.add(zero_scalars_kernel(self.dtype), [energies], NUMBER)
         sums, up = (scratch.sums[i], self.up[i - 1]) if i > 0 else ([message], message)
@@ -126,6 +127,17 @@ class MACEPlan(ChunkedPlan):
             layer.readout.forward.add_to(plan, [features], [scratch.hidden], 0, NUMBER)
             kernel = hidden_readout_kernel(scratch.hidden.shape[2], self.dtype)
             plan.add(kernel, [scratch.hidden, self.weights.last_readout, energies], NUMBER)
+
+    def all_features(self) -> list[Tensor]:
+        """What each layer has made, by slot, of a model with charges."""
+        assert self.last_features is not None
+        return [*self.features, self.last_features]
+
+    def _features(self, i: int) -> Array:
+        """Where those of layer i go."""
+        if i < len(self.features):
+            return Rows(self.features[i])
+        return self._scratch.features if self.last_features is None else Rows(self.last_features)
 
     def _message(self, i: int) -> Array:
         inner = i < len(self.weights.layers) - 1

@@ -19,6 +19,7 @@ interactions (MACE-MH-1, gated.py). So is the product on the spherical grid (pro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 
 from atomsml.config import check_hyperparameters
 from atomsml.graph import NeighborGraph
+from atomsml.multipoles import ChargeHead, Multipoles
 from atomsml.nn.linear import MLP, ElementLinear, IrrepLinear, irrep_blocks
 from atomsml.o3 import spherical_harmonics
 from atomsml.ops.convolution import Edges, convolution_table, convolve
@@ -67,6 +69,7 @@ class MACEConfig:
     scale_zbl: bool = True  # multiply the repulsion by scale, as published files do; the sizes of new models do not
     scale: float = 1.0  # eV; interaction energies are scale * network + shift
     shift: float = 0.0  # eV per atom
+    charges: bool = False  # charges of atoms, dipoles and quadrupoles of molecules, from a head of their own
 
     def __post_init__(self) -> None:
         check_hyperparameters(
@@ -136,8 +139,20 @@ class MACE(Potential):
         self.radial_basis = RadialBasis(config)
         if config.zbl:
             self.zbl = ZBL(config.envelope_power, config.scale if config.scale_zbl else 1.0)
+        if config.charges:  # last, so that the other weights are those of the same seed without it
+            vectors = last * config.channels if config.hidden_lmax > 0 else 0
+            self.charge_head = ChargeHead(config.num_layers * config.channels, vectors, config.channels)
 
     def forward(self, graph: NeighborGraph) -> Tensor:
+        return self._energies(graph)[0]
+
+    def forward_with_multipoles(self, graph: NeighborGraph) -> tuple[Tensor, Multipoles]:
+        assert self.charge_head is not None
+        energies, features = self._energies(graph)
+        return energies, self.charge_head(*scalars_and_vectors(features), graph, self.total_charge)
+
+    def _energies(self, graph: NeighborGraph) -> tuple[Tensor, list[Tensor]]:
+        """(atoms,) eV, and the features that each layer makes."""
         species = self.species(graph.numbers)
         pairs = PairGeometry.from_graph(graph, self.dtype)
         harmonics = spherical_harmonics(self.config.lmax, pairs.vectors)
@@ -145,14 +160,15 @@ class MACE(Potential):
             harmonics = harmonics * pairs.of_edges(self._outside_cores(pairs, species))[:, None]
         basis, envelope = self.radial_basis.parts(pairs.lengths, *pairs.ends(graph.numbers))
         features = self.embedding[species][:, None, :]
-        energies = features.new_zeros(len(species))
+        energies, made = features.new_zeros(len(species)), []
         for layer, readout in zip(self.layers, self.readouts, strict=True):
             features = layer(features, species, harmonics, basis, envelope, pairs.edges)
             energies = energies + readout(features[:, 0]).squeeze(1)
+            made.append(features)
         found = self.scaled(energies, species, graph)
         if self.config.zbl:
             found = found + self.zbl(pairs.of_edges(pairs.lengths), graph.numbers, pairs.edges).to(found.dtype)
-        return found
+        return found, made
 
     @property
     def cores(self) -> Tensor:
@@ -185,6 +201,13 @@ class MACE(Potential):
     def last_layer(self) -> list[nn.Parameter]:
         """The last matrix of every readout."""
         return [list(readout.parameters())[-1] for readout in self.readouts]
+
+
+def scalars_and_vectors(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """What a charge head reads of the features of all layers: (atoms, scalars), and (atoms, 3, vectors)."""
+    vectors = [x[:, 1:4] for x in features if x.shape[1] >= 4]
+    scalars = torch.cat([x[:, 0] for x in features], dim=1)
+    return scalars, torch.cat(vectors, dim=2) if vectors else scalars.new_zeros(len(scalars), 3, 0)
 
 
 class RadialBasis(nn.Module):

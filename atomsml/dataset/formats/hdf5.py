@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from atomsml.dataset.columns import Columns, atomic_numbers
-from atomsml.dataset.labels import LabelKeys, as_matrix, stress_of_virial
+from atomsml.dataset.labels import LabelKeys, as_matrix, stress_of_virial, traceless
 from atomsml.electronic_state import CHARGE_KEYS, SPIN_KEYS, ElectronicState, state_of_fields
 from atomsml.io.hdf5_safety import check_written, checked_arrays, open_hdf5, read_array, where
 
@@ -80,6 +80,9 @@ def plain_blocks(path: Path, keys: LabelKeys) -> Iterator[Columns]:
             (keys.energy, [(structures,), (structures, 1)]),
             (keys.forces, [(atoms, 3)]),
             (keys.stress or keys.virial, [(structures, 3, 3), (structures, 9), (structures, 6)]),
+            (keys.charges, [(atoms,), (atoms, 1)]),
+            (keys.dipole, [(structures, 3)]),
+            (keys.quadrupole, [(structures, 3, 3), (structures, 9), (structures, 6)]),
         ):
             if key and file[key].shape not in allowed:
                 raise ValueError(f"{path}: {key} must have shape {allowed[0]}, got {file[key].shape}")
@@ -115,7 +118,17 @@ def _block(file: h5py.File, keys: LabelKeys, offsets: np.ndarray, start: int, st
         stress=stress,
         config_types=_texts(file, keys.config_type, rows),
         groups=_texts(file, keys.group, rows),
+        multipoles=dict(_multipoles(file, keys, atoms, rows)),
     )
+
+
+def _multipoles(file: h5py.File, keys: LabelKeys, atoms: slice, rows: slice) -> Iterator[tuple[str, np.ndarray]]:
+    if keys.charges:
+        yield "charges", read_array(file[keys.charges], atoms).astype(np.float64).reshape(-1)
+    if keys.dipole:
+        yield "dipole", read_array(file[keys.dipole], rows).astype(np.float64)
+    if keys.quadrupole:
+        yield "quadrupole", traceless(as_matrix(read_array(file[keys.quadrupole], rows), keys.quadrupole))
 
 
 def _texts(file: h5py.File, key: str | None, rows: slice) -> np.ndarray:

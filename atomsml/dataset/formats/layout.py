@@ -13,17 +13,19 @@ from atomsml.io.hdf5_safety import DAMAGED, check_written, checked_arrays, read_
 FORMAT, FORMAT_VERSION = "atomsml dataset", 1
 CONVENTIONS = (
     "Atoms of structure i are rows offsets[i] to offsets[i+1]. Rows of cell are lattice vectors. stress = dE/dstrain / "
-    "volume, positive under tension. Missing labels are NaN. config_type and group are row numbers of *_names."
+    "volume, positive under tension. Dipoles point to positive charge, quadrupoles are traceless second moments. "
+    "Missing labels are NaN. config_type and group are row numbers of *_names."
 )
 # a chunk is the least that is decompressed to read one structure: about 500 atoms, or 128 structures
 ATOM_CHUNK, STRUCTURE_CHUNK, INDEX_CHUNK = 512, 128, 8192
-# name: (shape of a row, type, value where nothing is written, unit, rows of a chunk)
-PER_ATOM: dict[str, tuple[tuple[int, ...], str, float, str, int]] = {
+Row = tuple[tuple[int, ...], str, float, str, int]
+"""Shape of a row, type, value where nothing is written, unit, rows of a chunk."""
+PER_ATOM: dict[str, Row] = {
     "numbers": ((), "u1", 0, "", 4 * ATOM_CHUNK),
     "positions": ((3,), "f8", np.nan, "A", ATOM_CHUNK),
     "forces": ((3,), "f8", np.nan, "eV/A", ATOM_CHUNK),
 }
-PER_STRUCTURE: dict[str, tuple[tuple[int, ...], str, float, str, int]] = {
+PER_STRUCTURE: dict[str, Row] = {
     "energy": ((), "f8", np.nan, "eV", INDEX_CHUNK),
     "cell": ((3, 3), "f8", 0.0, "A", STRUCTURE_CHUNK),
     "pbc": ((3,), "?", 0, "", INDEX_CHUNK),
@@ -33,6 +35,14 @@ PER_STRUCTURE: dict[str, tuple[tuple[int, ...], str, float, str, int]] = {
     "content": ((), "u8", 0, "", INDEX_CHUNK),
     "config_type": ((), "i4", 0, "", INDEX_CHUNK),
     "group": ((), "i4", 0, "", INDEX_CHUNK),
+}
+# only in files with such labels: those of Columns.multipoles
+OPTIONAL_PER_ATOM: dict[str, Row] = {
+    "charges": ((), "f8", np.nan, "e", 4 * ATOM_CHUNK),
+}
+OPTIONAL_PER_STRUCTURE: dict[str, Row] = {
+    "dipole": ((3,), "f8", np.nan, "e A", STRUCTURE_CHUNK),
+    "quadrupole": ((3, 3), "f8", np.nan, "e A^2", STRUCTURE_CHUNK),
 }
 TEXTS = ("sources", "config_type_names", "group_names")
 BLOCK = 2**22  # atoms whose numbers are looked at a time
@@ -72,7 +82,10 @@ def stored_arrays(file: h5py.File) -> dict[str, h5py.Dataset]:
             raise ValueError(f"{file.filename}: has no array {name!r}; {DAMAGED}")
     offsets = _checked_offsets(arrays)
     structures, atoms = len(offsets) - 1, int(offsets[-1])
-    for table, length in ((PER_ATOM, atoms), (PER_STRUCTURE, structures)):
+    optional_of_atoms = {name: each for name, each in OPTIONAL_PER_ATOM.items() if name in arrays}
+    optional = {name: each for name, each in OPTIONAL_PER_STRUCTURE.items() if name in arrays}
+    tables = ({**PER_ATOM, **optional_of_atoms}, atoms), ({**PER_STRUCTURE, **optional}, structures)
+    for table, length in tables:
         for name, (row, dtype, fill, _, _) in table.items():
             _check(arrays[name], (length, *row), dtype)
             if not np.array_equal(arrays[name].fillvalue, fill, equal_nan=True):

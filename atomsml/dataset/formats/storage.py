@@ -20,14 +20,17 @@ import h5py
 import numpy as np
 
 from atomsml import __version__
-from atomsml.dataset.columns import LARGEST_LABEL, Columns, atoms_of
+from atomsml.dataset.columns import LARGEST_LABEL, MULTIPOLES, Columns, atoms_of, labelled
 from atomsml.dataset.formats.layout import (
     CONVENTIONS,
     FORMAT,
     FORMAT_VERSION,
     INDEX_CHUNK,
+    OPTIONAL_PER_ATOM,
+    OPTIONAL_PER_STRUCTURE,
     PER_ATOM,
     PER_STRUCTURE,
+    Row,
     format_version,
     read_sources,
     stored_arrays,
@@ -87,18 +90,8 @@ def _write(file: h5py.File, blocks: Iterable[Columns], sources: Sequence[dict[st
     """Write one block after the other, and yield how many structures it has."""
     file.attrs.update(format=FORMAT, format_version=FORMAT_VERSION, atomsml_version=__version__)
     file.attrs["conventions"] = CONVENTIONS
-    for name, (shape, dtype, fill, unit, chunk) in {**PER_ATOM, **PER_STRUCTURE}.items():
-        array = file.create_dataset(
-            name,
-            shape=(0, *shape),
-            maxshape=(None, *shape),
-            dtype=dtype,
-            chunks=(chunk, *shape),
-            fillvalue=fill,
-            compression="gzip",
-            shuffle=True,
-        )
-        array.attrs["unit"] = unit
+    for name, row in {**PER_ATOM, **PER_STRUCTURE}.items():
+        _create(file, name, row)
     file.create_dataset("offsets", data=np.zeros(1, "i8"), maxshape=(None,), chunks=(INDEX_CHUNK,), compression="gzip")
     file.create_dataset("sources", data=[json.dumps(source) for source in sources], dtype=h5py.string_dtype())
     config_types, groups = Names(file, "config_type_names"), Names(file, "group_names")
@@ -111,9 +104,29 @@ def _write(file: h5py.File, blocks: Iterable[Columns], sources: Sequence[dict[st
             codes = {"config_type": config_types.codes(columns.config_types), "group": groups.codes(columns.groups)}
             for name in PER_STRUCTURE:
                 _append(file[name], codes[name] if name in codes else getattr(columns, name), structures)
+            for name, row in {**OPTIONAL_PER_ATOM, **OPTIONAL_PER_STRUCTURE}.items():
+                if name in columns.multipoles and name not in file:
+                    _create(file, name, row)
+                if name in file:
+                    _append(file[name], columns.multipole(name), atoms if name in OPTIONAL_PER_ATOM else structures)
             _append(file["offsets"], atoms + columns.offsets[1:], structures + 1)
         structures, atoms = structures + len(columns), end
         yield len(columns)
+
+
+def _create(file: h5py.File, name: str, row: Row) -> None:
+    shape, dtype, fill, unit, chunk = row
+    array = file.create_dataset(
+        name,
+        shape=(0, *shape),
+        maxshape=(None, *shape),
+        dtype=dtype,
+        chunks=(chunk, *shape),
+        fillvalue=fill,
+        compression="gzip",
+        shuffle=True,
+    )
+    array.attrs["unit"] = unit
 
 
 def _append(array: h5py.Dataset, values: np.ndarray, start: int) -> None:
@@ -177,6 +190,8 @@ class StoredColumns:
             self.pbc = read_array(arrays["pbc"])
             self.has_forces = read_array(arrays["has_forces"])
             self.has_stress = read_array(arrays["has_stress"])
+            there = {name: read_array(arrays[name]) for name in MULTIPOLES if name in arrays}
+            self.has_multipoles = labelled(there, self.offsets)
         self.num_atoms = np.diff(self.offsets)
 
     def __reduce__(self) -> tuple[type[StoredColumns], tuple[Path]]:
@@ -234,13 +249,17 @@ class StoredColumns:
             stress=self._read("stress", runs) if self.has_stress[rows].any() else stress,
             config_types=self.config_types[sorted_rows],
             groups=self.groups[sorted_rows],
+            multipoles={
+                name: self._read(name, atoms if name in OPTIONAL_PER_ATOM else runs) for name in self.has_multipoles
+            },
         )
         if not (near(positions).all() and near(columns.cell).all()):
             raise ValueError(
                 f"{self.path}: has a position or cell that is not finite, or beyond {FARTHEST:g} A; {DAMAGED}"
             )
-        if any((np.abs(each) > LARGEST_LABEL).any() for each in (columns.energy, columns.forces, columns.stress)):
-            raise ValueError(f"{self.path}: has a label beyond {LARGEST_LABEL:g} in eV and A; {DAMAGED}")
+        labels = columns.energy, columns.forces, columns.stress, *columns.multipoles.values()
+        if any((np.abs(each) > LARGEST_LABEL).any() for each in labels):
+            raise ValueError(f"{self.path}: has a label beyond {LARGEST_LABEL:g} in e, eV and A; {DAMAGED}")
         return columns if (order[1:] > order[:-1]).all() else columns.take(np.argsort(order))
 
     def _atom_runs(self, runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -273,6 +292,7 @@ def stored_keys(stored: StoredColumns, keys: LabelKeys) -> Found:
         "stress": int(stored.has_stress.sum()),
         "config_type": int((stored.config_types != "").sum()),
         "group": int((stored.groups != "").sum()),
+        **{name: int(there.sum()) for name, there in stored.has_multipoles.items()},
     }
     present = {name: count for name, count in present.items() if count}
     for label, key in dataclasses.asdict(keys).items():

@@ -6,7 +6,12 @@
 | forces_mae, forces_rmse | meV/A | Cartesian components |
 | forces_relative | % | 100 * RMSE / RMS of the label forces, which is MACE's "relative F RMSE %" |
 | stress_mae, stress_rmse | meV/A^3 | the nine components |
+| charges_mae, charges_rmse | e | atoms |
+| dipole_mae, dipole_rmse | e A | Cartesian components |
+| dipole_mae_debye | D | the same |
+| quadrupole_mae, quadrupole_rmse | e A^2 | the nine components of the traceless part |
 | structures, energies, force_components, stresses | | how many were counted |
+| charges, dipoles, quadrupoles | | the same, where the model and the labels have any |
 
 A label that is NaN is missing: it is left out and not counted, and a key whose labels are all missing is absent. A
 prediction that is NaN is not left out: it makes the error NaN.
@@ -21,6 +26,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from ase.units import Debye
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -32,7 +38,11 @@ Table = dict[str, dict[str, float]]  # config type, "all", or element -> the key
 Name = TypeVar("Name", str, int)
 Batches = Iterable[tuple[AtomicGraph, Sequence[str]]]  # labelled graph, and the config type of each of its systems
 
-_ENERGY, _FORCES, _STRESS = slice(1, 5), slice(5, 9), slice(9, 13)  # columns, after the number of structures
+# columns, after the number of structures
+_ENERGY, _FORCES, _STRESS = slice(1, 5), slice(5, 9), slice(9, 13)
+_CHARGES, _DIPOLE, _QUADRUPOLE = slice(13, 17), slice(17, 21), slice(21, 25)
+_WIDTH = 25
+_E_A = 1 / Debye  # D
 _COLUMNS = {  # of a printed table: key -> (header, decimals)
     "structures": ("structures", 0),
     "force_components": ("force components", 0),
@@ -43,6 +53,13 @@ _COLUMNS = {  # of a printed table: key -> (header, decimals)
     "forces_relative": ("F RMSE %", 2),
     "stress_mae": ("S MAE meV/A^3", 3),
     "stress_rmse": ("S RMSE meV/A^3", 3),
+    "charges_mae": ("q MAE e", 4),
+    "charges_rmse": ("q RMSE e", 4),
+    "dipole_mae": ("dipole MAE e A", 4),
+    "dipole_rmse": ("dipole RMSE e A", 4),
+    "dipole_mae_debye": ("dipole MAE D", 4),
+    "quadrupole_mae": ("quadrupole MAE e A^2", 4),
+    "quadrupole_rmse": ("quadrupole RMSE e A^2", 4),
 }
 
 
@@ -61,9 +78,9 @@ class ErrorTable:
         if len(self.config_types) > 1 and "all" in self.config_types:
             raise ValueError('a config type is called "all", which stands for all of them; rename it in the data')
         types, rows = len(self.config_types), len(self.elements)
-        self._sums = torch.zeros(types * 13 + rows * 4, dtype=torch.float64)
-        self._by_type = self._sums[: types * 13].view(types, 13)
-        self._by_element = self._sums[types * 13 :].view(rows, 4)
+        self._sums = torch.zeros(types * _WIDTH + rows * 4, dtype=torch.float64)
+        self._by_type = self._sums[: types * _WIDTH].view(types, _WIDTH)
+        self._by_element = self._sums[types * _WIDTH :].view(rows, 4)
         self._row_of_type = {name: row for row, name in enumerate(self.config_types)}
         self._row_of_element = {number: row for row, number in enumerate(self.elements)}
 
@@ -80,11 +97,12 @@ class ErrorTable:
         if stress is not None:  # an open system has no volume, so that nothing can be compared with its label
             stress = stress.masked_fill(~graph.pbc.any(dim=1)[:, None, None], torch.nan)
         of_atoms = _sums_of_rows(prediction.forces, graph.atom_data.get("forces"), graph.num_atoms)
-        sums = torch.zeros(graph.num_systems, 13, dtype=torch.float64)
+        sums = torch.zeros(graph.num_systems, _WIDTH, dtype=torch.float64)
         sums[:, 0] = 1
         sums[:, _ENERGY] = _sums_of_rows(_per_atom(prediction.energy, atoms), _per_atom(energy, atoms), len(atoms))
         sums[:, _FORCES].index_add_(0, graph.batch.cpu(), of_atoms)
         sums[:, _STRESS] = _sums_of_rows(prediction.stress, stress, len(atoms))
+        _add_multipoles(sums, prediction, graph)
         self._by_type.index_add_(0, rows, sums)
         self._by_element.index_add_(0, species, of_atoms)
 
@@ -122,6 +140,19 @@ def _per_atom(energy: Tensor | None, atoms: Tensor) -> Tensor | None:
     return None if energy is None else (energy.detach().cpu().double() / atoms)[:, None]
 
 
+def _add_multipoles(sums: Tensor, prediction: Prediction, graph: AtomicGraph) -> None:
+    """Those that the prediction and the labels have; a periodic system has no dipole, so that no label counts."""
+    charges, label = prediction.atom_data.get("charges"), graph.atom_data.get("charges")
+    if charges is not None and label is not None:
+        of_atoms = _sums_of_rows(charges[:, None], label[:, None], graph.num_atoms)
+        sums[:, _CHARGES].index_add_(0, graph.batch.cpu(), of_atoms)
+    for name, columns in (("dipole", _DIPOLE), ("quadrupole", _QUADRUPOLE)):
+        predicted, label = prediction.system_data.get(name), graph.system_data.get(name)
+        if label is not None:
+            label = label.flatten(1).masked_fill(graph.pbc.any(dim=1)[:, None], torch.nan)
+        sums[:, columns] = _sums_of_rows(predicted, label, graph.num_systems)
+
+
 def _sums_of_rows(predicted: Tensor | None, label: Tensor | None, rows: int) -> Tensor:
     """(rows, 4): number of labels, and sums of |error|, error^2 and label^2, over the components of each row."""
     if predicted is None or label is None:
@@ -142,7 +173,23 @@ def _errors_of(sums: Tensor) -> dict[str, float]:
         **_force_errors(sums[_FORCES]),
         "stresses": stresses,
         **_mean_errors("stress", sums[_STRESS]),
+        **_multipole_errors(sums),
     }
+
+
+def _multipole_errors(sums: Tensor) -> dict[str, float]:
+    """In e, e A and e A^2; nothing of what there is none."""
+    found: dict[str, float] = {}
+    for name, counted, columns, size in (
+        ("charges", "charges", _CHARGES, 1),
+        ("dipole", "dipoles", _DIPOLE, 3),
+        ("quadrupole", "quadrupoles", _QUADRUPOLE, 9),
+    ):
+        if sums[columns][0] > 0:
+            found |= {counted: int(sums[columns][0]) // size, **_mean_errors(name, sums[columns], thousandths=False)}
+    if "dipole_mae" in found:
+        found["dipole_mae_debye"] = found["dipole_mae"] * _E_A
+    return found
 
 
 def _force_errors(sums: Tensor) -> dict[str, float]:
@@ -152,12 +199,13 @@ def _force_errors(sums: Tensor) -> dict[str, float]:
     return errors
 
 
-def _mean_errors(name: str, sums: Tensor) -> dict[str, float]:
-    """MAE and RMSE in thousandths of the unit of the sums."""
+def _mean_errors(name: str, sums: Tensor, thousandths: bool = True) -> dict[str, float]:
+    """MAE and RMSE in the unit of the sums, or in thousandths of it."""
     count, absolute, square, _ = sums.tolist()
     if count == 0:
         return {}
-    return {f"{name}_mae": 1000 * absolute / count, f"{name}_rmse": 1000 * math.sqrt(square / count)}
+    unit = 1000 if thousandths else 1
+    return {f"{name}_mae": unit * absolute / count, f"{name}_rmse": unit * math.sqrt(square / count)}
 
 
 def format_table(table: Table, first: str = "config type") -> tuple[list[str], list[list[str]]]:

@@ -39,6 +39,9 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         ("energy error (meV/atom)", {"energy_mae": "MAE", "energy_rmse": "RMSE"}),
         ("force error (meV/Å)", {"forces_mae": "MAE", "forces_rmse": "RMSE"}),
         ("stress error (meV/Å³)", {"stress_mae": "MAE", "stress_rmse": "RMSE"}),
+        ("charge error (e)", {"charges_mae": "MAE", "charges_rmse": "RMSE"}),
+        ("dipole error (e Å)", {"dipole_mae": "MAE", "dipole_rmse": "RMSE"}),
+        ("quadrupole error (e Å²)", {"quadrupole_mae": "MAE", "quadrupole_rmse": "RMSE"}),
         ("learning rate", {"learning_rate": "rate"}),
     ]
     panels = [(label, curves) for label, curves in panels if any(np.isfinite(_column(rows, c)).any() for c in curves)]

@@ -72,6 +72,9 @@ def _headline(facts: ReportFacts) -> list[Fragment]:
             ("Energy", "energy", "meV/atom"),
             ("Force", "forces", "meV/Å"),
             ("Stress", "stress", "meV/Å³"),
+            ("Charge", "charges", "e"),
+            ("Dipole", "dipole", "e Å"),
+            ("Quadrupole", "quadrupole", "e Å²"),
         )
         for kind in ("mae", "rmse")
         if f"{key}_{kind}" in errors
