@@ -114,7 +114,7 @@ FLOORS = (
     "ops",
     "radial nn neighbors",
     "graph",
-    "electronic_state potential pair_geometry",
+    "electronic_state multipoles potential pair_geometry",
     "programs io fetch modelfile",
     "dataset simulate uncertainty",
     "report",

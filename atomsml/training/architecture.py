@@ -54,3 +54,13 @@ def new_model_of(model_class: type[Model], config: Any, seed: int) -> Model:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return model_class(config)
+
+
+def check_has_charges(model_class: type[Architecture]) -> None:
+    """Refuse an architecture without charges.
+
+    Raises:
+        ValueError: names it.
+    """
+    if "charges" not in {field.name for field in dataclasses.fields(model_class.Config)}:
+        raise ValueError(f"charges: a {model_class.__name__} has none; train a mace")

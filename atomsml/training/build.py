@@ -15,10 +15,9 @@ from atomsml.dataset import Dataset, isolated_atom_references, isolated_atoms, l
 from atomsml.electronic_state import ElectronicState
 from atomsml.modelfile import load, read_metadata
 from atomsml.potential import Potential, check_elements
-from atomsml.training.architecture import find_architecture, model_config, new_model_of
-from atomsml.training.charges import check_architecture, check_charges, with_charges
+from atomsml.training.architecture import check_has_charges, find_architecture, model_config, new_model_of
 from atomsml.training.config import TrainingConfig
-from atomsml.training.finetune import check_fits, prepare, refit_references
+from atomsml.training.finetune import check_fits, prepare, refit_references, with_charges
 from atomsml.training.loader import Graphs
 
 SAMPLED = 1000  # structures from which the statistics are taken
@@ -75,7 +74,7 @@ def start_model(config: TrainingConfig, dataset: Dataset) -> tuple[Potential, st
         potential.electronic_state = state_to_hold_for(config, dataset, ElectronicState())
         check_charges(config, dataset, potential)
         return potential, references_kind
-    potential = with_charges(load(config.finetune.model), config)
+    potential = with_charges(load(config.finetune.model), config.charges, config.seed)
     potential.electronic_state = state_to_hold_for(config, dataset, potential.electronic_state)
     check_charges(config, dataset, potential)
     check_fits(potential, dataset)
@@ -106,7 +105,7 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> tuple[Potential, str]
     model_class = find_architecture(POTENTIALS, config.model, config.size)
     options = {"elements": dataset.elements, **model_class.sizes[config.size], **config.model_options}
     if config.charges:
-        check_architecture(model_class)
+        check_has_charges(model_class)
         options["charges"] = True
     trial = model_config(model_class, options)  # because only the model knows its cutoff and elements
     check_elements(list(dataset.elements), trial.elements)
@@ -224,3 +223,39 @@ def references_of_kind(kind: str, dataset: Dataset, elements: Sequence[int], giv
     if missing:
         raise ValueError(f"references: given lacks {' '.join(missing)}; add them to reference_energies")
     return torch.tensor([given[chemical_symbols[z]] for z in elements], dtype=torch.float64)
+
+
+def check_charges(config: TrainingConfig, dataset: Dataset, potential: Potential) -> None:
+    """Refuse data by which charges cannot be learned, or from which nothing but charges can.
+
+    Raises:
+        ValueError: no labels, or charges that do not sum to the total charge for which the potential will hold.
+    """
+    if not config.charges:
+        return
+    counts = dataset.label_counts()
+    if not any(counts.get(name, 0) for name in ("charges", "dipole", "quadrupole")):
+        raise ValueError(
+            "charges: no structure of the training set has charges, a dipole or a quadrupole under a usual name; give "
+            "their keys with --charges-key, --dipole-key or --quadrupole-key, or train without charges"
+        )
+    if config.finetune.model and not config.finetune.only_charges and counts["energy"] + counts["forces"] == 0:
+        raise ValueError(
+            "the training set has neither energies nor forces, which training all weights would spoil; train the "
+            "charge head alone: finetune.method freeze, finetune.trainable [charge_head*]"
+        )
+    _check_sums(dataset, potential.total_charge)
+
+
+def _check_sums(dataset: Dataset, total: float) -> None:
+    if "charges" not in dataset.multipoles:
+        return
+    for start, columns in dataset.blocks():
+        sums = np.add.reduceat(columns.multipole("charges"), columns.offsets[:-1])  # NaN where one lacks
+        wrong = np.flatnonzero(np.abs(sums - total) > 0.5)
+        if len(wrong):
+            raise ValueError(
+                f"the charges of structure {start + wrong[0]} of the training set sum to {sums[wrong[0]]:.2f} e, and "
+                f"the model will hold for a total charge of {total:g}: a model has one; state it (charge: ...), and "
+                "leave structures of other charges out"
+            )

@@ -26,10 +26,31 @@ from atomsml.dataset import Dataset, least_squares_references, plan_batches
 from atomsml.graph import NeighborGraph
 from atomsml.modelfile import load
 from atomsml.potential import Potential, check_elements, evaluate
+from atomsml.training.architecture import check_has_charges, new_model_of
 from atomsml.training.config import FinetuneConfig
 
 SAMPLED = 100  # structures of a replay set by which its level of theory is checked
 SAME_LEVEL = 1.0  # eV/atom: no useful model errs by more, and total energies of two codes differ by more
+
+
+def with_charges(potential: Potential, charges: bool, seed: int) -> Potential:
+    """A trained potential with a charge head, a new one if it has none, if the run learns charges, else without.
+
+    Charges that are not trained would no longer go with weights that are.
+
+    Raises:
+        ValueError: the architecture has no charges.
+    """
+    if charges:
+        check_has_charges(type(potential))
+    if potential.has_charges == charges:
+        return potential
+    with_or_without = dataclasses.replace(potential.config, charges=charges)
+    changed = new_model_of(type(potential), with_or_without, seed).cast(potential.dtype)
+    known = potential.state_dict()
+    changed.load_state_dict({name: known.get(name, new) for name, new in changed.state_dict().items()}, assign=True)
+    changed.electronic_state = potential.electronic_state
+    return changed
 
 
 def prepare(potential: Potential, config: FinetuneConfig, generator: torch.Generator) -> Potential:

@@ -45,6 +45,7 @@ def main() -> None:
             write(options.output / f"dipeptides-{name}.extxyz", images)
     else:
         write_atomically(options.output, lambda beside: write_gfn2(beside, options.source, options.n))
+        print(f"{options.output}: {options.n} molecules")
 
 
 def write(path: Path, images: list[ase.Atoms]) -> None:
@@ -54,7 +55,7 @@ def write(path: Path, images: list[ase.Atoms]) -> None:
 
 def moved(path: Path) -> Iterator[ase.Atoms]:
     """The structures of a compressed file, where their quadrupoles are about the origin."""
-    text = lzma.open(path, "rt").read()
+    text = lzma.decompress(path.read_bytes()).decode()  # ASE seeks, which is slow in a compressed file
     for atoms in ase.io.iread(io.StringIO(text), ":", format="extxyz"):
         kept = ase.Atoms(atoms.numbers, atoms.positions - atoms.get_center_of_mass() + Bohr)
         for name in ("REF_forces", "mbi_charges"):
@@ -83,7 +84,6 @@ def write_gfn2(path: Path, source: Path, count: int) -> None:
         for k, name in enumerate(("numbers", "positions", "charges")):
             file[name] = np.concatenate([each[k] for each in found])
         file["dipole"] = np.stack([each[3] for each in found])
-    print(f"{path}: {count} molecules")
 
 
 if __name__ == "__main__":
