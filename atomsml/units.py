@@ -32,3 +32,6 @@ KJ_PER_MOL: Final[float] = units.kJ / units.mol
 
 FS: Final[float] = units.fs
 """One femtosecond in the internal unit of time, A sqrt(u/eV)."""
+
+JOULE_PER_SQUARE_METRE: Final[float] = units.J / units.m**2
+"""One joule per square metre in eV/A^2."""

@@ -1,0 +1,1 @@
+"""The commands that refer energies to those of given references: `formation` and `vacancy`."""
