@@ -23,7 +23,7 @@ from atomsml.cli.md import command as md
 from atomsml.cli.models import fetch, models
 from atomsml.cli.properties import eos, melting, vibrations
 from atomsml.cli.properties.references import formation, vacancy
-from atomsml.cli.properties.surfaces import surface
+from atomsml.cli.properties.surfaces import adsorb, surface
 from atomsml.cli.relax import command as relax
 from atomsml.cli.train import command as train
 from atomsml.errors import explained, one_line
@@ -71,6 +71,7 @@ app.command("md")(md.md)
 app.command("analyze")(analyze.analyze)
 app.command("eos")(eos.eos)
 app.command("surface")(surface.surface)
+app.command("adsorb")(adsorb.adsorb)
 app.command("vacancy")(vacancy.vacancy)
 app.command("formation")(formation.formation)
 app.command("melting")(melting.melting)

@@ -27,3 +27,8 @@ def test_internal_time_makes_newtons_law_free_of_factors():
     internal = 1.0 * units.FS  # Angstrom per internal unit of time
     angstrom_per_fs = internal * units.FS
     assert np.isclose(angstrom_per_fs * constants.angstrom / constants.femto, si, rtol=CODATA)
+
+
+def test_one_joule_per_square_metre_is_an_energy_on_an_area():
+    per_area = constants.angstrom**2 / constants.electron_volt
+    assert np.isclose(units.JOULE_PER_SQUARE_METRE, per_area, rtol=CODATA)

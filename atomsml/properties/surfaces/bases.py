@@ -24,6 +24,11 @@ class Base:
     slab: Slab  # as it was given or cut, relaxed
     atoms: ase.Atoms  # repeated, with its energy
 
+    @property
+    def area(self) -> float:
+        """Of one face, repeated, A^2."""
+        return self.slab.area * len(self.atoms) / len(self.slab.atoms)
+
 
 def check_slab(atoms: ase.Atoms) -> None:
     """Refuse what is no slab.
@@ -48,7 +53,7 @@ def given_slab(atoms: ase.Atoms, settings: SlabSettings) -> Slab:
     slab = upright(atoms, settings.vacuum)
     if not slab.constraints:
         hold(slab, settings.hold, settings.held)
-    return Slab(slab, (0, 0, 1), 1, same_faces(slab))
+    return Slab(slab, None, 1, same_faces(slab))
 
 
 def bases(

@@ -54,13 +54,15 @@ class Slab:
     """A slab along the x-y plane: its third lattice vector is z, along which it is not periodic."""
 
     atoms: ase.Atoms
-    miller: Miller
+    miller: Miller | None  # None of a slab that was given and not cut
     termination: int  # which of this plane, from 1
     same_faces: bool
 
     @property
     def name(self) -> str:
         """Such as 110 or 1-10.2, of its indices and its termination."""
+        if self.miller is None:
+            return "given"
         return "".join(map(str, self.miller)) + (f".{self.termination}" if self.termination > 1 else "")
 
     @property

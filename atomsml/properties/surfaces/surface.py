@@ -134,5 +134,5 @@ def _surfaces(
         energy = excess - cut_energy if settings.hold == "bottom" else excess / 2
         surfaces.append(Surface(slab, replace(slab, atoms=atoms), energy, cut_energy))
     surfaces.sort(key=lambda surface: surface.energy)
-    lowest = {surface.slab.miller: surface.energy for surface in reversed(surfaces)}
+    lowest = {surface.slab.miller: surface.energy for surface in reversed(surfaces) if surface.slab.miller}
     return Surfaces(bulk, surfaces, wulff_shape(bulk, lowest))
