@@ -9,6 +9,7 @@ import typer
 
 from atomsml.cli.options import (
     ConfigOption,
+    D3Option,
     DeviceOption,
     ExactOption,
     FormatOption,
@@ -27,6 +28,7 @@ def energy(
     context: typer.Context,
     inputs: Inputs,
     model: ModelOption = None,
+    d3: D3Option = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "mixed",
     exact: ExactOption = False,
@@ -45,7 +47,7 @@ def energy(
 
     if output is not None:
         check_output(output, images=1)
-    job = prepare(inputs, format, model, device, precision, exact, strict)
+    job = prepare(inputs, format, model, device, precision, exact, strict, d3=d3)
     if output is not None:
         check_output(output, len(job.structures))
     records, images = [], []

@@ -121,6 +121,7 @@ def prepare(
     strict: bool,
     check: Callable[[ase.Atoms], None] = lambda atoms: None,
     elements: Set[str] = frozenset(),
+    d3: str | None = None,
 ) -> Job:
     """Read all inputs, choose and load the model, and check every structure before the first is computed.
 
@@ -128,9 +129,10 @@ def prepare(
         strict: whether the first structure that cannot be treated ends everything.
         check: raises a ValueError for a structure that the settings of the command do not fit.
         elements: which the model must know beside those of the inputs.
+        d3: the functional whose dispersion is added.
 
     Raises:
-        ValueError: a model or a device that is not there, or no structure that can be treated; says why.
+        ValueError: a model, a functional or a device that is not there, or no structure that can be treated; says why.
         OSError: an input that is missing.
     """
     started = time.perf_counter()
@@ -150,7 +152,8 @@ def prepare(
         note = _potentials()[model].get("note")
         what = f": {note}" if note else ""
         typer.echo(f"model: {model}, chosen by the elements (--model takes another){what}", err=True)
-    calculator = AtomsMLCalculator(model, device, precision, exact=exact)
+    with _warnings_aloud():
+        calculator = AtomsMLCalculator(model, device, precision, exact=exact, d3=d3)
     check_elements([atomic_numbers[symbol] for symbol in elements], calculator.potential.elements)
     records = [_checked(record, calculator, check) for record in records]
     for record in records:
@@ -163,10 +166,17 @@ def read_records_aloud(inputs: Sequence[str], format: str | None) -> Iterator[St
     """Records of the inputs; what was left out of folders, or takes long, is said on stderr."""
     from atomsml.io import read_records
 
+    with _warnings_aloud():
+        yield from read_records(inputs, format)
+
+
+@contextmanager
+def _warnings_aloud() -> Iterator[None]:
+    """Warnings as lines on stderr."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {one_line(str(message))}", err=True)
-        yield from read_records(inputs, format)
+        yield
 
 
 def _checked(

@@ -66,6 +66,15 @@ PrecisionOption = Annotated[
     str, one_of(("mixed", "float32", "float64"), "mixed: geometry and sums in float64, the network in float32.")
 ]
 ExactOption = Annotated[bool, typer.Option(help="Compute radial functions instead of tabulating them.")]
+D3Option = Annotated[
+    str | None,
+    typer.Option(
+        "--d3",
+        metavar="FUNCTIONAL",
+        help="Add the dispersion of D3(BJ) for the functional that the model learned, as pbe, "
+        "or as pbe+atm with the three-body term.",
+    ),
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 ConfigOption = Annotated[
     Path | None,

@@ -115,7 +115,7 @@ FLOORS = (
     "radial nn neighbors",
     "graph",
     "electronic_state multipoles potential pair_geometry",
-    "programs io fetch modelfile",
+    "programs dispersion io fetch modelfile",
     "dataset simulate uncertainty",
     "report",
     "training properties interfaces testing",
@@ -252,6 +252,7 @@ def package_files() -> set[str]:
     profiles = ROOT / "generative" / "molecules" / "metrics" / "profiles"
     folders = (ROOT / "atomsml" / "models", ROOT / "atomsml" / "report" / "assets", profiles)
     alone = {"atomsml/py.typed", "generative/proteins/metrics/ramachandran.txt"}
+    alone |= {f"atomsml/dispersion/reference.{ending}" for ending in ("md", "safetensors")}
     data = {relative(f) for folder in folders for f in folder.iterdir()} | alone
     return {f if f.startswith("atomsml/") else f"atomsml/{f}" for f in code | data}
 

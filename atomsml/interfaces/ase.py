@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from atomsml.device import PRECISIONS, select_device
+from atomsml.dispersion import D3, WithD3
+from atomsml.dispersion.functionals import doubts_about
+from atomsml.dispersion.reference import reference
 from atomsml.electronic_state import ElectronicState, check_atoms, state_of_atoms
 from atomsml.graph import AtomicGraph
-from atomsml.interfaces.models import Model, open_model
+from atomsml.interfaces.models import Model, open_model, theory_of
 from atomsml.neighbors.checks import CLOSEST, check_indices, connect_checked
 from atomsml.neighbors.verlet import VerletList
 from atomsml.potential import Potential, Prediction, Predictor, check_elements, finite
@@ -57,7 +61,8 @@ class AtomsMLCalculator(Calculator):
     `model` is a name ("organic-xtb", or that of a fetched model), a model file, or a Potential; a Potential is copied,
     so that training it further does not change what the calculator computes. "auto" takes CUDA where there is one, then
     Apple's MPS if the precision is float32 (it has no float64), then the CPU. A file with several heads names them;
-    others have one.
+    others have one. `d3` adds dispersion for the functional that the model learned, as "pbe", or with the three-body
+    term, as "pbe+atm" (`atomsml.dispersion`); a warning says where the file of the model has another, or dispersion.
     Radial functions may come from tables, which change forces by less than 1e-5 eV/A, unless `exact`.
 
     Standard deviations come with the results of a committee, which is a list of models or a folder of
@@ -73,8 +78,8 @@ class AtomsMLCalculator(Calculator):
     and choose their device where they are unpickled.
 
     Raises:
-        ValueError: an unknown model, device, precision or head; says what exists. Atoms that the model cannot treat:
-            see `check`.
+        ValueError: an unknown model, device, precision, head or functional; says what exists. Atoms that the model
+            cannot treat: see `check`.
         ImpossibleGeometry: atoms in one place, or another geometry whose energy or forces are not finite.
     """
 
@@ -88,14 +93,19 @@ class AtomsMLCalculator(Calculator):
         precision: str = "mixed",
         head: str | None = None,
         exact: bool = False,
+        d3: str | None = None,
     ) -> None:
         super().__init__()
         if precision not in PRECISIONS:
             raise ValueError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
         torch_device = select_device(device, precision)
+        self._d3 = None if d3 is None else D3.of(d3)
         source, potential = open_model(model, head)
+        doubts = "" if d3 is None else doubts_about(d3, theory_of(source))
+        if doubts:
+            warnings.warn(f"{source}: {doubts}", stacklevel=2)
         potential = copy.deepcopy(potential) if isinstance(model, Model | list | tuple) else potential
-        self.parameters.update(model=source, device=device, precision=precision, head=head, exact=exact)
+        self.parameters.update(model=source, device=device, precision=precision, head=head, exact=exact, d3=d3)
         self._start(_prepare(potential, torch_device, precision))
 
     def _start(self, potential: Model) -> None:
@@ -103,13 +113,16 @@ class AtomsMLCalculator(Calculator):
         self.potential, self.device = potential, next(potential.parameters()).device
         self.implemented_properties = [*type(self).implemented_properties, *(CHARGES if potential.has_charges else ())]
         self._lock = threading.RLock()
-        self.predict: Predictor = potential  # what it asks; it takes batches as well
+        predict: Predictor = potential
         self._neighbors: VerletList | None = None  # the last-layer uncertainty looks for neighbours itself
         if not isinstance(potential, LastLayerUncertainty):
             exact = self.parameters["exact"]
-            self.predict = potential.predictor(exact)
+            predict = potential.predictor(exact)
             # what lies in a skin would cost autograd as much as other neighbours, and a single point all of it
             self._neighbors = VerletList(potential.cutoff, 0.0 if exact else SKIN)
+        self._planned = isinstance(predict, PlannedPredictor)
+        # what it asks; it takes batches as well
+        self.predict: Predictor = predict if self._d3 is None else WithD3(predict, self._d3)
         self._fixed: AtomicGraph | None = None  # everything but the positions, of the last call
         self._fixed_from: list[object] = []
         self._last: AtomicGraph | None = None  # all of it, with neighbours
@@ -119,11 +132,14 @@ class AtomsMLCalculator(Calculator):
         """Refuse atoms that the model was not made for; `calculate` does so as well.
 
         Raises:
-            ValueError: no atoms, an unknown element, or another total charge or spin (`atomsml.electronic_state`).
+            ValueError: no atoms, an element unknown to the model or to D3, or another total charge or spin
+                (`atomsml.electronic_state`).
         """
         if len(atoms) == 0:
             raise ValueError("there are no atoms to compute")
         check_elements(atoms.numbers.tolist(), self.potential.elements)
+        if self._d3 is not None:
+            reference(tuple(sorted(set(atoms.numbers.tolist()))))
         check_atoms(atoms, self.potential.electronic_state, f"the model {self.parameters['model']}")
 
     def get_property(self, name: str, atoms: ase.Atoms | None = None, allow_calculation: bool = True) -> Any:
@@ -152,7 +168,7 @@ class AtomsMLCalculator(Calculator):
         if self.atoms is None:
             raise ValueError("calculate() needs atoms: none were given, now or before")
         graph = self._graph(self.atoms)
-        together = isinstance(self.predict, PlannedPredictor) and graph.num_atoms <= FEW
+        together = self._planned and graph.num_atoms <= FEW
         derivatives = together or "forces" in properties or "stress" in properties
         self.results = _results(finite(self.predict(graph, derivatives, derivatives and self._has_volume)))
 

@@ -13,6 +13,19 @@ from atomsml.uncertainty.last_layer import LastLayerUncertainty, is_uncertainty,
 Model = Potential | Committee | LastLayerUncertainty
 
 
+def theory_of(source: str | list[Any]) -> str:
+    """The level of theory that the file of a model says it learned; nothing where it says nothing.
+
+    `source` is what `open_model` returns.
+    """
+    if isinstance(source, list):
+        return theory_of(source[0]) if source else ""
+    if named_model(source) is None and not Path(source).is_file():
+        return theory_of([str(file) for file in committee_files(source)]) if Path(source).is_dir() else ""
+    file = model_of(source) if named_model(source) is None and is_uncertainty(source) else source
+    return str(read_metadata(file).get("theory", ""))
+
+
 def open_model(model: Any, head: str | None) -> tuple[str | list[Any], Model]:
     """Where a model comes from, as `AtomsMLCalculator.parameters` say it, and the model; a list is a committee.
 

@@ -24,6 +24,7 @@ from atomsml.cli.md.settings import (
 )
 from atomsml.cli.options import (
     ConfigOption,
+    D3Option,
     ExactOption,
     FormatOption,
     Inputs,
@@ -49,6 +50,7 @@ def md(
     context: typer.Context,
     inputs: Inputs,
     model: ModelOption = None,
+    d3: D3Option = None,
     ensemble: Annotated[str, key_of(ENSEMBLES)] = "nvt",
     temperature: Annotated[
         str,
@@ -130,7 +132,7 @@ def md(
     _check_output(output, resume, analyze)
     check_report(report)
     devices = devices_of(device, precision)
-    job = prepare(inputs, format, model, devices[0], precision, exact, strict, settings.check)
+    job = prepare(inputs, format, model, devices[0], precision, exact, strict, settings.check, d3=d3)
     hold(job, held, strict, settings.check)
     if settings.rigid:
         make_rigid(job, strict, settings.check)

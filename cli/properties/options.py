@@ -13,6 +13,7 @@ import typer
 
 from atomsml.cli.options import (
     ConfigOption,
+    D3Option,
     ExactOption,
     FormatOption,
     Inputs,
@@ -38,6 +39,7 @@ class Shared:
 
     inputs: Inputs
     model: ModelOption = None
+    d3: D3Option = None
     output: Annotated[
         Path | None,
         typer.Option(

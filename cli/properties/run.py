@@ -75,6 +75,7 @@ def run(context: typer.Context, command: PropertyCommand[Any], shared: Shared) -
         shared.strict,
         command.check,
         command.elements,
+        shared.d3,
     )
     names = [name.removesuffix(ROOM) for name in names_by_source(job.inputs, ROOM)]
     job.inputs = shard.of(job.inputs)

@@ -13,6 +13,7 @@ import typer
 
 from atomsml.cli.options import (
     ConfigOption,
+    D3Option,
     ExactOption,
     FormatOption,
     Inputs,
@@ -42,6 +43,7 @@ def relax(
     context: typer.Context,
     inputs: Inputs,
     model: ModelOption = None,
+    d3: D3Option = None,
     cell: Annotated[bool, typer.Option(help="Relax the cell as well (crystals).")] = False,
     shape: Annotated[
         str, one_of(SHAPES, "What may change of it: all, the volume alone (isotropic), or all but the volume (volume).")
@@ -105,7 +107,7 @@ def relax(
     devices = devices_of(device, precision)
     if trajectory is not None and len(devices) > 1:
         raise ValueError(f"--trajectory is written on one device, got --device {device}; name one")
-    job = prepare(inputs, format, model, devices[0], precision, exact, strict, partial(check, settings))
+    job = prepare(inputs, format, model, devices[0], precision, exact, strict, partial(check, settings), d3=d3)
     hold(job, held, strict, partial(check, settings))
     job.inputs = place.share(job.inputs)
     job.require_some()

@@ -62,7 +62,7 @@ def stream(
         yield from task(job.calculator, items)
         return
     options = job.calculator.parameters
-    there = partial(_there, task, job.model, options["precision"], options["exact"])
+    there = partial(_there, task, job.model, options["precision"], options["exact"], options["d3"])
     yield from on_devices(there, items, devices, part=part)
 
 
@@ -71,14 +71,15 @@ def _there(
     model: str,
     precision: str,
     exact: bool,
+    d3: str | None,
     device: str,
     items: Sequence[Item],
 ) -> Iterable[tuple[int, Result]]:
-    return task(_calculator(model, device, precision, exact), items)
+    return task(_calculator(model, device, precision, exact, d3), items)
 
 
 @lru_cache
-def _calculator(model: str, device: str, precision: str, exact: bool) -> AtomsMLCalculator:
+def _calculator(model: str, device: str, precision: str, exact: bool, d3: str | None) -> AtomsMLCalculator:
     from atomsml.interfaces.ase import AtomsMLCalculator
 
-    return AtomsMLCalculator(model, device, precision, exact=exact)
+    return AtomsMLCalculator(model, device, precision, exact=exact, d3=d3)

@@ -1,0 +1,147 @@
+"""D3 of a batch of systems by compiled sums, on the CPU and in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atomsml.codegen.checks import address
+from atomsml.codegen.threads import in_parts
+from atomsml.dispersion.coefficients import SYSTEMS, Mixture, mix, weigh
+from atomsml.dispersion.coordination import coordinate, coordinate_backward
+from atomsml.dispersion.exponential import table
+from atomsml.dispersion.functionals import Cutoffs, Damping
+from atomsml.dispersion.lattice import Atoms, Turned
+from atomsml.dispersion.pairs import DampingArguments, disperse
+from atomsml.dispersion.pulls import COLUMNS, ENERGY, GRADIENT, SLOPE, STRAIN
+from atomsml.dispersion.reference import Reference, reference
+from atomsml.dispersion.triples import NEAR, disperse_triples
+from atomsml.graph import AtomicGraph
+from atomsml.potential import Prediction, stress_of
+from atomsml.units import BOHR, HARTREE
+
+WORTH_A_THREAD = 16  # atoms for each thread
+FEW = 1000  # neighbours of a corner of triangles, for which there is room at first
+UPPER = ([0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2])  # what STRAIN and the columns after it are
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """What all sums over a batch need; `of_atoms` is what they share."""
+
+    atoms: Turned
+    known: Reference
+    cutoffs: Cutoffs
+
+    @property
+    def of_atoms(self) -> Atoms:
+        a = self.atoms
+        given: list[Any] = [address(x) for x in (a.positions, a.lattice, a.system, a.first, a.kind)]
+        given += [len(a.kind), len(a.elements)]
+        return Atoms(*given)
+
+    def added(self, columns: int, cutoff: float, work: Callable[[int, int, int, int], None]) -> Tensor:
+        """(atoms, columns) sum of what threads add: work(begin, step, room for images, its tensor)."""
+        count, room = len(self.atoms.kind), 4 * self.atoms.most_images(cutoff) + 4
+        threads = max(1, min(torch.get_num_threads(), count // WORTH_A_THREAD))
+        found = torch.zeros(threads, count, columns, dtype=torch.float64)
+
+        def part(first: int, last: int) -> None:
+            for begin in range(first, last):
+                images = torch.empty(room, dtype=torch.float64)
+                work(begin, threads, address(images), address(found[begin]))
+
+        in_parts(threads, threads, part)
+        return found[0] if threads == 1 else found.sum(dim=0)
+
+
+def dispersion_on_host(
+    graph: AtomicGraph, damping: Damping, cutoffs: Cutoffs, three_body: bool, forces: bool, stress: bool
+) -> Prediction:
+    """Of the type and on the device of the graph; it need have no edges."""
+    turned = Turned.of(graph)
+    sums = Sums(turned, reference(turned.elements), cutoffs)
+    numbers = _coordination(sums)
+    out = _energies(sums, numbers, damping, three_body)
+    if forces or stress:
+        out += _backward(sums, out[:, SLOPE].contiguous())
+    energies = out[:, ENERGY] * HARTREE
+    gradient = torch.bmm(out[:, None, GRADIENT:STRAIN], turned.axes[turned.system])[:, 0]
+    return Prediction(
+        energy=_of_systems(energies, turned).to(graph.positions),
+        atom_energies=energies.to(graph.positions),
+        forces=(-gradient * HARTREE / BOHR).to(graph.positions) if forces else None,
+        stress=_stress(out, turned, graph) if stress else None,
+    )
+
+
+def _coordination(sums: Sums) -> Tensor:
+    """(atoms,)"""
+    covalent, exponentials = address(sums.known.covalent), address(table())
+
+    def work(begin: int, step: int, images: int, out: int) -> None:
+        coordinate(*sums.of_atoms, covalent, exponentials, sums.cutoffs.coordination, begin, step, images, out)
+
+    return sums.added(1, sums.cutoffs.coordination, work)[:, 0]
+
+
+def _energies(sums: Sums, numbers: Tensor, damping: Damping, three_body: bool) -> Tensor:
+    """(atoms, COLUMNS) with the coordination numbers as they are."""
+    known, kind, kinds = sums.known, sums.atoms.kind, len(sums.atoms.elements)
+    weights = [x.contiguous() for x in weigh(numbers, known.coordination[kind])]
+    mixed = [x.new_empty(len(kind), kinds, SYSTEMS) for x in weights]
+    for given, mixture in zip(weights, mixed, strict=True):
+        mix(address(kind), len(kind), kinds, address(known.c6), address(given), address(mixture))
+    parts: list[Any] = [address(x) for x in (*weights, *mixed)]
+    m = Mixture(*parts)
+    p = DampingArguments(damping.s6, damping.s8, damping.a1, damping.a2)
+    sqrt_q, cutoff = address(known.sqrt_q), sums.cutoffs.pairs
+
+    def work(begin: int, step: int, images: int, out: int) -> None:
+        disperse(*sums.of_atoms, *m, *p, sqrt_q, cutoff, begin, step, images, out)
+
+    found = sums.added(COLUMNS, cutoff, work)
+    return found + _triples(sums, m) if three_body else found
+
+
+def _triples(sums: Sums, m: Mixture) -> Tensor:
+    """(atoms, COLUMNS)"""
+    radii, cutoff, count = address(sums.known.van_der_waals), sums.cutoffs.triples, len(sums.atoms.kind)
+
+    def work(begin: int, step: int, images: int, out: int) -> None:
+        room = FEW
+        while begin < count:
+            about, atom = torch.empty(room, NEAR, dtype=torch.float64), torch.empty(room, dtype=torch.int64)
+            near = address(about), address(atom), images, room
+            begin, room = disperse_triples(*sums.of_atoms, *m, radii, cutoff, begin, step, *near, out), 2 * room
+
+    return sums.added(COLUMNS, cutoff, work)
+
+
+def _backward(sums: Sums, slope: Tensor) -> Tensor:
+    """(atoms, COLUMNS) what the slope by coordination numbers adds."""
+    covalent, exponentials, cutoff = address(sums.known.covalent), address(table()), sums.cutoffs.coordination
+    by = address(slope)
+
+    def work(begin: int, step: int, images: int, out: int) -> None:
+        coordinate_backward(*sums.of_atoms, covalent, exponentials, cutoff, begin, step, images, by, out)
+
+    return sums.added(COLUMNS, cutoff, work)
+
+
+def _of_systems(of_atoms: Tensor, turned: Turned) -> Tensor:
+    found = of_atoms.new_zeros(len(turned.lattice), *of_atoms.shape[1:])
+    return found.index_add(0, turned.system, of_atoms)
+
+
+def _stress(out: Tensor, turned: Turned, graph: AtomicGraph) -> Tensor:
+    """(systems, 3, 3)"""
+    upper = _of_systems(out[:, STRAIN:COLUMNS], turned)
+    strain = upper.new_zeros(len(upper), 3, 3)
+    strain[:, UPPER[0], UPPER[1]] = strain[:, UPPER[1], UPPER[0]] = upper
+    turned_back = turned.axes.mT @ strain @ turned.axes * HARTREE
+    return stress_of(turned_back.to(graph.positions), graph)

@@ -1,0 +1,123 @@
+"""Periodic images within a sphere, one after the other and no others, without a list of them.
+
+Each system is turned into axes in which its lattice vectors are c = (c1, 0, 0), b = (b1, b2, 0) and a = (a1, a2, a3).
+The image n_a, n_b, n_c of an atom is then within a cutoff only if |z + n_a a3| is, which bounds n_a; given n_a, y and
+z tell it for n_b; given both, x, y and z tell it for n_c. So enumerate U. Fincke and M. Pohst, Math. Comput. 44, 463
+(1985), the vectors of a lattice. It holds for the most oblique cells and for atoms far outside them. Open axes come
+last among the vectors, with zeros on the diagonal: their atoms have one image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, floor, sqrt
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atomsml.codegen.loops import Floats, Ints, compiled
+from atomsml.geometry import ImpossibleGeometry
+from atomsml.graph import AtomicGraph
+from atomsml.units import BOHR
+
+
+class Atoms(NamedTuple):
+    """Addresses of what all sums are told, lengths in bohr; see `Turned`."""
+
+    positions: Floats
+    lattice: Floats
+    system: Ints
+    first: Ints
+    kind: Ints
+    atoms: int
+    kinds: int
+
+
+@dataclass(frozen=True, eq=False)
+class Turned:
+    """A batch of systems in axes of their lattices, in bohr, on the CPU."""
+
+    positions: Tensor  # (atoms, 3)
+    lattice: Tensor  # (systems, 9): c1, b1, b2, a1, a2, a3, and 1 / c1, 1 / b2, 1 / a3, which are 0 of open axes
+    axes: Tensor  # (systems, 3, 3): positions @ axes are Cartesian
+    system: Tensor  # (atoms,)
+    first: Tensor  # (systems + 1,) where the atoms of a system begin
+    kind: Tensor  # (atoms,) places of their elements in `elements`
+    elements: tuple[int, ...]  # atomic numbers, ascending
+
+    @staticmethod
+    def of(graph: AtomicGraph) -> Turned:
+        """Raises ImpossibleGeometry where a number is not finite, or a periodic cell is singular."""
+        graph = graph.to("cpu", torch.float64)
+        lengths = torch.linalg.vector_norm(graph.cell, dim=2)
+        order = torch.where(graph.pbc, lengths, torch.inf).argsort(dim=1, stable=True)  # short ones are counted last
+        vectors = torch.where(graph.pbc[:, :, None], graph.cell, 0.0).gather(1, order[:, :, None].expand(-1, -1, 3))
+        turn, triangle = torch.linalg.qr(vectors.mT)
+        # QR leaves signs open; diagonals of periodic axes are positive here
+        diagonal = triangle.diagonal(dim1=1, dim2=2)
+        sign = torch.where(diagonal < 0, -1.0, 1.0)
+        axes, rows = turn.mT * sign[:, :, None], (triangle * sign[:, :, None]).mT / BOHR
+        positions = torch.bmm(graph.positions[:, None], axes.mT[graph.batch])[:, 0] / BOHR
+        thin = graph.pbc.gather(1, order) & (diagonal.abs() <= 1e-8 * lengths.gather(1, order))
+        if not (positions.isfinite().all() and rows.isfinite().all()) or thin.any():
+            raise ImpossibleGeometry("D3 needs positions that are finite, and periodic cells with a volume")
+        steps = rows.diagonal(dim1=1, dim2=2)
+        lattice = [rows[:, i, : i + 1] for i in range(3)] + [torch.where(steps > 0, 1 / steps, 0.0)]
+        elements, kind = np.unique(graph.numbers.numpy(), return_inverse=True)
+        counts = graph.atoms_per_system.cumsum(0)
+        return Turned(
+            positions=positions.contiguous(),
+            lattice=torch.cat(lattice, dim=1),
+            axes=axes.contiguous(),
+            system=graph.batch.contiguous(),
+            first=torch.cat([counts.new_zeros(1), counts]),
+            kind=torch.from_numpy(kind.astype(np.int64)),
+            elements=tuple(elements.tolist()),
+        )
+
+    def most_images(self, cutoff: float) -> int:
+        """Of an atom within a cutoff (bohr) of another, at most."""
+        per_step = self.lattice[:, 6:]
+        counts = torch.where(per_step > 0, (2 * cutoff * per_step).floor() + 2, 1.0)
+        return int(counts.prod(dim=1).max()) if len(counts) else 1
+
+
+@compiled
+def images(w: Atoms, i: int, j: int, cutoff: float, found: Floats) -> int:
+    """Write x, y, z and squared length of the vectors from atom i to all images of atom j within a cutoff.
+
+    Returns how many there are. An atom is no image of itself.
+    """
+    x = w.positions[3 * j] - w.positions[3 * i]
+    y = w.positions[3 * j + 1] - w.positions[3 * i + 1]
+    z = w.positions[3 * j + 2] - w.positions[3 * i + 2]
+    s = 9 * w.system[i]
+    count = 0
+    for a in range(lowest(z, w.lattice[s + 8], cutoff), highest(z, w.lattice[s + 8], cutoff) + 1):
+        za, ya, xa = z + a * w.lattice[s + 5], y + a * w.lattice[s + 4], x + a * w.lattice[s + 3]
+        room_y = sqrt(max(0.0, cutoff * cutoff - za * za))
+        for b in range(lowest(ya, w.lattice[s + 7], room_y), highest(ya, w.lattice[s + 7], room_y) + 1):
+            yb, xb = ya + b * w.lattice[s + 2], xa + b * w.lattice[s + 1]
+            square = za * za + yb * yb
+            room_x = sqrt(max(0.0, cutoff * cutoff - square))
+            for c in range(lowest(xb, w.lattice[s + 6], room_x), highest(xb, w.lattice[s + 6], room_x) + 1):
+                xc = xb + c * w.lattice[s]
+                found[4 * count], found[4 * count + 1], found[4 * count + 2] = xc, yb, za
+                found[4 * count + 3] = square + xc * xc
+                itself = (i == j) & (a == 0) & (b == 0) & (c == 0)
+                # the next one takes its place unless this one is near: no branch
+                count += (square + xc * xc <= cutoff * cutoff) & (not itself)
+    return count
+
+
+@compiled
+def lowest(x: float, per_step: float, room: float) -> int:
+    """The first image n for which x + n step is within the room; along an open axis per_step is 0, and so is n."""
+    return ceil((-room - x) * per_step)
+
+
+@compiled
+def highest(x: float, per_step: float, room: float) -> int:
+    return floor((room - x) * per_step)
