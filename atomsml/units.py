@@ -24,6 +24,9 @@ GPA: Final[float] = units.GPa
 HARTREE: Final[float] = units.Hartree
 """One hartree in eV."""
 
+KCAL: Final[float] = units.kcal / units.mol
+"""One kcal/mol in eV."""
+
 BOHR: Final[float] = units.Bohr
 """One bohr in Angstrom."""
 

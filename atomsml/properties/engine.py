@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from ase.calculators.calculator import Calculator
 
+from atomsml.electronic_state import ElectronicState
 from atomsml.graph import AtomicGraph
 from atomsml.potential import Prediction
 from atomsml.simulate.batching.in_flight import ON_A_CPU, InFlight, Room
@@ -31,6 +32,7 @@ class Engine:
     model: Model
     room: Room = ON_A_CPU
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    electronic_state: ElectronicState = field(default_factory=ElectronicState)  # what the model was made for
 
     @staticmethod
     def of(calculator: AtomsMLCalculator, structures: Sequence[ase.Atoms] = (), sharing: int = 1) -> Engine:
@@ -42,7 +44,8 @@ class Engine:
         """
         model = Model.of(calculator)
         room = measure_room(model, structures, calculator.device, stress=True) if structures else ON_A_CPU
-        return Engine(model, replace(room, memory=room.memory / sharing), calculator.device)
+        room = replace(room, memory=room.memory / sharing)
+        return Engine(model, room, calculator.device, calculator.potential.electronic_state)
 
     @staticmethod
     def of_ase(calculator: Calculator) -> Engine:
