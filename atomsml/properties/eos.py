@@ -111,7 +111,11 @@ def fit(volumes: Array, energies: Array, form: str = "birch-murnaghan") -> tuple
 class _EquationOfStateTask(Task[EquationOfState]):
     def __init__(self, settings: EosSettings, start: Start) -> None:
         self.settings = settings
-        self.relaxed = RelaxSettings(start.fmax, start.steps, cell=True, shape="volume") if start.relax else None
+        self.relaxed = (
+            RelaxSettings(start.fmax, start.steps, cell=True, shape="volume", symmetry=start.symmetry)
+            if start.relax
+            else None
+        )
 
     def images(self, minimum: ase.Atoms) -> list[ase.Atoms]:
         images = []
