@@ -2,11 +2,11 @@
 
     python -m benchmarks.properties.equations_of_state DATA/references/acwf [--model MODEL ...] [--docs]
 
-50 of the unaries and 50 of the oxides of Bosoni et al., Nat. Rev. Phys. 6, 45 (2024), by a seeded choice: many of them are
-structures in which no such element or oxide stands, far from what models learn from. Oxides of V, Cr, Mn, Fe, Co, Ni, Mo
-and W are left out: universal models learn these with a Hubbard U. The references are the averages of two all-electron codes.
-Crystals are relaxed with their space groups kept, and computed at 7 volumes within 6 %. Ten seconds of one core with
-universal-small, two minutes with SevenNet-0.
+50 of the unaries and 50 of the oxides of Bosoni et al., Nat. Rev. Phys. 6, 45 (2024), by a seeded choice: many of them
+are structures in which no such element or oxide stands, far from what models learn from. Oxides of V, Cr, Mn, Fe, Co,
+Ni, Mo and W are left out: universal models learn these with a Hubbard U. The references are the averages of two all-
+electron codes. Crystals are relaxed with their space groups kept, and computed at 7 volumes within 6 %. Ten seconds of
+one core with universal-small, two minutes with SevenNet-0.
 """
 
 from __future__ import annotations
