@@ -22,6 +22,7 @@ from atomsml.cli.generate import command as generate
 from atomsml.cli.md import command as md
 from atomsml.cli.models import fetch, models
 from atomsml.cli.properties import eos, melting, vibrations
+from atomsml.cli.properties.paths import neb, ts
 from atomsml.cli.properties.references import formation, vacancy
 from atomsml.cli.properties.surfaces import adsorb, surface
 from atomsml.cli.relax import command as relax
@@ -75,6 +76,8 @@ app.command("adsorb")(adsorb.adsorb)
 app.command("vacancy")(vacancy.vacancy)
 app.command("formation")(formation.formation)
 app.command("melting")(melting.melting)
+app.command("neb")(neb.neb)
+app.command("ts")(ts.ts)
 app.command("vibrations")(vibrations.vibrations)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)

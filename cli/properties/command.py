@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import ase
     from matplotlib.figure import Figure
 
+    from atomsml.io import Refused, StructureRecord
     from atomsml.properties.engine import Engine
     from atomsml.properties.task import Failure, Standing
 
@@ -34,11 +35,20 @@ class PropertyCommand(ABC, Generic[Result]):
             ValueError: it has no such property; says why, in one line.
         """
 
+    def combined(self, inputs: Sequence[StructureRecord | Refused]) -> list[StructureRecord | Refused]:
+        """Checked inputs, those that belong together as one record: end points of a path."""
+        return list(inputs)
+
+    def given(self, structure: StructureRecord) -> Any:
+        """What `find` takes of a record."""
+        return structure.atoms
+
     @abstractmethod
-    def find(
-        self, structures: Sequence[ase.Atoms], engine: Engine
-    ) -> Iterable[tuple[int, Result | Failure | Standing]]:
-        """Results by the places of structures in the list, each when it is there; how it stands may be told before."""
+    def find(self, structures: Sequence[Any], engine: Engine) -> Iterable[tuple[int, Result | Failure | Standing]]:
+        """Results by the places of structures in the list, each when it is there; how it stands may be told before.
+
+        The structures are ase.Atoms, or what `given` makes of a record.
+        """
 
     @abstractmethod
     def record(self, result: Result) -> dict[str, Any]:

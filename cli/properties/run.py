@@ -27,8 +27,6 @@ from atomsml.cli.properties.command import PropertyCommand
 from atomsml.cli.properties.options import Shared
 
 if TYPE_CHECKING:
-    import ase
-
     from atomsml.cli.job import Job
     from atomsml.cli.simulate.journal import Journal
     from atomsml.interfaces.ase import AtomsMLCalculator
@@ -53,7 +51,7 @@ class Folder:
 def run(context: typer.Context, command: PropertyCommand[Any], shared: Shared) -> None:
     """Everything between the options of a command and its exit status."""
     from atomsml.cli.files import end_interrupted, open_outputs
-    from atomsml.cli.job import prepare
+    from atomsml.cli.job import prepare, stop_if
     from atomsml.cli.output import check_writable, write_summary
     from atomsml.cli.simulate.devices import devices_of
     from atomsml.cli.simulate.identity import run_identity
@@ -77,12 +75,15 @@ def run(context: typer.Context, command: PropertyCommand[Any], shared: Shared) -
         command.elements,
         shared.d3,
     )
+    identity = run_identity(context, job.model, job.inputs)
+    job.inputs = command.combined(job.inputs)
+    for each in job.inputs:
+        stop_if(shared.strict, each)
     names = [name.removesuffix(ROOM) for name in names_by_source(job.inputs, ROOM)]
     job.inputs = shard.of(job.inputs)
     job.require_some()
     base = shard.name(Path(command.name)).name
     folder = Folder(path, base, shard.of(names))
-    identity = run_identity(context, job.model, job.inputs)
     with (
         open_outputs(context, folder.table, [folder.table], [folder.everything]) as files,
         open_journal(folder.journal, identity, shared.resume) as journal,
@@ -156,7 +157,7 @@ def _results(
 
     if not structures:
         return
-    numbers, given = list(structures), [each.atoms for each in structures.values()]
+    numbers, given = list(structures), list(structures.values())
     task = partial(_find, command, max(Counter(devices).values()))
     part = max(1, min(LARGEST_PART, len(given) // (PARTS * len(devices))))
     with progress(command.name, len(given)) as report, closing(stream(job, devices, task, given, part)) as found:
@@ -175,11 +176,12 @@ def _results(
 
 
 def _find(
-    command: PropertyCommand[Any], sharing: int, calculator: AtomsMLCalculator, structures: Sequence[ase.Atoms]
+    command: PropertyCommand[Any], sharing: int, calculator: AtomsMLCalculator, structures: Sequence[StructureRecord]
 ) -> Iterable[tuple[int, Any]]:
     from atomsml.properties.engine import Engine
 
-    return command.find(structures, Engine.of(calculator, structures, sharing))
+    engine = Engine.of(calculator, [each.atoms for each in structures], sharing)
+    return command.find([command.given(each) for each in structures], engine)
 
 
 def _keep(

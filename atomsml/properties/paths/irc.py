@@ -2,7 +2,8 @@
 
 With q = sqrt(m) x, gradient g and Hessian H there, each step follows dq/dt = -g(q) on the quadratic surface about the
 last point: q_i(t) = q_i + (exp(-h_i t) - 1) g_i / h_i in the eigenvectors of H, as far as the length of a step (Page
-and McIver, J. Chem. Phys. 88, 922 (1988)). H is exact at the saddle point and is updated by the gradients on the way.
+and McIver, J. Chem. Phys. 88, 922 (1988)). H is exact at every EXACT_EVERY-th point, and
+updated by the gradients between.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from scipy.integrate import cumulative_trapezoid
 from atomsml.properties.paths.motion import Array, Motion, Question, Search, bofill, largest_force
 from atomsml.properties.paths.saddle import Saddle
 
+EXACT_EVERY = 10  # points
 TIMES = 1000  # points at which the length of a piece is summed up
 FLAT = 1e-12  # of an eigenvalue that is taken as zero
 
@@ -42,8 +44,8 @@ def descend(saddle: Saddle, motion: Motion, mode: Array, step: float, points: in
     here, hessian = weights * saddle.point, saddle.hessian / np.outer(weights, weights)
     found, lengths, energies = [saddle.point], [0.0], [saddle.energy]
     slope, way, force = np.zeros_like(here), step * mode, 0.0
-    for _ in range(points):
-        answer = yield Question((here + way) / weights)
+    for number in range(1, points + 1):
+        answer = yield Question((here + way) / weights, hessian=number % EXACT_EVERY == 0)
         if answer.energy > energies[-1]:
             return Way(found, np.array(lengths), np.array(energies), True)
         here = here + way
@@ -54,7 +56,10 @@ def descend(saddle: Saddle, motion: Motion, mode: Array, step: float, points: in
         if force <= min(fmax, before):  # it is small at the saddle point as well, and grows from there
             return Way(found, np.array(lengths), np.array(energies), True)
         last, slope = slope, answer.gradient / weights
-        hessian = bofill(hessian, way, slope - last)
+        if answer.hessian is None:
+            hessian = bofill(hessian, way, slope - last)
+        else:
+            hessian = answer.hessian / np.outer(weights, weights)
         basis = motion.basis(here / weights, weights)
         way = basis @ steepest(basis.T @ slope, basis.T @ hessian @ basis, step)
     return Way(found, np.array(lengths), np.array(energies), False)

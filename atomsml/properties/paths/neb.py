@@ -140,7 +140,7 @@ def elastic_bands(
     Raises:
         ValueError: a path that `prepared` refuses.
     """
-    settings, start = settings or NebSettings(), start or Start(fmax=0.01)
+    settings, start = settings or NebSettings(), start or Start()
     over = [prepared(path, settings.order) for path in paths]
     yield from _moved_with_ends(over, engine, settings, start)
 

@@ -141,7 +141,7 @@ def transition_states(
     Raises:
         ValueError: a guess that `check` refuses.
     """
-    settings, start = settings or TsSettings(), start or Start(fmax=0.01)
+    settings, start = settings or TsSettings(), start or Start()
     for guess in guesses:
         check(guess.atoms)
     motions = [AtomMotion.of(guess.atoms) for guess in guesses]
