@@ -63,6 +63,7 @@ class Curve:
     """Interaction of two rigid fragments against their distance."""
 
     along: str  # the line on which they move, one of LINES
+    unscaled: float  # A, on the line in the complex
     distances: Array  # A, on the line
     energies: Array  # eV
     contacts: Array  # A, of the two nearest atoms
@@ -150,7 +151,7 @@ class _Complex:
     atoms: ase.Atoms  # with results
     fragments: Fragments
     reacted: bool
-    along: str | None  # of its curve
+    separations: Separations | None  # of its curve
     distances: Array  # of its curve, A
     images: list[ase.Atoms]  # its fragments, then its curve
 
@@ -188,7 +189,7 @@ def _begin(
         atoms=found,
         fragments=fragments,
         reacted=bool(bonding_changed(given, found)),
-        along=None if curve is None else curve.along,
+        separations=curve,
         distances=np.array([distance for distance, _ in points]),
         images=parts + [image for _, image in points],
     )
@@ -238,20 +239,20 @@ def _concluded(
         cut=cut_bonds(each.atoms, each.fragments),
         reacted=each.reacted,
         cutoff=cutoff,
-        curve=None if each.along is None else _curve(each, frames, alone),
+        curve=None if each.separations is None else _curve(each, each.separations, frames, alone),
     )
 
 
-def _curve(each: _Complex, frames: list[ase.Atoms], alone: float) -> Curve:
+def _curve(each: _Complex, separations: Separations, frames: list[ase.Atoms], alone: float) -> Curve:
     """
     Raises:
         ValueError: a point without an energy.
     """
-    assert each.along is not None
     energies = np.array([frame.get_potential_energy() for frame in frames]) - alone
     if not np.isfinite(energies).all():
         where = each.distances[~np.isfinite(energies)][0]
         raise ValueError(f"the model gives no finite energy with its fragments {where:.2f} A apart; do they overlap?")
     contacts = np.array([nearest(frame, each.fragments[0])[2] for frame in frames])
     joined = np.array([bool(cut_bonds(frame, each.fragments)) for frame in frames])
-    return Curve(each.along, each.distances, energies, contacts, frames, joined)
+    unscaled = float(each.distances[0]) / separations.start
+    return Curve(separations.along, unscaled, each.distances, energies, contacts, frames, joined)
