@@ -21,7 +21,7 @@ from atomsml.cli.evaluate import potential as evaluate
 from atomsml.cli.generate import command as generate
 from atomsml.cli.md import command as md
 from atomsml.cli.models import fetch, models
-from atomsml.cli.properties import bind, eos, melting, vibrations
+from atomsml.cli.properties import bind, conformers, eos, melting, scan, vibrations
 from atomsml.cli.properties.paths import neb, ts
 from atomsml.cli.properties.references import formation, vacancy
 from atomsml.cli.properties.surfaces import adsorb, surface
@@ -72,6 +72,8 @@ app.command("md")(md.md)
 app.command("analyze")(analyze.analyze)
 app.command("bind")(bind.bind)
 app.command("eos")(eos.eos)
+app.command("conformers")(conformers.conformers)
+app.command("scan")(scan.scan)
 app.command("surface")(surface.surface)
 app.command("adsorb")(adsorb.adsorb)
 app.command("vacancy")(vacancy.vacancy)

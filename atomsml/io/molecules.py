@@ -89,8 +89,27 @@ def atoms_from_mol(mol: Mol) -> ase.Atoms:
 
 
 def atoms_from_smiles(smiles: str, seed: int = 0) -> ase.Atoms:
-    """ASE Atoms of a SMILES string, embedded and relaxed as by `mol_from_smiles`, with its errors."""
-    return atoms_from_mol(mol_from_smiles(smiles, seed))
+    """ASE Atoms of a SMILES string, embedded and relaxed as by `mol_from_smiles`, with its errors.
+
+    Where the string leaves stereochemistry open, `info` has as "undefined_stereo" the atoms, or bonds, that it is of.
+    """
+    mol = mol_from_smiles(smiles, seed)
+    atoms = atoms_from_mol(mol)
+    if undefined := _undefined_stereo(mol):
+        atoms.info["undefined_stereo"] = undefined
+    return atoms
+
+
+def _undefined_stereo(mol: Mol) -> str:
+    """Such as "atoms 1 3, bond 4"; empty where everything is said."""
+    from rdkit import Chem
+
+    open_ones = [each for each in Chem.FindPotentialStereo(mol) if each.specified == Chem.StereoSpecified.Unspecified]
+    atoms = [each.centeredOn for each in open_ones if each.type == Chem.StereoType.Atom_Tetrahedral]
+    bonds = [mol.GetBondWithIdx(each.centeredOn) for each in open_ones if each.type == Chem.StereoType.Bond_Double]
+    words = [f"atoms {' '.join(map(str, atoms))}"] if atoms else []
+    words += [f"the bond {bond.GetBeginAtomIdx()}-{bond.GetEndAtomIdx()}" for bond in bonds]
+    return ", ".join(words)
 
 
 def geometry_fault(mol: Mol) -> str | None:

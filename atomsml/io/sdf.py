@@ -19,6 +19,7 @@ from atomsml.io.molecules import mol_from_positions
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
+CONFORMER_FIELDS = ("relative_energy_kcal_per_mol", "degeneracy", "weight")  # which `atoms.info` may have
 MOL_FILES = (".sdf", ".mol")
 APART = 1.45  # times the sum of covalent radii: atoms that are further apart are bonded no more
 
@@ -41,6 +42,7 @@ def write_structure_mols(path: Path, images: Sequence[ase.Atoms]) -> None:
     | bonds | `given` by the input, `perceived`, `distances only` (single bonds where atoms are near), or `none` |
     | charge | total charge, e; where it is not 0 |
     | energy_eV, energy_std_eV, max_force_eV_per_A | what a calculator found |
+    | relative_energy_kcal_per_mol, degeneracy, weight | of a conformer |
 
     Raises:
         ValueError: a periodic structure, or several for a MOL file.
@@ -137,6 +139,7 @@ def _record(atoms: ase.Atoms) -> Mol:
         fields["energy_std_eV"] = f"{float(atoms.info['energy_std']):.8f}"
     if "forces" in results:
         fields["max_force_eV_per_A"] = f"{np.linalg.norm(results['forces'], axis=1).max():.6f}"
+    fields |= {name: f"{float(atoms.info[name]):.6g}" for name in CONFORMER_FIELDS if name in atoms.info}
     for name, value in fields.items():
         mol.SetProp(name, value)
     return mol
