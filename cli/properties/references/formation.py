@@ -113,7 +113,8 @@ class FormationCommand(PropertyCommand["Formation"]):
         axes.plot(*zip(*hull, strict=True), "o-", color="grey", markersize=5, label="hull of the references")
         for phase in record["hull"]:
             at = place(phase["amounts"]), phase["formation_energy_eV/atom"]
-            axes.annotate(phase["formula"], at, xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
+            above = 6 if len(phase["amounts"]) == 1 else -14  # points
+            axes.annotate(phase["formula"], at, xytext=(0, above), textcoords="offset points", ha="center", fontsize=8)
         x, y = place(record["amounts"]), record["formation_energy"]
         axes.vlines(x, y - record["above_hull"], y, color="C3", linewidth=1)
         axes.plot(x, y, "D", color="C3", label=f"{record['formula']}: {1000 * record['above_hull']:.1f} meV/atom above")

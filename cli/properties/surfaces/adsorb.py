@@ -178,9 +178,9 @@ class AdsorbCommand(PropertyCommand["Adsorption"]):
         from matplotlib.figure import Figure
 
         places = sorted({(each["surface"], each["start"]) for each in record["found"]})
-        figure = Figure(figsize=(max(4, 0.5 * len(places) + 2), 4), layout="constrained")
+        figure = Figure(figsize=(max(5, 0.5 * len(places) + 2), 5), layout="constrained")
         axes = figure.subplots()
-        for fate, marker in (("stayed", "o"), ("of which the table tells more", "x")):
+        for fate, marker in (("stayed", "o"), ("moved, left or broke", "x")):
             some = [each for each in record["found"] if bool(each["notes"]) == (marker == "x") and each["energy"]]
             at = [places.index((each["surface"], each["start"])) for each in some]
             axes.plot(at, [each["energy"] for each in some], marker, label=fate, markersize=5)
@@ -188,7 +188,8 @@ class AdsorbCommand(PropertyCommand["Adsorption"]):
         axes.set_xticks(range(len(places)), [f"{surface}: {start}" for surface, start in places], rotation=90)
         axes.set_ylabel("adsorption energy, eV")
         axes.set_title(f"{record['adsorbate']} on {record['formula']}")
-        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+        axes.margins(x=0.1)
+        figure.legend(frameon=False, loc="outside lower center", ncols=2)
         return figure
 
 
