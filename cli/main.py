@@ -21,7 +21,7 @@ from atomsml.cli.evaluate import potential as evaluate
 from atomsml.cli.generate import command as generate
 from atomsml.cli.md import command as md
 from atomsml.cli.models import fetch, models
-from atomsml.cli.properties import bind, conformers, eos, melting, scan, vibrations
+from atomsml.cli.properties import bind, conformers, eos, melting, phonons, qha, scan, vibrations
 from atomsml.cli.properties.paths import neb, ts
 from atomsml.cli.properties.references import formation, vacancy
 from atomsml.cli.properties.surfaces import adsorb, surface
@@ -82,6 +82,8 @@ app.command("melting")(melting.melting)
 app.command("neb")(neb.neb)
 app.command("ts")(ts.ts)
 app.command("vibrations")(vibrations.vibrations)
+app.command("phonons")(phonons.phonons)
+app.command("qha")(qha.qha)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

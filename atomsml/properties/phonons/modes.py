@@ -18,7 +18,7 @@ from atomsml.units import KJ_PER_MOL
 Array = NDArray[np.float64]
 
 IMAGINARY: Final = 0.05  # THz: what lies between this, imaginary, and zero, is an inaccuracy
-BAND_POINTS: Final = 100.0  # for each 1/A of a path
+BAND_POINTS: Final = 250.0  # for each 1/A of a path
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class Thermal:
 class Imaginary:
     """Imaginary modes at one point."""
 
-    name: str  # such as X, or "between Γ and X"
+    where: str  # "at X", "between Γ and X", or "at q = (0.1, 0, 0)"
     point: tuple[float, float, float]
     frequencies: tuple[float, ...]  # THz, below zero
 
@@ -135,22 +135,23 @@ def imaginary(bands: Bands, mesh: Mesh) -> list[Imaginary]:
     found = dict[str, Imaginary]()
     for (begin, end), points, frequencies in zip(bands.ends, bands.points, bands.frequencies, strict=True):
         for name, i in ((begin, 0), (end, -1)):
-            found.setdefault(name, _imaginary(name, points[i], frequencies[i]))
+            where = f"at {name}"
+            found.setdefault(where, _imaginary(where, points[i], frequencies[i]))
         lowest = int(frequencies[:, 0].argmin())
         if 0 < lowest < len(points) - 1:
-            name = f"between {begin} and {end}"
-            found[name] = _imaginary(name, points[lowest], frequencies[lowest])
+            where = f"between {begin} and {end}"
+            found[where] = _imaginary(where, points[lowest], frequencies[lowest])
     lowest = int(mesh.frequencies[:, 0].argmin())
     if mesh.frequencies[lowest, 0] < min(each[:, 0].min() for each in bands.frequencies) - IMAGINARY:
         point = mesh.points[lowest]
-        name = f"at q = ({', '.join(f'{x:.3g}' for x in point)})"
-        found[name] = _imaginary(name, point, mesh.frequencies[lowest])
+        where = f"at q = ({', '.join(f'{x:.3g}' for x in point)})"
+        found[where] = _imaginary(where, point, mesh.frequencies[lowest])
     return [each for each in found.values() if each.frequencies]
 
 
-def _imaginary(name: str, point: Array, frequencies: Array) -> Imaginary:
+def _imaginary(where: str, point: Array, frequencies: Array) -> Imaginary:
     x, y, z = map(float, point)
-    return Imaginary(name, (x, y, z), tuple(float(f) for f in frequencies if f < -IMAGINARY))
+    return Imaginary(where, (x, y, z), tuple(float(f) for f in frequencies if f < -IMAGINARY))
 
 
 def _letter(name: str) -> str:

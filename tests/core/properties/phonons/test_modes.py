@@ -141,13 +141,13 @@ def harmonic(constant):
 def test_imaginary_modes_have_names_and_a_share():
     phonopy = harmonic((1.0, 1.0, -0.2))
     mesh, bands = modes.mesh(phonopy, 30.0), modes.bands(phonopy)
-    found = {each.name: each for each in modes.imaginary(bands, mesh)}
-    assert "Z" in found
-    assert not {"Γ", "X", "Y"} & set(found)
-    assert found["Z"].point == pytest.approx((0, 0, 0.5))
+    found = {each.where: each for each in modes.imaginary(bands, mesh)}
+    assert "at Z" in found
+    assert not {"at Γ", "at X", "at Y"} & set(found)
+    assert found["at Z"].point == pytest.approx((0, 0, 0.5))
     # w^2 = 4 K / m at the end of the zone
     expected = -np.sqrt(4 * 0.2 * EV / 1e-20 / (26.9815385 * constants.atomic_mass)) / (2 * np.pi) / 1e12
-    assert found["Z"].frequencies == pytest.approx([expected] * 3, rel=1e-5)
+    assert found["at Z"].frequencies == pytest.approx([expected] * 3, rel=1e-5)
     numbers = [np.arange(n) / n for n in mesh.numbers]
     waves = [2 * np.sin(np.pi * x) ** 2 for x in numbers]
     curvature = waves[0][:, None, None] + waves[1][None, :, None] - 0.2 * waves[2][None, None, :]
