@@ -53,6 +53,7 @@ NEEDS = {
     "docs/generators/generative.md": ["to install a package; tests/test_plugin.py does"],
     "docs/generators/symphony.md": ["core.xyz", "a trained model and a fragment"],
     "docs/models.md": ["a network", "sevennet-0, fetched", "a network", "files that were brought here"],
+    "docs/properties/phonons.md": ["sevennet-0 fetched, and a minute of a core"],
     "docs/published.md": ["make peers, and a network"],
     "docs/sevennet.md": ["MatterSim's file, and an hour"],
     "docs/speed.md": [

@@ -1,4 +1,4 @@
-"""`atomsml phonons`: its numbers are those of the library, its file is one of phonopy, and what is imaginary is told."""
+"""`atomsml phonons`: its numbers are those of the library, its file is phonopy's, and what is imaginary is told."""
 
 from __future__ import annotations
 
