@@ -44,7 +44,7 @@ def open_outputs(
     targets = [*chosen, *derived]
     check_distinct(targets, context)
     if output is not None:
-        check_derived(output, derived)
+        _check_derived(output, derived)
     files = OutputSet(targets)
     try:
         with files:
@@ -115,13 +115,13 @@ def is_path(word: str | Path) -> bool:
         return False
 
 
-def check_derived(output: Path, derived: Sequence[Path]) -> None:
+def _check_derived(output: Path, derived: Sequence[Path]) -> None:
     """Refuse to replace files that only derive their names from `output` and are not of an earlier run of it.
 
     Raises:
         ValueError: says which.
     """
-    known = _earlier_files(output)
+    known = earlier_files(output)
     for path in derived:
         if path.exists() and path.name not in known:
             raise ValueError(
@@ -130,7 +130,7 @@ def check_derived(output: Path, derived: Sequence[Path]) -> None:
             )
 
 
-def _earlier_files(output: Path) -> set[str]:
+def earlier_files(output: Path) -> set[str]:
     """Names of the files that the summary beside `output` lists, and its own; none of a summary of another output."""
     path = summary_path(output)
     try:

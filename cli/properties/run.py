@@ -39,13 +39,26 @@ PARTS, LARGEST_PART = 4, 256  # into how many parts each device has its share; s
 class Folder:
     """The files of a run; `names` are those of the inputs, without endings."""
 
-    def __init__(self, path: Path, command: str, names: Sequence[str]) -> None:
+    def __init__(self, path: Path, command: str, names: Sequence[str], resume: bool) -> None:
+        from atomsml.cli.files import earlier_files
+
         self.path, self.names = path, names
         self.table, self.everything = path / f"{command}.csv", path / f"{command}.json"
         self.journal = path / f"{command}.journal.jsonl"
+        self._earlier, self._goes_on = earlier_files(self.table), resume and self.journal.exists()
 
     def file(self, number: int, ending: str) -> Path:
-        return self.path / f"{self.names[number]}{ending}"
+        """
+        Raises:
+            ValueError: it would replace a file that is not of an earlier run.
+        """
+        path = self.path / f"{self.names[number]}{ending}"
+        if path.exists() and not self._goes_on and path.name not in self._earlier:
+            raise ValueError(
+                f"{path} is there already, and is not of an earlier run that was complete; --resume goes on with one "
+                "that was interrupted, or choose another folder"
+            )
+        return path
 
 
 def run(context: typer.Context, command: PropertyCommand[Any], shared: Shared) -> None:
@@ -83,7 +96,7 @@ def run(context: typer.Context, command: PropertyCommand[Any], shared: Shared) -
     job.inputs = shard.of(job.inputs)
     job.require_some()
     base = shard.name(Path(command.name)).name
-    folder = Folder(path, base, shard.of(names))
+    folder = Folder(path, base, shard.of(names), shared.resume)
     with (
         open_outputs(context, folder.table, [folder.table], [folder.everything]) as files,
         open_journal(folder.journal, identity, shared.resume) as journal,

@@ -96,6 +96,18 @@ def test_shards_are_disjoint_and_complete(run: Run, crystals: str) -> None:
     assert pictures == {path.name for path in Path("whole").glob("*.png")}
 
 
+def test_files_of_others_are_not_replaced_and_those_of_an_earlier_run_are(run: Run, crystals: str) -> None:
+    Path("eos").mkdir()
+    Path("eos/crystals-3.png").write_text("mine")
+    result = run("eos", crystals, *OPTIONS)
+    assert result.status == 1
+    assert "eos/crystals-3.png is there already" in result.err
+    assert Path("eos/crystals-3.png").read_text() == "mine"
+    Path("eos/crystals-3.png").unlink()
+    assert run("eos", crystals, *OPTIONS, "--resume").status == 0
+    assert run("eos", crystals, *OPTIONS).status == 0
+
+
 def test_a_killed_run_goes_on(run: Run, crystals: str) -> None:
     ase.io.write("many.extxyz", ase.io.read(crystals, ":") * 6)
     journal = Path("out/eos.journal.jsonl")
