@@ -1,15 +1,15 @@
 """Make sets from which charges, dipoles and quadrupoles are learned (docs/properties/charges.md).
 
     python -m benchmarks.recipes.make_charges_set dipeptides DATA/molecules_ff/spice_dipeptides -o .
-    python -m benchmarks.recipes.make_charges_set gfn2 DATA/molecules_static/qm9_xtb.h5 -o gfn2.h5 -n 3000
+    python -m benchmarks.recipes.make_charges_set gfn2 DATA/molecules_ff/organic_xtb.h5 -o gfn2.h5
 
 `dipeptides` writes dipeptides-train.extxyz and dipeptides-val.extxyz, with MBIS charges and quadrupoles of
 wB97M-D3(BJ). Their quadrupoles are about a point 1 bohr along each axis from the centre of mass, and their positions
 are centred elsewhere: point charges explain them to 1.04 e A^2 as they are, and to 0.40 e A^2 once the molecules are
 moved there, which is done here.
 
-`gfn2` takes molecules from an HDF5 file, relaxed ones, shakes them, and computes charges and dipoles with GFN2-xTB
-(tblite); it takes 20 ms for each.
+`gfn2` draws structures from an HDF5 file with arrays offsets, numbers, positions and smiles, and computes charges and
+dipoles with GFN2-xTB (tblite); it takes 20 ms for each.
 """
 
 from __future__ import annotations
@@ -29,15 +29,13 @@ from tblite.interface import Calculator
 
 from atomsml.io import write_atomically
 
-SHAKEN = 0.05  # A: standard deviation of every coordinate
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=("dipeptides", "gfn2"))
     parser.add_argument("source", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("-n", type=int, default=3000, help="molecules of gfn2, drawn from all")
+    parser.add_argument("-n", type=int, default=6000, help="structures of gfn2, drawn from all")
     options = parser.parse_args()
     if options.kind == "dipeptides":
         for name in ("train", "val"):
@@ -45,7 +43,7 @@ def main() -> None:
             write(options.output / f"dipeptides-{name}.extxyz", images)
     else:
         write_atomically(options.output, lambda beside: write_gfn2(beside, options.source, options.n))
-        print(f"{options.output}: {options.n} molecules")
+        print(f"{options.output}: {options.n} structures")
 
 
 def write(path: Path, images: list[ase.Atoms]) -> None:
@@ -69,21 +67,21 @@ def write_gfn2(path: Path, source: Path, count: int) -> None:
     """Flat arrays, as `atomsml train` reads them."""
     rng = np.random.default_rng(0)
     with h5py.File(source) as file:
-        offsets, numbers, positions = (file[name][:] for name in ("offsets", "numbers", "positions"))
+        offsets, numbers, positions, smiles = (file[name][:] for name in ("offsets", "numbers", "positions", "smiles"))
     chosen = np.sort(rng.choice(len(offsets) - 1, count, replace=False))
     found = []
     for i in chosen:
         mine = slice(offsets[i], offsets[i + 1])
-        r = positions[mine] + rng.normal(scale=SHAKEN, size=(len(numbers[mine]), 3))
-        calculator = Calculator("GFN2-xTB", numbers[mine].astype(int), r / Bohr)
+        calculator = Calculator("GFN2-xTB", numbers[mine].astype(int), positions[mine] / Bohr)
         calculator.set("verbosity", 0)
         result = calculator.singlepoint()
-        found.append((numbers[mine], r, result.get("charges"), result.get("dipole") * Bohr))
+        found.append((numbers[mine], positions[mine], result.get("charges"), result.get("dipole") * Bohr))
     with h5py.File(path, "w") as file:
         file["offsets"] = np.cumsum([0, *(len(each[0]) for each in found)])
         for k, name in enumerate(("numbers", "positions", "charges")):
             file[name] = np.concatenate([each[k] for each in found])
         file["dipole"] = np.stack([each[3] for each in found])
+        file["smiles"] = smiles[chosen]
 
 
 if __name__ == "__main__":
