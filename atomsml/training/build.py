@@ -186,6 +186,14 @@ def state_to_hold_for(config: TrainingConfig, dataset: Dataset, before: Electron
     return ElectronicState(**held)
 
 
+def charge_warnings(config: TrainingConfig) -> list[str]:
+    """That charges of a base model, which would no longer go with the other weights, are left out."""
+    base = config.finetune.model
+    if base is None or config.charges or not read_metadata(base)["config"].get("charges"):
+        return []
+    return [f"{base} has charges, which this run does not train, so that its model has none; charges: true trains them"]
+
+
 def state_warnings(dataset: Dataset) -> list[str]:
     """Charges or spins that differ within a training set, which a potential cannot see."""
     warnings = []

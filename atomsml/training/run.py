@@ -18,7 +18,13 @@ from atomsml.modelfile import save
 from atomsml.potential import Potential, check_elements
 from atomsml.training.base_config import plain_config
 from atomsml.training.base_run import BaseRun, run_identity
-from atomsml.training.build import MEANINGLESS_ENERGIES, reference_warnings, start_model, state_warnings
+from atomsml.training.build import (
+    MEANINGLESS_ENERGIES,
+    charge_warnings,
+    reference_warnings,
+    start_model,
+    state_warnings,
+)
 from atomsml.training.config import BatchConfig, TrainingConfig
 from atomsml.training.distributed import join_world
 from atomsml.training.evaluation.metrics import ErrorTable
@@ -50,7 +56,7 @@ class Run(BaseRun[Potential, AtomicGraph | None]):
         self.splits: Splits = read_splits(config)
         potential, self.references_kind = start_model(config, self.splits.train)
         self.warnings = [*self.splits.warnings, *reference_warnings(config, self.splits.train, self.references_kind)]
-        self.warnings += state_warnings(self.splits.train)
+        self.warnings += [*state_warnings(self.splits.train), *charge_warnings(config)]
         _check_known(self.splits, potential)
         self.state = TrainingState.start(potential.cast(DTYPES[config.precision]).to(self.device), config)
         train, replay = self.splits.train, self.splits.replay

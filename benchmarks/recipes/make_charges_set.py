@@ -8,8 +8,8 @@ wB97M-D3(BJ). Their quadrupoles are about a point 1 bohr along each axis from th
 are centred elsewhere: point charges explain them to 1.04 e A^2 as they are, and to 0.40 e A^2 once the molecules are
 moved there, which is done here.
 
-`gfn2` draws structures from an HDF5 file with arrays offsets, numbers, positions and smiles, and computes charges and
-dipoles with GFN2-xTB (tblite); it takes 20 ms for each.
+`gfn2` draws structures of the elements of organic-xtb from an HDF5 file with arrays offsets, numbers, positions and
+smiles, and computes charges and dipoles with GFN2-xTB (tblite); it takes 20 ms for each.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ import ase.io
 import h5py
 import numpy as np
 from ase.units import Bohr
+from tblite.exceptions import TBLiteRuntimeError
 from tblite.interface import Calculator
 
 from atomsml.io import write_atomically
+
+ELEMENTS = (1, 6, 7, 8, 9, 16, 17, 35)  # of organic-xtb
 
 
 def main() -> None:
@@ -35,7 +38,7 @@ def main() -> None:
     parser.add_argument("kind", choices=("dipeptides", "gfn2"))
     parser.add_argument("source", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("-n", type=int, default=6000, help="structures of gfn2, drawn from all")
+    parser.add_argument("-n", type=int, default=3000, help="structures of gfn2, drawn from all")
     options = parser.parse_args()
     if options.kind == "dipeptides":
         for name in ("train", "val"):
@@ -43,7 +46,6 @@ def main() -> None:
             write(options.output / f"dipeptides-{name}.extxyz", images)
     else:
         write_atomically(options.output, lambda beside: write_gfn2(beside, options.source, options.n))
-        print(f"{options.output}: {options.n} structures")
 
 
 def write(path: Path, images: list[ase.Atoms]) -> None:
@@ -72,16 +74,23 @@ def write_gfn2(path: Path, source: Path, count: int) -> None:
     found = []
     for i in chosen:
         mine = slice(offsets[i], offsets[i + 1])
+        if not np.isin(numbers[mine], ELEMENTS).all():
+            continue
         calculator = Calculator("GFN2-xTB", numbers[mine].astype(int), positions[mine] / Bohr)
         calculator.set("verbosity", 0)
-        result = calculator.singlepoint()
-        found.append((numbers[mine], positions[mine], result.get("charges"), result.get("dipole") * Bohr))
+        try:
+            result = calculator.singlepoint()
+        except TBLiteRuntimeError:  # not converged, as of atoms that were shaken apart
+            continue
+        labels = result.get("charges"), result.get("dipole") * Bohr, smiles[i]
+        found.append((numbers[mine], positions[mine], *labels))
     with h5py.File(path, "w") as file:
         file["offsets"] = np.cumsum([0, *(len(each[0]) for each in found)])
         for k, name in enumerate(("numbers", "positions", "charges")):
             file[name] = np.concatenate([each[k] for each in found])
         file["dipole"] = np.stack([each[3] for each in found])
-        file["smiles"] = smiles[chosen]
+        file["smiles"] = [each[4] for each in found]
+    print(f"{len(found)} of {count} structures")
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ def test_a_head_alone_leaves_energies_as_they_are(charged, small, water, tmp_pat
     with pytest.raises(ValueError, match="neither energies nor forces, which training all weights would spoil"):
         trained(tmp_path / "spoiled", small, charged, charges=True, finetune={"model": str(base)}, data=data)
     without = trained(tmp_path / "without", small, water, finetune={"model": str(run.folder / "model.safetensors")})
+    assert any("has charges, which this run does not train" in warning for warning in without.warnings)
     assert not load(without.folder / "model.safetensors").has_charges
 
 

@@ -1,6 +1,6 @@
 """Learned charges and dipoles beside labels, beside GFN2-xTB, and beside the dipoles of QM9.
 
-    python -m benchmarks.accuracy.charges DATA dipeptides/model.safetensors gfn2/model.safetensors
+    python -m benchmarks.properties.charges DATA dipeptides/model.safetensors gfn2/model.safetensors
 
 The models are those of benchmarks/recipes/charges-dipeptides.yaml and charges-gfn2.yaml. Needs tblite; a minute.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import ase
 import ase.io
 import numpy as np
-from ase.units import Debye
+from ase.units import Bohr, Debye
 from tblite.ase import TBLite
 
 from atomsml import AtomicGraph, predict
@@ -27,6 +27,8 @@ def main() -> None:
     parser.add_argument("dipeptides", type=Path, help="model of wB97M-D3(BJ) charges and quadrupoles")
     parser.add_argument("gfn2", type=Path, help="model of GFN2-xTB charges and dipoles")
     options = parser.parse_args()
+    for name in ("train", "val"):
+        say_origins(name, read(options.data / f"molecules_ff/spice_dipeptides/{name}.extxyz.xz"))
     peptides = read(options.data / "molecules_ff/spice_dipeptides/val.extxyz.xz")
     compare("dipeptides", options.dipeptides, peptides, "MBIS charges", [mbis(a) for a in peptides])
     compare("dipeptides", options.dipeptides, peptides, "GFN2-xTB", [gfn2(a) for a in peptides])
@@ -46,6 +48,21 @@ def main() -> None:
 
 def read(path: Path) -> list[ase.Atoms]:
     return ase.io.read(io.StringIO(lzma.decompress(path.read_bytes()).decode()), ":", format="extxyz")
+
+
+def say_origins(name: str, structures: list[ase.Atoms]) -> None:
+    """How well point charges explain quadrupoles, about the origin as it is and about where it belongs."""
+    missed = []
+    for shifted in (False, True):
+        errors = []
+        for atoms in structures:
+            r = atoms.positions - shifted * (atoms.get_center_of_mass() - Bohr)
+            moment = np.einsum("i,ia,ib->ab", atoms.arrays["mbi_charges"], r, r) - atoms.info["quadrupole"].reshape(
+                3, 3
+            )
+            errors.append(moment - np.trace(moment) / 3 * np.eye(3))
+        missed.append(np.sqrt(np.mean(np.square(errors))))
+    print(f"quadrupoles of {name}: point charges miss them by {missed[0]:.2f} e A^2, moved by {missed[1]:.2f} (RMS)")
 
 
 def mbis(atoms: ase.Atoms) -> np.ndarray:
