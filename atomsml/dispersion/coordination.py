@@ -7,31 +7,40 @@ vanish at large distances, where it is exp(-16): a crystal has some 1e-4 from th
 
 from __future__ import annotations
 
-from math import sqrt
+from math import factorial, sqrt
 
 from atomsml.codegen.loops import Floats, compiled
-from atomsml.dispersion.exponential import exponential
-from atomsml.dispersion.lattice import Atoms, images
-from atomsml.dispersion.pulls import add_pull
+from atomsml.dispersion.lattice import LANES, Atoms, images_of_block
+from atomsml.dispersion.pulls import OF_LANES, add_lanes, clear
 
 STEEPNESS = 16.0
+# exp(x) is the 64th power of the series of exp(x / 64), which is right to rounding up to x = STEEPNESS; below LEAST
+# 1 + exp(x) is 1
+LEAST, PART = -42.0, 1 / 64
+C3, C4, C5, C6, C7, C8, C9, C10, C11, C12 = (1 / factorial(k) for k in range(3, 13))
 
 
 @compiled
 def coordinate(
-    w: Atoms, covalent: Floats, table: Floats, cutoff: float, begin: int, step: int, found: Floats, numbers: Floats
+    w: Atoms, covalent: Floats, cutoff: float, begin: int, step: int, found: Floats, lanes: Floats, numbers: Floats
 ) -> None:
-    """Add to (atoms,) numbers what atoms begin, begin + step, ... and those before them in their systems share."""
+    """Add to (atoms,) numbers what atoms begin, begin + step, ... and those before them in their systems share.
+
+    `lanes` is room for OF_LANES and LANES numbers.
+    """
     i = begin
     while i < w.atoms:
-        for j in range(w.first[w.system[i]], i + 1):
-            radius = covalent[w.kind[i]] + covalent[w.kind[j]]
-            shared = 0.0
-            for n in range(images(w, i, j, cutoff, found)):
-                shared += 1.0 / (1.0 + exponential(STEEPNESS - STEEPNESS * radius / sqrt(found[4 * n + 3]), table))
-            numbers[i] += shared
-            if j < i:
-                numbers[j] += shared
+        for block in range(w.block[w.first[w.system[i]]], w.block[i] + 1):
+            clear(lanes)
+            first = w.first_of_block[block]
+            set_radii(w, covalent, i, block, lanes)
+            for n in range(images_of_block(w, i, block, cutoff, found)):
+                x, y, z = found[4 * n], found[4 * n + 1], found[4 * n + 2]
+                count_lanes(x, y, z, w.local, 3 * LANES * block, cutoff * cutoff, lanes)
+            for j in range(first, min(i + 1, w.first_of_block[block + 1])):
+                numbers[i] += lanes[j - first]
+                if j < i:
+                    numbers[j] += lanes[j - first]
         i += step
 
 
@@ -39,11 +48,11 @@ def coordinate(
 def coordinate_backward(
     w: Atoms,
     covalent: Floats,
-    table: Floats,
     cutoff: float,
     begin: int,
     step: int,
     found: Floats,
+    lanes: Floats,
     slope: Floats,
     out: Floats,
 ) -> None:
@@ -53,14 +62,74 @@ def coordinate_backward(
     """
     i = begin
     while i < w.atoms:
-        for j in range(w.first[w.system[i]], i + 1):
-            radius = covalent[w.kind[i]] + covalent[w.kind[j]]
-            weight = (slope[i] + slope[j] if j < i else slope[i]) * STEEPNESS * radius
-            for n in range(images(w, i, j, cutoff, found)):
-                square = found[4 * n + 3]
-                r = sqrt(square)
-                e = exponential(STEEPNESS - STEEPNESS * radius / r, table)
-                # slope of the energy by r, over r
-                pull = -weight * e / ((1.0 + e) * (1.0 + e) * square * r)
-                add_pull(i, j, pull, found[4 * n], found[4 * n + 1], found[4 * n + 2], out)
+        for block in range(w.block[w.first[w.system[i]]], w.block[i] + 1):
+            clear(lanes)
+            first = w.first_of_block[block]
+            set_radii(w, covalent, i, block, lanes)
+            for n in range(images_of_block(w, i, block, cutoff, found)):
+                x, y, z = found[4 * n], found[4 * n + 1], found[4 * n + 2]
+                pull_lanes(x, y, z, w.local, 3 * LANES * block, cutoff * cutoff, lanes)
+            for j in range(first, min(i + 1, w.first_of_block[block + 1])):
+                weight = slope[i] + slope[j] if j < i else slope[i]
+                add_lanes(i, j, j - first, weight, lanes, out)
         i += step
+
+
+@compiled
+def set_radii(w: Atoms, covalent: Floats, i: int, block: int, lanes: Floats) -> None:
+    """Sums of the radii of atom i and those of a block, after what is summed."""
+    first, last = w.first_of_block[block], w.first_of_block[block + 1]
+    for m in range(LANES):
+        lanes[OF_LANES + m] = STEEPNESS * (covalent[w.kind[i]] + covalent[w.kind[min(first + m, last - 1)]])
+
+
+@compiled
+def count_lanes(x: float, y: float, z: float, local: Floats, start: int, square: float, lanes: Floats) -> None:
+    """Add the counts of a block whose centre is x, y, z away."""
+    for m in range(LANES):
+        dx, dy, dz = local[start + m] + x, local[start + LANES + m] + y, local[start + 2 * LANES + m] + z
+        r2 = dx * dx + dy * dy + dz * dz
+        u = STEEPNESS - lanes[OF_LANES + m] / sqrt(r2)
+        u = PART * (u if u > LEAST else LEAST)
+        e = ((((C12 * u + C11) * u + C10) * u + C9) * u + C8) * u + C7
+        e = ((((((e * u + C6) * u + C5) * u + C4) * u + C3) * u + 0.5) * u + 1.0) * u + 1.0
+        e2 = e * e
+        e4 = e2 * e2
+        e8 = e4 * e4
+        e16 = e8 * e8
+        e32 = e16 * e16
+        count = 1.0 / (1.0 + e32 * e32)
+        inside = (r2 <= square) & (r2 > 0.0)
+        lanes[m] += count if inside else 0.0
+
+
+@compiled
+def pull_lanes(x: float, y: float, z: float, local: Floats, start: int, square: float, lanes: Floats) -> None:
+    """Add their slopes by r, over r, times the vectors."""
+    for m in range(LANES):
+        dx, dy, dz = local[start + m] + x, local[start + LANES + m] + y, local[start + 2 * LANES + m] + z
+        r2 = dx * dx + dy * dy + dz * dz
+        r = sqrt(r2)
+        u = STEEPNESS - lanes[OF_LANES + m] / r
+        u = PART * (u if u > LEAST else LEAST)
+        e = ((((C12 * u + C11) * u + C10) * u + C9) * u + C8) * u + C7
+        e = ((((((e * u + C6) * u + C5) * u + C4) * u + C3) * u + 0.5) * u + 1.0) * u + 1.0
+        e2 = e * e
+        e4 = e2 * e2
+        e8 = e4 * e4
+        e16 = e8 * e8
+        e32 = e16 * e16
+        e64 = e32 * e32
+        pull = -lanes[OF_LANES + m] * e64 / ((1.0 + e64) * (1.0 + e64) * r2 * r)
+        inside = (r2 <= square) & (r2 > 0.0)
+        pull = pull if inside else 0.0
+        px, py, pz = pull * dx, pull * dy, pull * dz
+        lanes[LANES + m] += px
+        lanes[2 * LANES + m] += py
+        lanes[3 * LANES + m] += pz
+        lanes[4 * LANES + m] += px * dx
+        lanes[5 * LANES + m] += px * dy
+        lanes[6 * LANES + m] += px * dz
+        lanes[7 * LANES + m] += py * dy
+        lanes[8 * LANES + m] += py * dz
+        lanes[9 * LANES + m] += pz * dz

@@ -13,11 +13,10 @@ from atomsml.codegen.checks import address
 from atomsml.codegen.threads import in_parts
 from atomsml.dispersion.coefficients import SYSTEMS, Mixture, mix, weigh
 from atomsml.dispersion.coordination import coordinate, coordinate_backward
-from atomsml.dispersion.exponential import table
 from atomsml.dispersion.functionals import Cutoffs, Damping
-from atomsml.dispersion.lattice import Atoms, Turned
-from atomsml.dispersion.pairs import DampingArguments, disperse
-from atomsml.dispersion.pulls import COLUMNS, ENERGY, GRADIENT, SLOPE, STRAIN
+from atomsml.dispersion.lattice import LANES, Atoms, Turned
+from atomsml.dispersion.pairs import DampingTables, disperse
+from atomsml.dispersion.pulls import COLUMNS, ENERGY, GRADIENT, OF_LANES, SLOPE, STRAIN
 from atomsml.dispersion.reference import Reference, reference
 from atomsml.dispersion.triples import NEAR, disperse_triples
 from atomsml.graph import AtomicGraph
@@ -41,11 +40,12 @@ class Sums:
     def of_atoms(self) -> Atoms:
         a = self.atoms
         given: list[Any] = [address(x) for x in (a.positions, a.lattice, a.system, a.first, a.kind)]
+        given += [address(x) for x in (a.block, a.first_of_block, a.centre, a.radius, a.local)]
         given += [len(a.kind), len(a.elements)]
         return Atoms(*given)
 
-    def added(self, columns: int, cutoff: float, work: Callable[[int, int, int, int], None]) -> Tensor:
-        """(atoms, columns) sum of what threads add: work(begin, step, room for images, its tensor)."""
+    def added(self, columns: int, cutoff: float, work: Callable[[int, int, int, int, int], None]) -> Tensor:
+        """(atoms, columns) sum of what threads add: work(begin, step, room for images, for lanes, its tensor)."""
         count, room = len(self.atoms.kind), 4 * self.atoms.most_images(cutoff) + 4
         threads = max(1, min(torch.get_num_threads(), count // WORTH_A_THREAD))
         found = torch.zeros(threads, count, columns, dtype=torch.float64)
@@ -53,7 +53,8 @@ class Sums:
         def part(first: int, last: int) -> None:
             for begin in range(first, last):
                 images = torch.empty(room, dtype=torch.float64)
-                work(begin, threads, address(images), address(found[begin]))
+                lanes = torch.empty(OF_LANES + 3 * LANES, dtype=torch.float64)
+                work(begin, threads, address(images), address(lanes), address(found[begin]))
 
         in_parts(threads, threads, part)
         return found[0] if threads == 1 else found.sum(dim=0)
@@ -69,6 +70,7 @@ def dispersion_on_host(
     out = _energies(sums, numbers, damping, three_body)
     if forces or stress:
         out += _backward(sums, out[:, SLOPE].contiguous())
+    out = torch.empty_like(out).index_copy(0, turned.order, out)  # systems stay where they are
     energies = out[:, ENERGY] * HARTREE
     gradient = torch.bmm(out[:, None, GRADIENT:STRAIN], turned.axes[turned.system])[:, 0]
     return Prediction(
@@ -81,10 +83,10 @@ def dispersion_on_host(
 
 def _coordination(sums: Sums) -> Tensor:
     """(atoms,)"""
-    covalent, exponentials = address(sums.known.covalent), address(table())
+    covalent = address(sums.known.covalent)
 
-    def work(begin: int, step: int, images: int, out: int) -> None:
-        coordinate(*sums.of_atoms, covalent, exponentials, sums.cutoffs.coordination, begin, step, images, out)
+    def work(begin: int, step: int, images: int, lanes: int, out: int) -> None:
+        coordinate(*sums.of_atoms, covalent, sums.cutoffs.coordination, begin, step, images, lanes, out)
 
     return sums.added(1, sums.cutoffs.coordination, work)[:, 0]
 
@@ -98,11 +100,13 @@ def _energies(sums: Sums, numbers: Tensor, damping: Damping, three_body: bool) -
         mix(address(kind), len(kind), kinds, address(known.c6), address(given), address(mixture))
     parts: list[Any] = [address(x) for x in (*weights, *mixed)]
     m = Mixture(*parts)
-    p = DampingArguments(damping.s6, damping.s8, damping.a1, damping.a2)
-    sqrt_q, cutoff = address(known.sqrt_q), sums.cutoffs.pairs
+    ratio = 3 * known.sqrt_q[:, None] * known.sqrt_q
+    f, cutoff = damping.a1 * ratio.sqrt() + damping.a2, sums.cutoffs.pairs
+    tables = [(damping.s8 * ratio).contiguous(), f**6, f**8]
+    p: tuple[Any, ...] = damping.s6, *(address(x) for x in tables)
 
-    def work(begin: int, step: int, images: int, out: int) -> None:
-        disperse(*sums.of_atoms, *m, *p, sqrt_q, cutoff, begin, step, images, out)
+    def work(begin: int, step: int, images: int, lanes: int, out: int) -> None:
+        disperse(*sums.of_atoms, *m, *DampingTables(*p), cutoff, begin, step, images, lanes, out)
 
     found = sums.added(COLUMNS, cutoff, work)
     return found + _triples(sums, m) if three_body else found
@@ -112,7 +116,7 @@ def _triples(sums: Sums, m: Mixture) -> Tensor:
     """(atoms, COLUMNS)"""
     radii, cutoff, count = address(sums.known.van_der_waals), sums.cutoffs.triples, len(sums.atoms.kind)
 
-    def work(begin: int, step: int, images: int, out: int) -> None:
+    def work(begin: int, step: int, images: int, lanes: int, out: int) -> None:
         room = FEW
         while begin < count:
             about, atom = torch.empty(room, NEAR, dtype=torch.float64), torch.empty(room, dtype=torch.int64)
@@ -124,11 +128,11 @@ def _triples(sums: Sums, m: Mixture) -> Tensor:
 
 def _backward(sums: Sums, slope: Tensor) -> Tensor:
     """(atoms, COLUMNS) what the slope by coordination numbers adds."""
-    covalent, exponentials, cutoff = address(sums.known.covalent), address(table()), sums.cutoffs.coordination
+    covalent, cutoff = address(sums.known.covalent), sums.cutoffs.coordination
     by = address(slope)
 
-    def work(begin: int, step: int, images: int, out: int) -> None:
-        coordinate_backward(*sums.of_atoms, covalent, exponentials, cutoff, begin, step, images, by, out)
+    def work(begin: int, step: int, images: int, lanes: int, out: int) -> None:
+        coordinate_backward(*sums.of_atoms, covalent, cutoff, begin, step, images, lanes, by, out)
 
     return sums.added(COLUMNS, cutoff, work)
 

@@ -22,6 +22,10 @@ from atomsml.geometry import ImpossibleGeometry
 from atomsml.graph import AtomicGraph
 from atomsml.units import BOHR
 
+LANES = 16  # atoms of a block: their sums are made side by side, in vectors
+BIN = 13.0  # bohr: some twelve atoms of a solid are in a cube of this length
+FAR = 1e6  # bohr, beyond all cutoffs
+
 
 class Atoms(NamedTuple):
     """Addresses of what all sums are told, lengths in bohr; see `Turned`."""
@@ -31,26 +35,39 @@ class Atoms(NamedTuple):
     system: Ints
     first: Ints
     kind: Ints
+    block: Ints
+    first_of_block: Ints
+    centre: Floats
+    radius: Floats
+    local: Floats
     atoms: int
     kinds: int
 
 
 @dataclass(frozen=True, eq=False)
 class Turned:
-    """A batch of systems in axes of their lattices, in bohr, on the CPU."""
+    """A batch of systems in axes of their lattices, in bohr, on the CPU; atoms in blocks of LANES that are near."""
 
+    order: Tensor  # (atoms,) which atom of the graph stands where
     positions: Tensor  # (atoms, 3)
     lattice: Tensor  # (systems, 9): c1, b1, b2, a1, a2, a3, and 1 / c1, 1 / b2, 1 / a3, which are 0 of open axes
     axes: Tensor  # (systems, 3, 3): positions @ axes are Cartesian
     system: Tensor  # (atoms,)
     first: Tensor  # (systems + 1,) where the atoms of a system begin
     kind: Tensor  # (atoms,) places of their elements in `elements`
+    block: Tensor  # (atoms,) in which block each is
+    first_of_block: Tensor  # (blocks + 1,) where the atoms of a block begin
+    centre: Tensor  # (blocks, 3)
+    radius: Tensor  # (blocks,) how far atoms are from the centre
+    local: Tensor  # (blocks, 3, LANES) positions from the centre; of no atom FAR
     elements: tuple[int, ...]  # atomic numbers, ascending
 
     @staticmethod
     def of(graph: AtomicGraph) -> Turned:
         """Raises ImpossibleGeometry where a number is not finite, or a periodic cell is singular."""
         graph = graph.to("cpu", torch.float64)
+        if not (graph.positions.isfinite().all() and graph.cell.isfinite().all()):
+            raise ImpossibleGeometry("D3 needs positions and cells that are finite")
         lengths = torch.linalg.vector_norm(graph.cell, dim=2)
         order = torch.where(graph.pbc, lengths, torch.inf).argsort(dim=1, stable=True)  # short ones are counted last
         vectors = torch.where(graph.pbc[:, :, None], graph.cell, 0.0).gather(1, order[:, :, None].expand(-1, -1, 3))
@@ -59,41 +76,79 @@ class Turned:
         diagonal = triangle.diagonal(dim1=1, dim2=2)
         sign = torch.where(diagonal < 0, -1.0, 1.0)
         axes, rows = turn.mT * sign[:, :, None], (triangle * sign[:, :, None]).mT / BOHR
-        positions = torch.bmm(graph.positions[:, None], axes.mT[graph.batch])[:, 0] / BOHR
         thin = graph.pbc.gather(1, order) & (diagonal.abs() <= 1e-8 * lengths.gather(1, order))
-        if not (positions.isfinite().all() and rows.isfinite().all()) or thin.any():
-            raise ImpossibleGeometry("D3 needs positions that are finite, and periodic cells with a volume")
+        if thin.any():
+            raise ImpossibleGeometry("D3 needs periodic cells with a volume")
+        positions = torch.bmm(graph.positions[:, None], axes.mT[graph.batch])[:, 0] / BOHR
+        if graph.pbc.any():
+            positions = _wrapped(positions, rows, graph.batch)
         steps = rows.diagonal(dim1=1, dim2=2)
         lattice = [rows[:, i, : i + 1] for i in range(3)] + [torch.where(steps > 0, 1 / steps, 0.0)]
         elements, kind = np.unique(graph.numbers.numpy(), return_inverse=True)
+        near = _in_blocks(positions, graph.batch)
         counts = graph.atoms_per_system.cumsum(0)
+        block, first_of_block, centre, radius, local = _blocks(positions[near], graph.batch, graph.atoms_per_system)
         return Turned(
-            positions=positions.contiguous(),
+            order=near,
+            positions=positions[near],
             lattice=torch.cat(lattice, dim=1),
             axes=axes.contiguous(),
             system=graph.batch.contiguous(),
             first=torch.cat([counts.new_zeros(1), counts]),
-            kind=torch.from_numpy(kind.astype(np.int64)),
+            kind=torch.from_numpy(kind.astype(np.int64))[near],
+            block=block,
+            first_of_block=first_of_block,
+            centre=centre,
+            radius=radius,
+            local=local,
             elements=tuple(elements.tolist()),
         )
 
     def most_images(self, cutoff: float) -> int:
         """Of an atom within a cutoff (bohr) of another, at most."""
         per_step = self.lattice[:, 6:]
-        counts = torch.where(per_step > 0, (2 * cutoff * per_step).floor() + 2, 1.0)
+        reach = cutoff + (float(self.radius.max()) if len(self.radius) else 0.0)
+        counts = torch.where(per_step > 0, (2 * reach * per_step).floor() + 2, 1.0)
         return int(counts.prod(dim=1).max()) if len(counts) else 1
 
 
-@compiled
-def images(w: Atoms, i: int, j: int, cutoff: float, found: Floats) -> int:
-    """Write x, y, z and squared length of the vectors from atom i to all images of atom j within a cutoff.
+def _wrapped(positions: Tensor, rows: Tensor, batch: Tensor) -> Tensor:
+    """In their cells along periodic axes: one vector after the other, as the triangle of the lattice allows."""
+    for k in (2, 1, 0):
+        vector = rows[batch, k]
+        steps = torch.where(vector[:, k] > 0, (positions[:, k] / vector[:, k]).floor(), 0.0)
+        positions = positions - steps[:, None] * vector
+    return positions
 
-    Returns how many there are. An atom is no image of itself.
-    """
-    x = w.positions[3 * j] - w.positions[3 * i]
-    y = w.positions[3 * j + 1] - w.positions[3 * i + 1]
-    z = w.positions[3 * j + 2] - w.positions[3 * i + 2]
-    s = 9 * w.system[i]
+
+def _in_blocks(positions: Tensor, batch: Tensor) -> Tensor:
+    """(atoms,) an order in which atoms that follow each other are near, in the same order of systems."""
+    x, y, z = (positions / BIN).floor().unbind(dim=1)
+    keys = [batch.numpy(), z.numpy(), y.numpy(), x.numpy()]
+    return torch.from_numpy(np.lexsort(keys[::-1]))
+
+
+def _blocks(positions: Tensor, batch: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Of atoms in order: block, first_of_block, centre, radius, local."""
+    before = (counts.cumsum(0) - counts)[batch]
+    of_system = (counts + LANES - 1) // LANES
+    place = torch.arange(len(batch)) - before
+    block = (of_system.cumsum(0) - of_system)[batch] + place // LANES
+    blocks = int(of_system.sum())
+    sizes = torch.bincount(block, minlength=blocks)
+    centre = torch.zeros(blocks, 3, dtype=torch.float64).index_add(0, block, positions) / sizes[:, None]
+    apart = positions - centre[block]
+    radius = torch.zeros(blocks, dtype=torch.float64)
+    radius.scatter_reduce_(0, block, torch.linalg.vector_norm(apart, dim=1), "amax")
+    local = torch.full((blocks, 3, LANES), FAR, dtype=torch.float64)
+    local[block, :, place % LANES] = apart
+    return block, torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]), centre, radius * (1 + 1e-12), local
+
+
+@compiled
+def images(w: Atoms, system: int, x: float, y: float, z: float, cutoff: float, found: Floats) -> int:
+    """Write x, y, z and squared length of all images of a vector within a cutoff; returns how many there are."""
+    s = 9 * system
     count = 0
     for a in range(lowest(z, w.lattice[s + 8], cutoff), highest(z, w.lattice[s + 8], cutoff) + 1):
         za, ya, xa = z + a * w.lattice[s + 5], y + a * w.lattice[s + 4], x + a * w.lattice[s + 3]
@@ -106,10 +161,18 @@ def images(w: Atoms, i: int, j: int, cutoff: float, found: Floats) -> int:
                 xc = xb + c * w.lattice[s]
                 found[4 * count], found[4 * count + 1], found[4 * count + 2] = xc, yb, za
                 found[4 * count + 3] = square + xc * xc
-                itself = (i == j) & (a == 0) & (b == 0) & (c == 0)
                 # the next one takes its place unless this one is near: no branch
-                count += (square + xc * xc <= cutoff * cutoff) & (not itself)
+                count += square + xc * xc <= cutoff * cutoff
     return count
+
+
+@compiled
+def images_of_block(w: Atoms, i: int, block: int, cutoff: float, found: Floats) -> int:
+    """The same of the vector from atom i to the centre of a block, as far as atoms of the block may be within."""
+    x = w.centre[3 * block] - w.positions[3 * i]
+    y = w.centre[3 * block + 1] - w.positions[3 * i + 1]
+    z = w.centre[3 * block + 2] - w.positions[3 * i + 2]
+    return images(w, w.system[i], x, y, z, cutoff + w.radius[block], found)
 
 
 @compiled

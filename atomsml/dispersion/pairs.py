@@ -7,61 +7,96 @@ images of a pair have one C6, so that what is summed over images knows no coordi
 
 from __future__ import annotations
 
-from math import sqrt
 from typing import NamedTuple
 
 from atomsml.codegen.loops import Floats, compiled
 from atomsml.dispersion.coefficients import Mixture, coefficient
-from atomsml.dispersion.lattice import Atoms, images
-from atomsml.dispersion.pulls import COLUMNS, ENERGY, SLOPE, add_pull
+from atomsml.dispersion.lattice import LANES, Atoms, images_of_block
+from atomsml.dispersion.pulls import COLUMNS, ENERGY, OF_LANES, SLOPE, add_lanes, clear
 
 
-class DampingArguments(NamedTuple):
-    """Of `functionals.Damping`."""
+class DampingTables(NamedTuple):
+    """Addresses of s8 C8 / C6, f^6 and f^8 of pairs of kinds, (kinds, kinds) each."""
 
     s6: float
-    s8: float
-    a1: float
-    a2: float
+    s8: Floats
+    f6: Floats
+    f8: Floats
 
 
 @compiled
 def disperse(
     w: Atoms,
     m: Mixture,
-    p: DampingArguments,
-    sqrt_q: Floats,
+    p: DampingTables,
     cutoff: float,
     begin: int,
     step: int,
     found: Floats,
+    lanes: Floats,
     out: Floats,
 ) -> None:
-    """Add to `out` (`pulls.py`) what atoms begin, begin + step, ... have with those before them in their systems."""
+    """Add to `out` (`pulls.py`) what atoms begin, begin + step, ... have with those before them in their systems.
+
+    `lanes` is room for OF_LANES and 3 LANES numbers.
+    """
     i = begin
     while i < w.atoms:
-        for j in range(w.first[w.system[i]], i + 1):
-            weight = 1.0 if j < i else 0.5  # an image and its opposite are one pair
-            c6 = weight * coefficient(m.mixed, m.weights, w.kinds, i, j, w.kind[j])
-            ratio = 3.0 * sqrt_q[w.kind[i]] * sqrt_q[w.kind[j]]
-            f = p.a1 * sqrt(ratio) + p.a2
-            f6 = f * f * f * f * f * f
-            f8 = f6 * f * f
-            s8 = p.s8 * ratio
-            total = 0.0
-            for n in range(images(w, i, j, cutoff, found)):
-                r2 = found[4 * n + 3]
-                r4 = r2 * r2
-                a, b = r4 * r2 + f6, r4 * r4 + f8
-                inverse = 1.0 / (a * b)
-                t6, t8 = b * inverse, a * inverse
-                total += p.s6 * t6 + s8 * t8
-                pull = c6 * r4 * (6.0 * p.s6 * t6 * t6 + 8.0 * s8 * r2 * t8 * t8)
-                add_pull(i, j, pull, found[4 * n], found[4 * n + 1], found[4 * n + 2], out)
-            out[COLUMNS * i + ENERGY] -= 0.5 * c6 * total
-            out[COLUMNS * j + ENERGY] -= 0.5 * c6 * total
-            by_i = coefficient(m.mixed_slopes, m.weights, w.kinds, i, j, w.kind[j])
-            by_j = coefficient(m.mixed, m.weight_slopes, w.kinds, i, j, w.kind[j])
-            out[COLUMNS * i + SLOPE] -= weight * total * by_i
-            out[COLUMNS * j + SLOPE] -= weight * total * by_j
+        for block in range(w.block[w.first[w.system[i]]], w.block[i] + 1):
+            clear(lanes)
+            first, last = w.first_of_block[block], w.first_of_block[block + 1]
+            for lane in range(LANES):
+                kinds = w.kind[i] * w.kinds + w.kind[min(first + lane, last - 1)]
+                lanes[OF_LANES + lane] = p.f6[kinds]
+                lanes[OF_LANES + LANES + lane] = p.f8[kinds]
+                lanes[OF_LANES + 2 * LANES + lane] = p.s8[kinds]
+            for n in range(images_of_block(w, i, block, cutoff, found)):
+                x, y, z = found[4 * n], found[4 * n + 1], found[4 * n + 2]
+                disperse_lanes(x, y, z, w.local, 3 * LANES * block, p.s6, cutoff * cutoff, lanes)
+            for j in range(first, min(i + 1, last)):
+                add_pair(w, m, i, j, j - first, lanes, out)
         i += step
+
+
+@compiled
+def disperse_lanes(
+    x: float, y: float, z: float, local: Floats, start: int, s6: float, square: float, lanes: Floats
+) -> None:
+    """Add the energies over -C6, and their pulls, of a block whose centre is x, y, z away."""
+    for m in range(LANES):
+        dx, dy, dz = local[start + m] + x, local[start + LANES + m] + y, local[start + 2 * LANES + m] + z
+        r2 = dx * dx + dy * dy + dz * dz
+        r4 = r2 * r2
+        a, b = r4 * r2 + lanes[OF_LANES + m], r4 * r4 + lanes[OF_LANES + LANES + m]
+        s8 = lanes[OF_LANES + 2 * LANES + m]
+        inverse = 1.0 / (a * b)
+        t6, t8 = b * inverse, a * inverse
+        value = s6 * t6 + s8 * t8
+        pull = r4 * (6.0 * s6 * t6 * t6 + 8.0 * s8 * r2 * t8 * t8)
+        inside = (r2 <= square) & (r2 > 0.0)
+        value = value if inside else 0.0
+        pull = pull if inside else 0.0
+        px, py, pz = pull * dx, pull * dy, pull * dz
+        lanes[m] += value
+        lanes[LANES + m] += px
+        lanes[2 * LANES + m] += py
+        lanes[3 * LANES + m] += pz
+        lanes[4 * LANES + m] += px * dx
+        lanes[5 * LANES + m] += px * dy
+        lanes[6 * LANES + m] += px * dz
+        lanes[7 * LANES + m] += py * dy
+        lanes[8 * LANES + m] += py * dz
+        lanes[9 * LANES + m] += pz * dz
+
+
+@compiled
+def add_pair(w: Atoms, m: Mixture, i: int, j: int, lane: int, lanes: Floats, out: Floats) -> None:
+    """What all images of a pair have in common, and what they add."""
+    weight = 1.0 if j < i else 0.5  # an image and its opposite are one pair
+    c6 = weight * coefficient(m.mixed, m.weights, w.kinds, i, j, w.kind[j])
+    total = weight * lanes[lane]
+    out[COLUMNS * i + ENERGY] -= 0.5 * c6 * lanes[lane]
+    out[COLUMNS * j + ENERGY] -= 0.5 * c6 * lanes[lane]
+    out[COLUMNS * i + SLOPE] -= total * coefficient(m.mixed_slopes, m.weights, w.kinds, i, j, w.kind[j])
+    out[COLUMNS * j + SLOPE] -= total * coefficient(m.mixed, m.weight_slopes, w.kinds, i, j, w.kind[j])
+    add_lanes(i, j, lane, c6, lanes, out)

@@ -11,23 +11,27 @@
 from __future__ import annotations
 
 from atomsml.codegen.loops import Floats, compiled
+from atomsml.dispersion.lattice import LANES
 
 ENERGY, SLOPE, GRADIENT, STRAIN, COLUMNS = 0, 1, 2, 5, 11
+# sums of the lanes of a block (columns of `lattice.py`): of values, of pulls times x, y, z and times xx xy xz yy yz zz,
+# where a pull is the slope of an energy by a distance, over that distance
+OF_LANES = 10 * LANES
 
 
 @compiled
-def add_pull(i: int, j: int, pull: float, x: float, y: float, z: float, out: Floats) -> None:
-    """What an energy whose slope by r, over r, is `pull` adds to its gradient and its derivative by strain."""
-    m, n = COLUMNS * i, COLUMNS * j
-    out[m + GRADIENT] -= pull * x
-    out[m + GRADIENT + 1] -= pull * y
-    out[m + GRADIENT + 2] -= pull * z
-    out[n + GRADIENT] += pull * x
-    out[n + GRADIENT + 1] += pull * y
-    out[n + GRADIENT + 2] += pull * z
-    out[m + STRAIN] += pull * x * x
-    out[m + STRAIN + 1] += pull * x * y
-    out[m + STRAIN + 2] += pull * x * z
-    out[m + STRAIN + 3] += pull * y * y
-    out[m + STRAIN + 4] += pull * y * z
-    out[m + STRAIN + 5] += pull * z * z
+def clear(lanes: Floats) -> None:
+    for m in range(OF_LANES):
+        lanes[m] = 0.0
+
+
+@compiled
+def add_lanes(i: int, j: int, m: int, weight: float, lanes: Floats, out: Floats) -> None:
+    """What lane m, which is atom j beside atom i, adds to gradients and to strain."""
+    at_i, at_j = COLUMNS * i, COLUMNS * j
+    for k in range(3):
+        pull = weight * lanes[(1 + k) * LANES + m]
+        out[at_i + GRADIENT + k] -= pull
+        out[at_j + GRADIENT + k] += pull
+    for k in range(6):
+        out[at_i + STRAIN + k] += weight * lanes[(4 + k) * LANES + m]

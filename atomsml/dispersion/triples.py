@@ -58,7 +58,10 @@ def gather(w: Atoms, m: Mixture, radii: Floats, cutoff: float, i: int, near: Nea
     for j in range(w.first[w.system[i]], w.first[w.system[i] + 1]):
         c6 = coefficient(m.mixed, m.weights, w.kinds, i, j, w.kind[j])
         slope = coefficient(m.mixed_slopes, m.weights, w.kinds, i, j, w.kind[j])
-        for n in range(images(w, i, j, cutoff, near.found)):
+        x = w.positions[3 * j] - w.positions[3 * i]
+        y = w.positions[3 * j + 1] - w.positions[3 * i + 1]
+        z = w.positions[3 * j + 2] - w.positions[3 * i + 2]
+        for n in range(images(w, w.system[i], x, y, z, cutoff, near.found)):
             if count == near.room:
                 return -1
             k = NEAR * count
@@ -67,7 +70,7 @@ def gather(w: Atoms, m: Mixture, radii: Floats, cutoff: float, i: int, near: Nea
             near.about[k + 4], near.about[k + 5] = c6, slope / c6
             near.about[k + 6] = SCALE * radii[w.kind[i] * w.kinds + w.kind[j]]
             near.atom[count] = j
-            count += 1
+            count += 1 if near.found[4 * n + 3] > 0.0 else 0  # an atom is no image of itself
     return count
 
 
