@@ -138,7 +138,7 @@ class Conformers(PropertyCommand["Ensemble"]):
 def notes(result: Ensemble) -> list[str]:
     """What a user must know of an ensemble."""
     found = []
-    if result.undefined:
+    if result.undefined and set(result.isomer) & set("@/\\"):  # cubane has places of stereochemistry, but no isomers
         found.append(f"stereochemistry was left open ({result.undefined}); the conformers are of {result.isomer}")
     if result.perceived:
         found.append(f"bonds were not given; by the distances it is {result.isomer}")

@@ -208,6 +208,12 @@ def notes(result: Scan) -> list[str]:
     for each in result.coordinates:
         if each.matches > 1:
             found.append(f"the pattern fits {each.matches} places; the first, {each.name}, is scanned")
+        if each.double:
+            found.append(f"{each.name} turns a double bond, which breaks on the way: few models were made for that")
+    if result.broken:
+        found.append(
+            f"the scanned bond is broken, or made, from {at(result.broken[0])} on: few models were made for that"
+        )
     if result.jumps:
         one, other = result.jumps[0]
         more = f" and at {len(result.jumps) - 1} other places" if len(result.jumps) > 1 else ""

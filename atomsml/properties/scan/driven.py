@@ -94,6 +94,7 @@ class Coordinate:
     closed: bool
     side: tuple[int, ...]  # the atoms that move as one when the coordinate changes
     matches: int  # places of the molecule that the pattern fits; this is the first
+    double: bool  # whether it is a turn about a double bond, which breaks it on the way
 
     @property
     def name(self) -> str:
@@ -164,7 +165,9 @@ def locate(driven: Driven, atoms: ase.Atoms, mol: Mol) -> Coordinate:
         angle = atoms.get_angle(*corner)
         if not LINEAR < angle < 180 - LINEAR:
             raise ValueError(f"the {driven.kind} {names} is not defined: its angle {corner} is {angle:.1f} degrees")
-    return Coordinate(driven.kind, of, driven.values, driven.closed, tuple(sorted(side)), matches)
+    bond = mol.GetBondBetweenAtoms(stays, moves)
+    double = driven.kind == "torsion" and bond is not None and bond.GetBondTypeAsDouble() >= 2
+    return Coordinate(driven.kind, of, driven.values, driven.closed, tuple(sorted(side)), matches, double)
 
 
 def _beyond(mol: Mol, stays: int, moves: int) -> set[int]:

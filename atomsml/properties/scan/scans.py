@@ -62,6 +62,7 @@ class Scan:
     improved: int  # points whose minimum was found from a neighbour
     jumps: list[tuple[Point, Point]]  # neighbours between which the geometry jumps
     reacted: list[Point]  # points that have other bonds than the start, beside a driven one
+    broken: list[Point]  # points where a driven bond is broken, or made
     settled: bool  # whether trials from neighbours ended because nothing was lower any more
 
 
@@ -232,6 +233,7 @@ def _concluded(grid: _Grid, settings: ScanSettings, settled: bool) -> Scan | Fai
         relaxed=not settings.rigid,
         improved=len(grid.improved),
         jumps=sorted({(min(pair), max(pair)) for pair in jumps}),
-        reacted=[p for p, pairs in changed.items() if {frozenset(pair) for pair in pairs} - lengths],
+        reacted=[p for p, pairs in changed.items() if set(map(frozenset, pairs)) - lengths],
+        broken=[p for p, pairs in changed.items() if set(map(frozenset, pairs)) & lengths],
         settled=settled,
     )

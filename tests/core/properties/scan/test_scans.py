@@ -92,13 +92,15 @@ def test_neighbours_lead_to_lower_minima(calculator):
     np.testing.assert_allclose(tried.energies[1:], tried.energies[:0:-1], rtol=0, atol=2e-3)  # +phi and -phi
 
 
-def test_stretched_until_it_breaks_it_is_still_told_of_other_bonds(calculator):
-    [(_, scan)] = scans(
-        [molecule("CH3CH2OH")],
-        Engine.of(calculator),
-        ScanSettings((Driven("bond", (0, 1), 1.4, 2.6, 0.6),), rigid=True),
-    )
-    assert not scan.reacted
+def test_bonds_that_break_and_double_bonds_that_turn_are_told(calculator):
+    stretched = ScanSettings((Driven("bond", (0, 1), 1.5, 2.7, 1.2),), rigid=True)
+    [(_, scan)] = scans([molecule("CH3CH2OH")], Engine.of(calculator), stretched)
+    assert scan.broken == [(1,)]
+    assert scan.reacted == []
+    turned = ScanSettings((Driven("torsion", "CC=CC", 0, 90, 90),), rigid=True)
+    [(_, scan)] = scans([atoms_from_smiles("C/C=C/C")], Engine.of(calculator), turned, Start(relax=False))
+    assert scan.coordinates[0].double
+    assert not scan.broken
 
 
 @pytest.mark.parametrize(
