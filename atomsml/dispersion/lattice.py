@@ -24,6 +24,7 @@ from atomsml.units import BOHR
 
 LANES = 16  # atoms of a block: their sums are made side by side, in vectors
 BIN = 13.0  # bohr: some twelve atoms of a solid are in a cube of this length
+MOST_IMAGES = 3_000_000  # of an atom: a cell of 0.05 A^3 has as many
 FAR = 1e6  # bohr, beyond all cutoffs
 
 
@@ -105,11 +106,18 @@ class Turned:
         )
 
     def most_images(self, cutoff: float) -> int:
-        """Of an atom within a cutoff (bohr) of another, at most."""
+        """Of an atom within a cutoff (bohr) of another, at most.
+
+        Raises:
+            ImpossibleGeometry: more than MOST_IMAGES, as a cell in the wrong unit has.
+        """
         per_step = self.lattice[:, 6:]
         reach = cutoff + (float(self.radius.max()) if len(self.radius) else 0.0)
         counts = torch.where(per_step > 0, (2 * reach * per_step).floor() + 2, 1.0)
-        return int(counts.prod(dim=1).max()) if len(counts) else 1
+        most = int(counts.prod(dim=1).max()) if len(counts) else 1
+        if most > MOST_IMAGES:
+            raise ImpossibleGeometry(f"an atom has {most:.0e} images within {reach:.0f} bohr; is the cell in Angstrom?")
+        return most
 
 
 def _wrapped(positions: Tensor, rows: Tensor, batch: Tensor) -> Tensor:

@@ -160,9 +160,10 @@ def test_a_sum_says_all_that_its_parts_say():
         ),
         (ase.Atoms("He2", [[0, 0, 0], [0, 0, np.nan]]), ImpossibleGeometry, "finite"),
         (ase.Atoms("He", cell=[[1, 0, 0], [2, 0, 0], [0, 0, 5]], pbc=True), ImpossibleGeometry, "a volume"),
+        (ase.Atoms("He", cell=[0.2, 0.2, 0.2], pbc=True), ImpossibleGeometry, "is the cell in Angstrom"),
         (ase.Atoms("X"), ValueError, "D3 does not know X"),
     ],
-    ids=["unknown", "nan", "flat", "dummy"],
+    ids=["unknown", "nan", "flat", "tiny", "dummy"],
 )
 def test_refuses_in_one_line(atoms, error, words):
     with pytest.raises(error, match=words):
