@@ -147,8 +147,8 @@ def _taken(state: State, bands: Bands, systems: Tensor) -> tuple[State, Bands]:
 def _step(state: State, bands: Bands, settings: BandSettings) -> None:
     """Judge bands whose images have been evaluated, and move those that have not ended."""
     forces, residual, above = band_forces(state, bands, settings.spring)
+    waits = above & ~bands.climbs if settings.climb_below > 0 else torch.zeros_like(above)  # it climbs from now on
     bands.climbs = bands.climbs | (residual <= settings.climb_below)
-    waits = above & ~bands.climbs if settings.climb_below > 0 else torch.zeros_like(above)
     found = torch.where(state.step >= settings.steps, OUT_OF_STEPS, RUNNING)
     found = torch.where((residual <= settings.fmax) & ~waits, CONVERGED, found)
     found = torch.where(torch.isfinite(residual), found, NOT_FINITE)

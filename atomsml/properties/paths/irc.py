@@ -17,6 +17,7 @@ from atomsml.properties.paths.motion import Array, Motion, Question, Search, bof
 from atomsml.properties.paths.saddle import Saddle
 
 EXACT_EVERY = 10  # points
+NOISE = 1e-4  # eV, of a network in float32: an energy that rises by no more
 TIMES = 1000  # points at which the length of a piece is summed up
 FLAT = 1e-12  # of an eigenvalue that is taken as zero
 
@@ -46,7 +47,7 @@ def descend(saddle: Saddle, motion: Motion, mode: Array, step: float, points: in
     slope, way, force = np.zeros_like(here), step * mode, 0.0
     for number in range(1, points + 1):
         answer = yield Question((here + way) / weights, hessian=number % EXACT_EVERY == 0)
-        if answer.energy > energies[-1]:
+        if answer.energy > energies[-1] + NOISE:
             return Way(found, np.array(lengths), np.array(energies), True)
         here = here + way
         found.append(here / weights)

@@ -6,8 +6,8 @@ potential (`idpp.py`) and move as elastic bands (`band.py`), all images of all b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import ase
 import numpy as np
@@ -28,6 +28,9 @@ Array = NDArray[np.float64]
 
 STARTS = {"idpp": idpp.between, "linear": idpp.straight}
 SAME = 0.05  # A for each atom, root mean square: minima this near are one
+ALONG = 0.02  # A: how far the highest image is moved to see whether the path curves down there
+CURVED_UP = 0.05  # eV/A^2, which is more than noise: by less a barrier is not off by more than some 1 meV
+ASIDE = 0.25  # of the way to the next image: how far it is moved from where the path curves up
 DIP = 0.01  # eV: an image that is lower than both its neighbours by more lies in a minimum
 
 
@@ -73,6 +76,9 @@ class Path:
     lengths: Array  # A, of the path from the first end point to each image
     energies: Array  # eV
     slopes: Array  # eV/A, of the energy along the path; 0 at the end points
+    curvature: (
+        float  # eV/A^2, of the energy along the path at the highest image; NaN where none climbed or it is an end
+    )
     residual: float  # eV/A, the largest force perpendicular to the path, or on the image that climbed
     climbed: bool
     steps: int
@@ -160,11 +166,45 @@ def _moved_with_ends(
             continue
         numbers.append(number)
         relaxed.append(pair)
-    for moved in _moved(courses, engine, settings):
+    dips = dict[int, Path]()
+    for place, found in _paths(dict(enumerate(courses)), relaxed, engine, settings):
+        if isinstance(found, Path) and found.curvature > CURVED_UP:
+            dips[place] = found
+        else:
+            yield numbers[place], found
+    aside = {place: _off_the_dip(path, courses[place]) for place, path in dips.items()}
+    for place, found in _paths(aside, relaxed, engine, settings):
+        if isinstance(found, Path) and found.curvature > CURVED_UP:
+            reason = "the highest image lies in a dip of the path, below its barrier; take another number of images"
+            yield numbers[place], Failure(reason)
+        elif isinstance(found, Path):
+            yield numbers[place], replace(found, steps=dips[place].steps + found.steps)
+        else:
+            yield numbers[place], found
+
+
+def _paths(
+    courses: Mapping[int, Course],
+    ends: Sequence[tuple[ase.Atoms, ase.Atoms]],
+    engine: Engine,
+    settings: NebSettings,
+) -> Iterator[tuple[int, Path | Failure]]:
+    """Of each course, by its key, which is the place of its end points as well."""
+    keys = list(courses)
+    for moved in _moved(list(courses.values()), engine, settings):
+        key = keys[moved.index]
         try:
-            yield numbers[moved.index], _path(courses[moved.index], relaxed[moved.index], moved, settings)
+            yield key, _path(courses[key], ends[key], moved, engine, settings)
         except ValueError as error:
-            yield numbers[moved.index], Failure(str(error))
+            yield key, Failure(str(error))
+
+
+def _off_the_dip(path: Path, course: Course) -> Course:
+    """The highest image, which symmetry held in a dip of the energy, moved aside; from there it climbs."""
+    images = [image.copy() for image in path.images]
+    here, there = images[path.top].positions, images[path.top + 1].positions
+    images[path.top].set_positions(here + ASIDE * (there - here), apply_constraint=False)
+    return Course(images, course.energies)
 
 
 def _found(end: ase.Atoms | Failure, which: str) -> ase.Atoms:
@@ -204,7 +244,9 @@ def _moved(courses: Sequence[Course], engine: Engine, settings: NebSettings) -> 
     yield from move_bands(courses, model, asked, flight, place_of(engine.device))
 
 
-def _path(course: Course, ends: tuple[ase.Atoms, ase.Atoms], moved: Moved, settings: NebSettings) -> Path:
+def _path(
+    course: Course, ends: tuple[ase.Atoms, ase.Atoms], moved: Moved, engine: Engine, settings: NebSettings
+) -> Path:
     """
     Raises:
         ValueError: the band is not converged.
@@ -225,7 +267,8 @@ def _path(course: Course, ends: tuple[ase.Atoms, ase.Atoms], moved: Moved, setti
     energies = np.array([image.get_potential_energy() for image in images])
     lengths = np.concatenate([[0], apart.cumsum()])
     slopes = _slopes(images, ways, apart)
-    return Path(images, lengths, energies, slopes, moved.residual, moved.climbed, moved.steps)
+    curvature = _curvature(images, int(energies.argmax()), engine) if moved.climbed else np.nan
+    return Path(images, lengths, energies, slopes, curvature, moved.residual, moved.climbed, moved.steps)
 
 
 def _as_last(course: Course, end: ase.Atoms) -> ase.Atoms:
@@ -236,6 +279,21 @@ def _as_last(course: Course, end: ase.Atoms) -> ase.Atoms:
         forces = forces @ superposition(end.positions, image.positions)[0].T
     image.calc = SinglePointCalculator(image, energy=end.get_potential_energy(), forces=forces)
     return image
+
+
+def _curvature(images: Sequence[ase.Atoms], top: int, engine: Engine) -> float:
+    """eV/A^2, by the forces on copies of the highest image that are moved along the path."""
+    if top in (0, len(images) - 1):
+        return np.nan
+    direction = images[top + 1].positions - images[top - 1].positions
+    direction /= np.linalg.norm(direction)
+    slopes = []
+    for way in (-ALONG, ALONG):
+        copy = images[top].copy()
+        copy.set_positions(copy.positions + way * direction, apply_constraint=False)
+        [found] = engine.evaluate([copy])
+        slopes.append(-float((found.get_forces() * direction).sum()))
+    return (slopes[1] - slopes[0]) / (2 * ALONG)
 
 
 def _slopes(images: Sequence[ase.Atoms], ways: Array, apart: Array) -> Array:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from atomsml.properties.engine import Engine
 from atomsml.properties.paths.alignment import length, prepared
 from atomsml.properties.paths.irc import Way, descend
-from atomsml.properties.paths.motion import AtomMotion, largest_force, together
+from atomsml.properties.paths.motion import AtomMotion, Search, largest_force, together
 from atomsml.properties.paths.saddle import Saddle, find_saddle
 from atomsml.properties.task import Failure, Start, relaxed_images
 from atomsml.properties.vibrations import WAVENUMBER
@@ -37,7 +37,7 @@ class TsSettings:
 
     fmax: float = 0.005  # eV/A: no force at the saddle point is larger
     steps: int = 200
-    irc_step: float = 0.1  # sqrt(u) A, between points of the ways down
+    irc_step: float = 0.1  # A, of all atoms, between points of the ways down where these begin
     irc_points: int = 200  # of each way at most
     irc_fmax: float = 0.02  # eV/A: a way ends where no force is larger, and is relaxed from there
 
@@ -176,10 +176,7 @@ def _with_ways(
     """Both ways of all saddle points at once, and the minima at their ends."""
     modes = {i: normal_modes(motions[i], saddle) for i, saddle in saddles.items()}
     sides = [(i, sign) for i in saddles for sign in (-1, 1)]
-    step, points, fmax = settings.irc_step, settings.irc_points, settings.irc_fmax
-    searches = [
-        (motions[i], descend(saddles[i], motions[i], sign * modes[i][1][:, 0], step, points, fmax)) for i, sign in sides
-    ]
+    searches = [(motions[i], _descend(saddles[i], motions[i], sign * modes[i][1][:, 0], settings)) for i, sign in sides]
     ways = {sides[k]: way for k, way in together(searches, engine)}
     whole = {side: way for side, way in ways.items() if isinstance(way, Way)}
     ends = [motions[i].at(way.points[-1]) for (i, _), way in whole.items()]
@@ -191,6 +188,12 @@ def _with_ways(
             continue
         one, other = (Descent(whole[i, s], _images(motions[i], whole[i, s]), minima[i, s]) for s in (-1, 1))
         yield i, _state(guesses[i], motions[i], saddle, modes[i], (one, other))
+
+
+def _descend(saddle: Saddle, motion: AtomMotion, mode: Array, settings: TsSettings) -> Search[Way]:
+    """Down along a mass-weighted mode; heavy atoms move as far between two points as light ones."""
+    step = settings.irc_step / float(np.linalg.norm(mode / np.sqrt(motion.masses)))
+    return descend(saddle, motion, mode, step, settings.irc_points, settings.irc_fmax)
 
 
 def normal_modes(motion: AtomMotion, saddle: Saddle) -> tuple[Array, Array]:

@@ -115,6 +115,7 @@ class Neb(PropertyCommand["Path"]):
             "length": float(result.lengths[-1]),
             "residual": result.residual,
             "steps": result.steps,
+            "curvature_eV_per_A^2": result.curvature,
             "top": result.top,
             "climbed": result.climbed,
             "lengths_A": result.lengths,

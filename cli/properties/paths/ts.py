@@ -34,7 +34,7 @@ def ts(
     ] = False,
     fmax: Annotated[float, typer.Option(help="A saddle point has no larger force, eV/A.")] = 0.005,
     steps: Annotated[int, typer.Option(help="Give up a search after this many steps.")] = 200,
-    irc_step: Annotated[float, typer.Option(help="Between points of the ways down, sqrt(u) A.")] = 0.1,
+    irc_step: Annotated[float, typer.Option(help="Between points of the ways down, A.")] = 0.1,
     irc_points: Annotated[int, typer.Option(help="How many points a way down has at most.")] = 200,
     irc_fmax: Annotated[float, typer.Option(help="A way down ends where no force is larger, eV/A.")] = 0.02,
     relax_fmax: Annotated[float, typer.Option(help="Minima at its end have no larger force, eV/A.")] = 0.005,

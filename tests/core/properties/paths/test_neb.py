@@ -1,9 +1,12 @@
 """Barriers beside ASE's elastic bands, with the same calculator."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import add_adsorbate, fcc100, molecule
+from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.mep import NEB
@@ -82,6 +85,30 @@ def test_a_whole_path_goes_on_where_it_was():
     assert again.steps == 0 or again.steps < path.steps / 2
     assert len(again.images) == 7
     assert again.barrier == pytest.approx(path.barrier, abs=1e-3)
+
+
+class TwoHumps(Calculator):
+    """(1 - x^2)^2 (1 + 4 x^2) + y^2 of the second atom: 1 at x = 0, and 125 / 108 at x^2 = 1 / 6."""
+
+    implemented_properties: ClassVar = ["energy", "forces"]
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        x, y, z = atoms.positions[1]
+        slope = -4 * x * (1 - x**2) * (1 + 4 * x**2) + 8 * x * (1 - x**2) ** 2
+        energy = (1 - x**2) ** 2 * (1 + 4 * x**2) + y**2 + z**2
+        self.results = {"energy": energy, "forces": -np.array([[0, 0, 0], [slope, 2 * y, 2 * z]])}
+
+
+@pytest.mark.parametrize("images", [5, 6])
+def test_a_dip_in_which_symmetry_holds_the_highest_image_is_left(images):
+    """At the hump the energy curves down by 20/3 eV/A^2 along the path, and up by 2 across it."""
+    first = Atoms("Cu2", [(0, 0, 9), (-1, 0.1, 0)], constraint=FixAtoms([0]))
+    last = Atoms("Cu2", [(0, 0, 9), (1, 0.1, 0)], constraint=FixAtoms([0]))
+    [(_, path)] = elastic_bands([(first, last)], Engine.of_ase(TwoHumps()), NebSettings(images=images))
+    assert path.barrier == pytest.approx(125 / 108, abs=2e-4)
+    assert path.curvature == pytest.approx(-20 / 3, rel=0.05)
+    assert path.steps > 0
 
 
 def test_a_path_that_only_rises_has_its_top_at_an_end():
