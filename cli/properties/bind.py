@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -124,8 +125,9 @@ class Bind(PropertyCommand["Interaction"]):
         def kcal(energy: float | None) -> float | None:
             return None if energy is None else energy / KCAL
 
+        kinds = Counter(each.atoms.get_chemical_formula() for each in result.fragments)
         return {
-            "fragments": " + ".join(each.atoms.get_chemical_formula() for each in result.fragments),
+            "fragments": " + ".join(f"{count} {formula}" if count > 1 else formula for formula, count in kinds.items()),
             "nearest": min(each.nearest for each in result.fragments),
             "interaction": result.energy,
             "interaction_kcal": kcal(result.energy),
@@ -189,6 +191,8 @@ def _points(curve: Curve) -> dict[str, Any]:
 def notes(result: Interaction) -> list[str]:
     """What a user must know of the energies."""
     found = []
+    if result.binding is not None and result.binding > 0:
+        found.append("it is not bound: apart, its fragments have less energy; start from another geometry")
     if result.reacted:
         found.append("bonds were made or broken while the complex was relaxed: it is another one than was given")
     if result.cut:

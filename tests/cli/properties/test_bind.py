@@ -35,7 +35,7 @@ def test_is_what_the_library_finds(run: Run) -> None:
     assert found.deformation is not None
     assert found.binding is not None
     assert found.curve is not None
-    assert record["fragments"] == "H2O + H2O"
+    assert record["fragments"] == "2 H2O"
     assert record["interaction"] == pytest.approx(found.energy, abs=1e-4)
     assert record["interaction_kcal"] == pytest.approx(found.energy / KCAL, abs=3e-3)
     assert record["deformation_kcal"] == pytest.approx(found.deformation / KCAL, abs=3e-3)
@@ -95,4 +95,17 @@ def test_one_molecule_is_refused_and_the_others_are_computed(run: Run) -> None:
     assert result.status == 1
     assert "methanol.xyz" in result.err
     assert "it is one molecule, not a complex of several" in result.err
-    assert "H2O + H2O" in result.out
+    assert "2 H2O" in result.out
+
+
+def test_what_is_not_bound_is_told(run: Run) -> None:
+    """Hydrogens of ammonia and of hydrogen chloride towards each other."""
+    chloride = molecule("HCl")
+    chloride.rotate(180, "x")
+    chloride.translate([0, 0, 3.2])
+    (molecule("NH3") + chloride).write("pair.xyz")
+    result = run("bind", "pair.xyz", "--json")
+    [record] = json.loads(result.out)
+    assert record["fragments"] == "H3N + HCl"
+    assert record["binding_kcal"] > 0
+    assert record["notes"] == ["it is not bound: apart, its fragments have less energy; start from another geometry"]
