@@ -24,7 +24,7 @@ from atomsml.units import BOHR
 
 LANES = 16  # atoms of a block: their sums are made side by side, in vectors
 BIN = 13.0  # bohr: some twelve atoms of a solid are in a cube of this length
-MOST_IMAGES = 3_000_000  # of an atom: a cell of 0.05 A^3 has as many
+MOST_IMAGES = 3_000_000  # of an atom: a cell of 0.1 A^3 has as many
 FAR = 1e6  # bohr, beyond all cutoffs
 
 
