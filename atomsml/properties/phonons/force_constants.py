@@ -1,6 +1,7 @@
 """Force constants of a crystal: which supercells phonopy wants to see, and what follows from the forces in them.
 
-Crystals come with their forces, which are subtracted: a minimum is one to `fmax` only.
+What is left of forces at a minimum, which is one to `fmax` only, does not matter: atoms are displaced both ways, where
+symmetry does not make one of the other.
 """
 
 from __future__ import annotations
@@ -10,15 +11,11 @@ from dataclasses import dataclass
 
 import ase
 import numpy as np
-from ase.calculators.singlepoint import SinglePointCalculator
-from numpy.typing import NDArray
 from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms
 from phonopy.structure.cells import get_primitive, guess_primitive_matrix
 
 from atomsml.properties.phonons.supercell import Integers, smallest
-
-Array = NDArray[np.float64]
 
 
 def repeated(minimum: ase.Atoms, multiples: Sequence[int] | None, length: float) -> tuple[ase.Atoms, Integers]:
@@ -34,9 +31,7 @@ def repeated(minimum: ase.Atoms, multiples: Sequence[int] | None, length: float)
         return minimum, np.diag(multiples)
     unit = _to_phonopy(minimum)
     primitive = get_primitive(unit, guess_primitive_matrix(unit))
-    cell = to_ase(primitive)
-    cell.calc = SinglePointCalculator(cell, forces=minimum.get_forces(apply_constraint=False)[primitive.p2s_map])
-    return cell, smallest(primitive, length)
+    return to_ase(primitive), smallest(primitive, length)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +39,6 @@ class Displaced:
     """A crystal that waits for the forces in supercells of it, each with one atom displaced."""
 
     phonopy: Phonopy
-    residual: Array  # (atoms of the supercell, 3) forces before any atom is displaced, eV/A
 
     @staticmethod
     def of(cell: ase.Atoms, supercell: Integers, distance: float) -> Displaced:
@@ -52,9 +46,7 @@ class Displaced:
         unit = _to_phonopy(cell)
         phonopy = Phonopy(unit, supercell.T, guess_primitive_matrix(unit))  # whose lattice vectors are columns
         phonopy.generate_displacements(distance=distance)
-        places = phonopy.supercell
-        repeats = [places.u2u_map[i] for i in places.s2u_map]  # which atom of the cell each one is
-        return Displaced(phonopy, cell.get_forces(apply_constraint=False)[repeats])
+        return Displaced(phonopy)
 
     @property
     def images(self) -> list[ase.Atoms]:
@@ -63,7 +55,7 @@ class Displaced:
 
     def solve(self, images: Sequence[ase.Atoms]) -> Phonopy:
         """With force constants that are symmetric under the group, permutations, and shifts of the whole crystal."""
-        self.phonopy.forces = [image.get_forces(apply_constraint=False) - self.residual for image in images]
+        self.phonopy.forces = [image.get_forces(apply_constraint=False) for image in images]
         self.phonopy.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
         self.phonopy.symmetrize_force_constants(show_drift=False)
         return self.phonopy

@@ -99,6 +99,8 @@ class _PhononTask(Task[Phonons]):
         phonopy = self._waiting.pop(id(minimum)).solve(images)
         bands = modes.bands(phonopy)
         mesh = modes.mesh(phonopy, self.settings.mesh)
+        if mesh.frequencies.max() < modes.IMAGINARY:
+            raise ValueError("nothing holds its atoms: no frequency is above zero; is it a crystal?")
         return Phonons(
             minimum,
             phonopy,
@@ -115,10 +117,12 @@ def check(atoms: ase.Atoms) -> None:
     """Refuse what has no phonons with wave vectors.
 
     Raises:
-        ValueError: no crystal that is periodic along all three axes, or one whose symmetry cannot be found.
+        ValueError: no crystal that is periodic along all three axes, no volume, or no symmetry that can be found.
     """
     if not atoms.pbc.all():
         raise ValueError(f"phonons are of a crystal that is periodic along all three axes, pbc is {atoms.pbc.tolist()}")
+    if atoms.cell.volume < 1e-6:
+        raise ValueError("phonons are of a crystal, and its cell has no volume")
     SpaceGroup(atoms.positions, atoms.numbers, atoms.cell.array, TOLERANCE)
 
 

@@ -142,9 +142,20 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
         PhononSettings(**settings)
 
 
-def test_molecules_and_overlapping_atoms_are_refused():
+def test_an_atom_alone_in_a_large_cell_has_no_phonons():
+    start = Start(relax=False, fmax=0.01)
+    [(_, found)] = phonons([bulk("Cu", a=40.0)], Engine.of_ase(EMT()), PhononSettings(mesh=10), start)
+    assert isinstance(found, Failure)
+    assert "nothing holds its atoms" in found.reason
+
+
+def test_molecules_flat_cells_and_overlapping_atoms_are_refused():
     with pytest.raises(ValueError, match="periodic along all three axes"):
         check(molecule("H2O"))
+    flat = bulk("Cu")
+    flat.cell[2] = flat.cell[1]
+    with pytest.raises(ValueError, match="its cell has no volume"):
+        check(flat)
     twice = bulk("NaCl", "rocksalt", a=5.6)
     twice.positions[1] = twice.positions[0]
     with pytest.raises(ValueError, match="no symmetry can be found"):
