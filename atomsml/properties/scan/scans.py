@@ -90,7 +90,7 @@ def scans(
         >>> turn = Driven("torsion", "[H]CC[H]", 0, 60, 60)
         >>> [(_, ethane)] = scans([molecule("C2H6")], engine, ScanSettings((turn,)))
         >>> round(float(np.ptp(ethane.energies)), 2)
-        0.11
+        0.08
 
     Without `start.relax` the scan begins at the geometry that is given.
 
