@@ -21,7 +21,7 @@ from atomsml.cli.evaluate import potential as evaluate
 from atomsml.cli.generate import command as generate
 from atomsml.cli.md import command as md
 from atomsml.cli.models import fetch, models
-from atomsml.cli.properties import bind, conformers, eos, melting, phonons, qha, scan, vibrations
+from atomsml.cli.properties import bind, conformers, elastic, eos, melting, phonons, qha, scan, vibrations
 from atomsml.cli.properties.paths import neb, ts
 from atomsml.cli.properties.references import formation, vacancy
 from atomsml.cli.properties.surfaces import adsorb, surface
@@ -74,6 +74,7 @@ app.command("bind")(bind.bind)
 app.command("eos")(eos.eos)
 app.command("conformers")(conformers.conformers)
 app.command("scan")(scan.scan)
+app.command("elastic")(elastic.elastic)
 app.command("surface")(surface.surface)
 app.command("adsorb")(adsorb.adsorb)
 app.command("vacancy")(vacancy.vacancy)

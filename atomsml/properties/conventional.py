@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ase
@@ -81,7 +84,18 @@ def point_group(atoms: ase.Atoms) -> NDArray[np.float64]:
 
 def _dataset(atoms: ase.Atoms) -> MoyoDataset:
     cell = Cell(atoms.cell.tolist(), atoms.get_scaled_positions().tolist(), atoms.numbers.tolist())
+    with _quiet(logging.getLogger("moyo")):
+        try:
+            return MoyoDataset(cell, symprec=SYMPREC)
+        except ValueError as error:
+            raise ValueError(f"no symmetry can be found within {SYMPREC} A: {error}") from None
+
+
+@contextmanager
+def _quiet(log: logging.Logger) -> Iterator[None]:
+    """It warns of supercells whose lattice has less symmetry than the crystal, which is no fault."""
+    before, log.disabled = log.disabled, True
     try:
-        return MoyoDataset(cell, symprec=SYMPREC)
-    except ValueError as error:
-        raise ValueError(f"no symmetry can be found within {SYMPREC} A: {error}") from None
+        yield
+    finally:
+        log.disabled = before

@@ -28,7 +28,7 @@ from atomsml.units import GPA
 
 SOFTEST = 1e-3  # GPa: what resists less is no crystal but atoms that do not touch
 FLAT = 1e-6  # A^3
-AT_REST = Start(fmax=0.001, cell=True)
+AT_REST = Start(fmax=0.0005, cell=True)  # strained copies as well, whose stresses are small differences
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ElasticSettings:
         ValueError: a strain that is not between 0 and 0.1, no magnitudes.
     """
 
-    strain: float = 0.01  # the largest: root of the sum of the squares of its nine components
+    strain: float = 0.005  # the largest: root of the sum of the squares of its nine components
     magnitudes: int = 2  # how many up to the largest, evenly; each with its opposite
     clamped: bool = False  # atoms stay where the strain takes them
     symmetry: bool = True  # strains that the point group makes alike are left out; False: all six are done
