@@ -26,7 +26,7 @@ REFERENCE = {
     "graphs": ("Graphs and neighbours", "graph neighbors geometry units device"),
     "potentials": ("Potentials", "potential multipoles electronic_state pair_geometry potentials architectures"),
     "files": ("Structures and model files", "io modelfile fetch cache"),
-    "simulate": ("Calculators and simulation", "interfaces simulate report"),
+    "simulate": ("Calculators and simulation", "interfaces dispersion simulate report"),
     "properties": ("Properties", "properties"),
     "data": ("Data sets", "dataset"),
     "training": ("Training", "training config errors yaml_file signals"),

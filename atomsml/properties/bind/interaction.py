@@ -117,8 +117,8 @@ def interactions(
         >>> other.translate([0, 0.3, 2.9])
         >>> engine = Engine.of(AtomsMLCalculator("organic-xtb"))
         >>> [(_, waters)] = interactions([molecule("H2O") + other], engine)
-        >>> round(waters.energy, 2)
-        -0.22
+        >>> -0.25 < waters.energy < -0.15  # eV, of one of the shallow minima of this model
+        True
 
     Without `start.relax` nothing is relaxed: the complex is taken as it is, and there is no deformation.
 
