@@ -1,6 +1,6 @@
 """D3 beside the package dftd3: 200 molecules and 50 crystals, and what it takes beside the network.
 
-    python -m benchmarks.properties.d3 /work/data [--docs]
+    python -m benchmarks.properties.d3 DATA [--docs]
 
 DATA is the folder of data sets: molecules_static/qm7/qm7.extxyz.xz, crystals/mp_20_biternary.csv.gz, and for the times
 references/x23/structures.extxyz.xz. Both sums end at the same distances. Times are of the

@@ -1,6 +1,6 @@
 """Lattice energies of molecular crystals (X23) by a model with and without D3, beside those from experiments.
 
-    python -m benchmarks.properties.lattice_energies /work/data --model NAME [--model FILE] [--d3 pbe] [--docs]
+    python -m benchmarks.properties.lattice_energies DATA --model NAME [--model FILE] [--d3 pbe] [--docs]
 
 DATA is the folder of data sets: references/x23. A lattice energy is the energy of a molecule by itself less that of a
 molecule in the crystal, both without motion. Crystals and molecules are as B86bPBE-XDM has them; --relax relaxes
