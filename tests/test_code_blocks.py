@@ -23,6 +23,7 @@ PAGES = ["README.md", "benchmarks/README.md", *GUIDES]
 SLOW = {  # they train, or start many commands
     *("docs/training.md", "docs/finetuning.md", "docs/uncertainty.md", "docs/generators/edm.md"),
     *("docs/simulation.md", "docs/generators/generate.md", "docs/generators/molecule-metrics.md", "docs/sevennet.md"),
+    *(page for page in GUIDES if page.startswith("docs/properties/") and page != "docs/properties/eos.md"),
 }
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SMILES = ("CCO", "CC=O", "C1CC1", "CC(=O)N", "c1ccccc1", "CC#N", "CCN", "OCCO", "C=CC=O", "COC", "NC=O", "CC(C)O")
