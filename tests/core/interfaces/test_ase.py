@@ -326,6 +326,7 @@ def test_from_a_file(model_file, calc, monkeypatch):
             "precision": "float64",
             "head": "argon",
             "exact": False,
+            "d3": None,
         }
         AtomsMLCalculator(**parameters)
     with pytest.raises(ValueError, match=r"unknown head 'neon'; .*pair\.safetensors has one head: 'argon'"):

@@ -23,6 +23,7 @@ def found_of(settings: MeltingSettings) -> list[Melting | Failure]:
     return last
 
 
+@pytest.mark.slow
 def test_argon_melts_between_temperatures_far_below_and_above():
     """Its triple point is at 83.8 K; 128 atoms decide within 5 ps at 40 and 120 K."""
     found = found_of(MeltingSettings(80.0, 0.5, runs=2, rounds=1, atoms=128, steps=1000, timestep=5.0))
@@ -35,6 +36,7 @@ def test_argon_melts_between_temperatures_far_below_and_above():
     assert Eye(FCC).share(hot.last) < 0.1
 
 
+@pytest.mark.slow
 def test_half_is_molten_and_half_is_where_it_was():
     settings = MeltingSettings(100.0, atoms=128, steps=1000, timestep=5.0)
     crystal = long_supercell(CRYSTAL, 128)
