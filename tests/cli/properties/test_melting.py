@@ -14,6 +14,7 @@ from ase.build import bulk
 Run = Callable[..., Any]
 
 
+@pytest.mark.slow
 def test_tungsten_melts_between_far_temperatures(run: Run) -> None:
     """In as few steps as there may be; at 600 K it is solid, at 5,400 K it is not."""
     ase.io.write("W.cif", bulk("W", cubic=True))
