@@ -52,7 +52,7 @@ def test_dashes_and_underscores_are_the_same(run: Run, model: str) -> None:
     [
         (
             "temprature: 300",
-            "unknown option 'temprature'; `atomsml relax` has cell, device, exact, fix, fixed-axes, fmax, ",
+            "unknown option 'temprature'; `atomsml relax` has cell, d3, device, exact, fix, fixed-axes, fmax, ",
         ),
         ("timestep: 0.5", "unknown option 'timestep'"),
         ("config: other.yaml", "unknown option 'config'"),
