@@ -33,6 +33,7 @@ def save_checkpoint(state: TrainingState[Model], path: Path, run: str) -> None:
 
     Raises:
         OSError: the file cannot be written; the last checkpoint is untouched.
+        MemoryError: there is no room for a copy; the last checkpoint is untouched.
     """
     from atomsml.io import write_atomically
 
@@ -56,10 +57,13 @@ def save_checkpoint(state: TrainingState[Model], path: Path, run: str) -> None:
         "optimizer_groups": remembered["param_groups"],
         "optimizer_plain": plain,
     }
-    content = serialize(
-        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
-        metadata={"checkpoint": json.dumps(header)},
-    )
+    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    try:
+        content = serialize(copies, metadata={"checkpoint": json.dumps(header)})
+    except BaseException as error:  # safetensors panics where memory runs out, and a panic is no Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        raise MemoryError("out of memory") from None
     write_atomically(path, lambda beside: _write_through(beside, content))
 
 
