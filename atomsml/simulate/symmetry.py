@@ -74,6 +74,9 @@ class SpaceGroup:
     Attributes:
         number: of the space group.
         cell, positions: of the symmetric crystal, A.
+        fractional: (operations, 3, 3) W, integers.
+        rotations: (operations, 3, 3) R.
+        permutation, cells: (operations, atoms) at which atom each ends, and (operations, atoms, 3) how many cells away.
 
     Raises:
         ValueError: no symmetry can be found, as where atoms overlap within the tolerance.
@@ -86,12 +89,14 @@ class SpaceGroup:
         except ValueError as error:
             raise ValueError(f"no symmetry can be found within {tolerance} A: {error}") from error
         self.number = int(found.number)
-        w = np.array(found.operations.rotations, dtype=np.float64)  # (operations, 3, 3)
+        self.fractional = np.array(found.operations.rotations, dtype=np.int64)
+        w = self.fractional.astype(np.float64)
         shifts = np.array(found.operations.translations)
         images = np.einsum("gij,nj->gni", w, fractional) + shifts[:, None]
-        self.permutation = np.stack([_nearest(image, fractional, numbers) for image in images])  # where atoms go
+        self.permutation = np.stack([_nearest(image, fractional, numbers) for image in images])
         missed = fractional[self.permutation] - images
         cells_apart = np.round(missed)
+        self.cells = -cells_apart.astype(np.int64)
         missed = missed - cells_apart
         # w from the atoms themselves: whatever they miss, operations of one group about one origin
         better = missed.mean(axis=1, keepdims=True)
