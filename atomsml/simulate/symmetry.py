@@ -6,7 +6,9 @@ averages over the group. In Cartesian rows an operation turns v to v R, R = A^-1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,10 +86,7 @@ class SpaceGroup:
 
     def __init__(self, positions: Array, numbers: NDArray[np.int64], cell: Array, tolerance: float) -> None:
         fractional = positions @ np.linalg.inv(cell)
-        try:
-            found = MoyoDataset(Cell(cell.tolist(), fractional.tolist(), numbers.tolist()), symprec=tolerance)
-        except ValueError as error:
-            raise ValueError(f"no symmetry can be found within {tolerance} A: {error}") from error
+        found = find_symmetry(cell, fractional, numbers, tolerance)
         self.number = int(found.number)
         self.fractional = np.array(found.operations.rotations, dtype=np.int64)
         w = self.fractional.astype(np.float64)
@@ -129,6 +128,29 @@ class SpaceGroup:
             site[members] = common([torch.from_numpy(stays), *held])
         sizes = np.bincount(first, minlength=count)[first]
         return Orbits(torch.from_numpy(np.arange(count) - first), torch.from_numpy(1 / sizes), rotation, site)
+
+
+def find_symmetry(cell: Array, fractional: Array, numbers: NDArray[np.int64], tolerance: float) -> MoyoDataset:
+    """What moyo knows of a crystal whose atoms may miss their symmetry by a tolerance (A).
+
+    Raises:
+        ValueError: no symmetry can be found, as where atoms overlap within the tolerance.
+    """
+    with _quiet(logging.getLogger("moyo")):
+        try:
+            return MoyoDataset(Cell(cell.tolist(), fractional.tolist(), numbers.tolist()), symprec=tolerance)
+        except ValueError as error:
+            raise ValueError(f"no symmetry can be found within {tolerance} A: {error}") from None
+
+
+@contextmanager
+def _quiet(log: logging.Logger) -> Iterator[None]:
+    """It warns of supercells whose lattice has less symmetry than the crystal, which is no fault."""
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def common(projectors: Sequence[Tensor]) -> Tensor:
