@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ase
-from moyopy import SpaceGroupType
-
-from atomsml.simulate.symmetry import find_symmetry
+from moyopy import Cell, MoyoDataset, SpaceGroupType
 
 TOLERANCE = 0.01  # A: atoms that lie so close to where an operation takes others are taken to lie there
 
@@ -17,8 +15,9 @@ def space_group(atoms: ase.Atoms) -> str | None:
     """
     if not atoms.pbc.all():
         return None
+    cell = Cell(atoms.cell.array.tolist(), atoms.get_scaled_positions().tolist(), atoms.numbers.tolist())
     try:
-        number = find_symmetry(atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers, TOLERANCE).number
+        number = MoyoDataset(cell, symprec=TOLERANCE).number
     except ValueError:
         return None
     return f"{SpaceGroupType(number).hm_short.replace(' ', '')} ({number})"
