@@ -22,6 +22,7 @@ GUIDES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**
 PAGES = ["README.md", "benchmarks/README.md", *GUIDES]
 SLOW = {  # they train, or start many commands
     *("docs/training.md", "docs/finetuning.md", "docs/uncertainty.md", "docs/generators/edm.md"),
+    *("docs/interfaces/openmm.md", "docs/interfaces/ipi.md"),
     *("docs/simulation.md", "docs/generators/generate.md", "docs/generators/molecule-metrics.md", "docs/sevennet.md"),
     *(page for page in GUIDES if page.startswith("docs/properties/") and page != "docs/properties/eos.md"),
 }
@@ -53,6 +54,7 @@ NEEDS = {
     ],
     "docs/generators/generative.md": ["to install a package; tests/test_plugin.py does"],
     "docs/generators/symphony.md": ["core.xyz", "a trained model and a fragment"],
+    "docs/interfaces/ipi.md": ["i-PI, waiting at a socket"],
     "docs/models.md": ["a network", "sevennet-0, fetched", "a network", "files that were brought here"],
     "docs/properties/phonons.md": ["sevennet-0 fetched, and a minute of a core"],
     "docs/published.md": ["make peers, and a network"],

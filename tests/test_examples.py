@@ -71,6 +71,23 @@ def test_train_a_generator(tmp_path):
     assert {symbol for atoms in drawn for symbol in atoms.symbols} <= {"H", "C", "N", "O"}
 
 
+@pytest.mark.slow
+def test_metadynamics_in_openmm(tmp_path):
+    lines = run("06_metadynamics_in_openmm.py", "--steps", "20000", folder=tmp_path)
+    assert lines["distance at the minimum"][0] == pytest.approx(0.29, abs=0.02)  # of the dimer, nm
+    assert lines["depth of the well"][0] > 3
+    assert (tmp_path / "free_energy.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_path_integrals_in_ipi(tmp_path):
+    lines = run("07_path_integrals_in_ipi.py", "--beads", "16", "--steps", "400", folder=tmp_path)
+    (classical,), (quantum,) = lines["classical kinetic energy"], lines["quantum kinetic energy"]
+    assert classical == pytest.approx(lines["3/2 kT for each atom"][0], rel=0.5)
+    assert quantum > 2 * classical
+    assert lines["quantum O-H bond"][1] > 2 * lines["classical O-H bond"][1]  # their widths
+
+
 def test_every_example_has_a_test():
     with_a_test = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert {path.stem[3:] for path in EXAMPLES.glob("[0-9][0-9]_*.py")} == with_a_test - {"every_example_has_a_test"}

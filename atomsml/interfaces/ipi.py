@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 import ase
 import numpy as np
@@ -34,7 +34,7 @@ from ipi.pes.dummy import Dummy_driver
 Answer = tuple[float, NDArray[np.float64], NDArray[np.float64], str]
 
 DRIVER = Path(__file__).with_name("ipi_driver.py")  # what i-PI loads
-RESERVED = ",:{}"  # what i-PI's parameters cannot hold in a value
+RESERVED = ",{}"  # what i-PI's parameters cannot hold in a value
 
 
 def forcefield_xml(
@@ -74,7 +74,7 @@ def forcefield_xml(
         if reserved:
             raise ValueError(f"{key} {value!r}: parameters of i-PI cannot hold {reserved[0]!r}; rename it")
     parameters = escape(", ".join(f"{key}: {value}" for key, value in found.items()))
-    return f"""<ffdirect name="{escape(name)}">
+    return f"""<ffdirect name={quoteattr(name)}>
   <pes> custom </pes>
   <pes_path> {escape(str(DRIVER))} </pes_path>
   <batch_size> {beads} </batch_size>

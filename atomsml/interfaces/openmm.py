@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ase
 import numpy as np
@@ -25,9 +25,7 @@ if find_spec("openmm") is None:
 
 import openmm
 from openmm import unit
-
-if TYPE_CHECKING:
-    from openmm.app import Topology
+from openmm.app import Element, Topology
 
 ANGSTROM = 0.1  # in nm
 WHOLE = 0.05  # e: a sum of partial charges that is nearer to an integer states a total charge
@@ -81,6 +79,25 @@ class PotentialFunction:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}
+
+
+def system_of(atoms: ase.Atoms) -> tuple[openmm.System, Topology]:
+    """System and topology of ASE's atoms: masses, elements and the cell as box; no bonds, no forces.
+
+    Raises:
+        ValueError: a cell that is periodic along some axes only; OpenMM has boxes with three.
+    """
+    topology, system = Topology(), openmm.System()
+    residue = topology.addResidue("MOL", topology.addChain())
+    for symbol, mass in zip(atoms.symbols, atoms.get_masses(), strict=True):
+        topology.addAtom(symbol, Element.getBySymbol(symbol), residue)
+        system.addParticle(mass)
+    if atoms.pbc.any():
+        if not atoms.pbc.all():
+            raise ValueError("a box of OpenMM is periodic along all three axes or none; set atoms.pbc so")
+        topology.setPeriodicBoxVectors(atoms.cell.array * ANGSTROM * unit.nanometer)
+        system.setDefaultPeriodicBoxVectors(*(atoms.cell.array * ANGSTROM))
+    return system, topology
 
 
 def add_potential(

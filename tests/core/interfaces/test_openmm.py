@@ -17,30 +17,11 @@ openmmml = pytest.importorskip("openmmml", reason='OpenMM-ML is not installed: p
 
 from openmm import app, unit  # noqa: E402
 
-from atomsml.interfaces.openmm import add_potential  # noqa: E402
+from atomsml.interfaces.openmm import add_potential, system_of  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 KJ = units.kJ / units.mol
 Found = tuple[float, np.ndarray]
-
-
-def topology(atoms: ase.Atoms) -> app.Topology:
-    found = app.Topology()
-    residue = found.addResidue("X", found.addChain())
-    for symbol in atoms.symbols:
-        found.addAtom(symbol, app.Element.getBySymbol(symbol), residue)
-    if atoms.pbc.any():
-        found.setPeriodicBoxVectors(atoms.cell.array / 10 * unit.nanometer)
-    return found
-
-
-def empty(atoms: ase.Atoms) -> openmm.System:
-    system = openmm.System()
-    for mass in atoms.get_masses():
-        system.addParticle(mass)
-    if atoms.pbc.any():
-        system.setDefaultPeriodicBoxVectors(*(atoms.cell.array / 10))
-    return system
 
 
 def context(system: openmm.System, positions: np.ndarray, timestep: float = 0.5) -> openmm.Context:
@@ -81,8 +62,8 @@ def tungsten() -> ase.Atoms:
 @pytest.mark.parametrize(("make", "model"), [(ethanol, "organic-xtb"), (tungsten, "refractory-pbe")])
 def test_forces_are_those_of_the_calculator_also_from_a_file(make, model):
     atoms = make()
-    system = empty(atoms)
-    force = add_potential(system, topology(atoms), model, precision="float64", group=3)
+    system, topology = system_of(atoms)
+    force = add_potential(system, topology, model, precision="float64", group=3)
     assert force.getForceGroup() == 3
     assert system.usesPeriodicBoundaryConditions() == atoms.pbc.any()
     energy, forces = said(atoms, model)
@@ -95,8 +76,8 @@ def test_forces_are_those_of_the_calculator_also_from_a_file(make, model):
 def test_energy_is_conserved():
     """Its error goes with the square of the time step."""
     atoms, errors = ethanol(), []
-    system = empty(atoms)
-    add_potential(system, topology(atoms), "organic-xtb", precision="float64")
+    system, topology = system_of(atoms)
+    add_potential(system, topology, "organic-xtb", precision="float64")
     for timestep in (0.5, 0.25):
         run, energies = context(system, atoms.positions, timestep), []
         run.setVelocitiesToTemperature(300, 1)
@@ -159,11 +140,11 @@ def test_a_subset_has_the_model_inside_and_the_force_field_outside(potential, in
 def test_a_bond_that_is_cut_is_capped(potential):
     """Of ethane, a methyl group with the hydrogen that OpenMM-ML sets in place of the other one."""
     atoms = molecule("C2H6")
-    found = topology(atoms)
+    system, found = system_of(atoms)
     every = list(found.atoms())
     for i, j in [(0, 1), (0, 2), (0, 3), (0, 4), (1, 5), (1, 6), (1, 7)]:
         found.addBond(every[i], every[j])
-    mixed = potential.createMixedSystem(found, empty(atoms), [0, 2, 3, 4])
+    mixed = potential.createMixedSystem(found, system, [0, 2, 3, 4])
     run = context(mixed, np.vstack([atoms.positions, np.zeros(3)]))
     run.computeVirtualSites()
     where = run.getState(positions=True).getPositions(asNumpy=True)._value * 10
@@ -187,7 +168,7 @@ def test_a_molecule_across_the_box_is_whole(potential):
 
 def test_what_is_wrong_is_told_in_a_line(potential, tmp_path):
     atoms, (every, _) = ethanol(), waters(2)
-    system, found = empty(atoms), topology(atoms)
+    system, found = system_of(atoms)
     for chosen, message in (([3, 9], "there is no atom 9; the system has atoms 0 to 8"), ([0, -1], "no atom -1")):
         with pytest.raises(ValueError, match=message):
             add_potential(system, found, "organic-xtb", chosen)
@@ -195,7 +176,7 @@ def test_what_is_wrong_is_told_in_a_line(potential, tmp_path):
         with pytest.raises(ValueError, match=message):
             add_potential(system, found, "organic-xtb", chosen)
     with pytest.raises(ValueError, match="does not know W"):
-        add_potential(empty(tungsten()), topology(tungsten()), "organic-xtb")
+        add_potential(*system_of(tungsten()), "organic-xtb")
     with pytest.raises(ValueError, match="odd number of electrons"):
         add_potential(system, found, "organic-xtb", [0, 1, 2, 3])
     with pytest.raises(ValueError, match="the topology has 6 atoms, the system 9 particles"):
@@ -207,6 +188,9 @@ def test_what_is_wrong_is_told_in_a_line(potential, tmp_path):
     with pytest.raises(ValueError, match="unknown option precision"):
         potential.createSystem(every, precision="double")
     assert system.getNumForces() == 0
+    atoms.pbc = True, True, False
+    with pytest.raises(ValueError, match="periodic along all three axes or none"):
+        system_of(atoms)
     ion = openmm.System()
     charges = openmm.NonbondedForce()
     for charge in (-0.8, -0.1, -0.1):
@@ -224,8 +208,8 @@ def test_what_is_wrong_is_told_in_a_line(potential, tmp_path):
 
 def test_a_run_stops_where_the_model_has_no_answer(tmp_path):
     atoms = ethanol()
-    system = empty(atoms)
-    add_potential(system, topology(atoms), "organic-xtb")
+    system, topology = system_of(atoms)
+    add_potential(system, topology, "organic-xtb")
     with pytest.raises(openmm.OpenMMException, match="do atoms overlap"):
         asked(system, 0 * atoms.positions)
 
@@ -235,8 +219,8 @@ def test_a_model_that_was_changed_is_refused(tmp_path):
 
     atoms, file = ethanol(), tmp_path / "model.safetensors"
     file.write_bytes(find_model("organic-xtb").read_bytes())
-    system = empty(atoms)
-    add_potential(system, topology(atoms), file)
+    system, topology = system_of(atoms)
+    add_potential(system, topology, file)
     kept = openmm.XmlSerializer.serialize(system)
     file.write_bytes(find_model("refractory-pbe").read_bytes())
     with pytest.raises(openmm.OpenMMException, match="is not the one that this force was made with"):

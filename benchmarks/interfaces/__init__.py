@@ -1,0 +1,1 @@
+"""Models inside other programs, beside other ways to bring them there."""
