@@ -217,7 +217,8 @@ def require_some_of(records: Sequence[object]) -> None:
 
     refused = [record for record in records if isinstance(record, Refused)]
     if len(refused) == len(records):
-        others = f"; and so are {len(refused) - 1} others" if len(refused) > 1 else ""
+        more = len(refused) - 1
+        others = f"; and so {'is 1 other' if more == 1 else f'are {more} others'}" if more > 0 else ""
         raise ValueError(f"{refused[0]}{others}" if refused else "the inputs hold no structure")
 
 

@@ -121,12 +121,15 @@ def folder(tmp_path: Path, official: dict[str, Path]) -> Path:
     return tmp_path
 
 
-def run(language: str, code: str, folder: Path) -> None:
-    scripts = Path(sys.executable).parent  # where `atomsml` was installed, also if the environment is not activated
-    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
-    command = [sys.executable, "-c", code] if language == "python" else ["bash", "-euc", code.replace(".venv/bin/", "")]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
+def program(part: list[tuple[str, str]]) -> str:
+    """Python that runs the blocks of a guide one after the other: Python goes on where its last block ended."""
+    lines = ["import subprocess"]
+    for language, code in part:
+        for long, short in SHORTER.items():
+            code = re.sub(long, short, code)
+        command = ["bash", "-euc", code.replace(".venv/bin/", "")]
+        lines.append(code if language == "python" else f"subprocess.run({command!r}, check=True)")
+    return "\n".join(lines)
 
 
 def runs() -> Iterator[Any]:
@@ -141,13 +144,11 @@ def runs() -> Iterator[Any]:
 
 @pytest.mark.parametrize("part", list(runs()))
 def test_blocks_run(part: list[tuple[str, str]], folder: Path) -> None:
-    before = ""  # Python of a guide goes on where its last block ended
-    for language, code in part:
-        for long, short in SHORTER.items():
-            code = re.sub(long, short, code)
-        if language == "python":
-            before += code
-        run(language, before if language == "python" else code, folder)
+    scripts = Path(sys.executable).parent  # where `atomsml` was installed, also if the environment is not activated
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    command = [sys.executable, "-c", program(part)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{part}\n{done.stdout}{done.stderr}"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import chain
@@ -12,9 +13,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from atomsml.dispersion import D3, WithD3
+from atomsml.dispersion.functionals import doubts_about
 from atomsml.electronic_state import check_graph
 from atomsml.graph import AtomicGraph
-from atomsml.interfaces.models import Model, open_model
+from atomsml.interfaces.models import Model, open_model, theory_of
 from atomsml.modelfile import find_model
 from atomsml.neighbors.checks import check_indices, connect_checked
 from atomsml.potential import Potential, Prediction, Predictor, finite
@@ -51,13 +54,17 @@ _programs: WeakKeyDictionary[Potential, tuple[Weights, Predictor | None]] = Weak
 
 @overload
 def predict(
-    model: str | Path | Model, graphs: AtomicGraph, forces: bool = True, stress: bool = False
+    model: str | Path | Model, graphs: AtomicGraph, forces: bool = True, stress: bool = False, d3: str | None = None
 ) -> Prediction: ...
 
 
 @overload
 def predict(
-    model: str | Path | Model, graphs: Sequence[AtomicGraph], forces: bool = True, stress: bool = False
+    model: str | Path | Model,
+    graphs: Sequence[AtomicGraph],
+    forces: bool = True,
+    stress: bool = False,
+    d3: str | None = None,
 ) -> list[Prediction]: ...
 
 
@@ -66,6 +73,7 @@ def predict(
     graphs: AtomicGraph | Sequence[AtomicGraph],
     forces: bool = True,
     stress: bool = False,
+    d3: str | None = None,
 ) -> Prediction | list[Prediction]:
     """Energies, and unless told otherwise forces, of one graph, or of each of many, which are batched.
 
@@ -77,11 +85,12 @@ def predict(
     `model` is a name, a file, a committee's folder, or a loaded model. Type and device are those of the
     graphs and of the model; a model that is named goes to the device of the graphs. What an architecture makes ready
     for its weights is kept as long as the model lives, and made anew once they have changed (see `Weights`). Nothing
-    can be differentiated further; `evaluate` is for that. Radial functions may be tabulated, as by the calculator.
+    can be differentiated further; `evaluate` is for that. Radial functions may be tabulated, and `d3` adds dispersion,
+    as by the calculator.
 
     Raises:
-        ValueError: an unknown model, an element, total charge or spin that it was not made for, or edges that name
-            atoms that are not there.
+        ValueError: an unknown model or functional, an element, total charge or spin that it was not made for, or edges
+            that name atoms that are not there.
         ImpossibleGeometry: atoms in one place, or another geometry whose energy or forces are not finite.
     """
     many = [graphs] if isinstance(graphs, AtomicGraph) else list(graphs)
@@ -92,6 +101,11 @@ def predict(
     for graph in many:
         check_graph(graph, opened.electronic_state, name)
     predictor = _predictor(opened)
+    if d3 is not None:
+        predictor = WithD3(predictor, D3.of(d3))
+        doubts = doubts_about(d3, theory_of(str(model))) if isinstance(model, str | Path) else ""
+        if doubts:
+            warnings.warn(f"{model}: {doubts}", stacklevel=2)
     if isinstance(graphs, AtomicGraph):
         return finite(predictor(connect_checked(graphs, opened.cutoff), forces, stress))
     # labels and conditions may differ from graph to graph, and no model reads them

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ase
 import numpy as np
-from moyopy import Cell, MoyoDataset
+from moyopy import MoyoDataset
 from numpy.typing import NDArray
+
+from atomsml.simulate.symmetry import find_symmetry
 
 SYMPREC = 0.01  # A: by how much positions may miss their symmetry
 
@@ -83,19 +82,4 @@ def point_group(atoms: ase.Atoms) -> NDArray[np.float64]:
 
 
 def _dataset(atoms: ase.Atoms) -> MoyoDataset:
-    cell = Cell(atoms.cell.tolist(), atoms.get_scaled_positions().tolist(), atoms.numbers.tolist())
-    with _quiet(logging.getLogger("moyo")):
-        try:
-            return MoyoDataset(cell, symprec=SYMPREC)
-        except ValueError as error:
-            raise ValueError(f"no symmetry can be found within {SYMPREC} A: {error}") from None
-
-
-@contextmanager
-def _quiet(log: logging.Logger) -> Iterator[None]:
-    """It warns of supercells whose lattice has less symmetry than the crystal, which is no fault."""
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
+    return find_symmetry(atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers, SYMPREC)

@@ -4,7 +4,7 @@ With x = V / V0, in the forms E(V) - E0 of
 
     Birch-Murnaghan  9 V0 B0 / 16 ((y - 1)^3 B0' + (y - 1)^2 (6 - 4 y)),  y = x^(-2/3)
                      (Birch, Phys. Rev. 71, 809 (1947))
-    Vinet            2 V0 B0 / (B0' - 1)^2 (2 - (5 + 3 B0' (z - 1) - 3 z) exp(-3/2 (B0' - 1) (z - 1))),  z = x^(1/3)
+    Vinet            9 V0 B0 (z - 1)^2 (1 - (1 + u) exp(-u)) / u^2,  u = 3/2 (B0' - 1) (z - 1),  z = x^(1/3)
                      (Vinet et al., J. Phys.: Condens. Matter 1, 1941 (1989))
 
 Each volume has its own relaxed shape and positions: this is what a crystal does under pressure.
@@ -37,9 +37,12 @@ def birch_murnaghan(volume: Array, e0: float, v0: float, b0: float, b1: float) -
 
 def vinet(volume: Array, e0: float, v0: float, b0: float, b1: float) -> Array:
     """Energies (eV) at volumes (A^3); b0 in eV/A^3."""
-    z = (volume / v0) ** (1 / 3)
-    bracket = 5 + 3 * b1 * (z - 1) - 3 * z
-    return e0 + 2 * v0 * b0 / (b1 - 1) ** 2 * (2 - bracket * np.exp(-1.5 * (b1 - 1) * (z - 1)))
+    apart = (volume / v0) ** (1 / 3) - 1
+    u = 1.5 * (b1 - 1) * apart
+    small = np.abs(u) < 0.01  # where 1 - (1 + u) exp(-u) is a difference of what is alike: five terms of its series
+    series = 1 / 2 - u / 3 + u**2 / 8 - u**3 / 30 + u**4 / 144
+    divisor = np.where(small, 1, u)
+    return e0 + 9 * v0 * b0 * apart**2 * np.where(small, series, (1 - (1 + u) * np.exp(-u)) / divisor**2)
 
 
 FORMS: dict[str, Form] = {"birch-murnaghan": birch_murnaghan, "vinet": vinet}

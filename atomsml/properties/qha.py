@@ -164,7 +164,7 @@ def _vibrations(points: _Points, engine: Engine, settings: QhaSettings, temperat
         images = [next(evaluated) for _ in crystal.images]
         if not all(np.isfinite(image.get_forces()).all() for image in images):
             raise ValueError("the model gives no finite forces for a changed copy of it")
-        phonopy = crystal.solve(images)
+        phonopy = crystal.solve(images).phonopy()
         mesh = modes.mesh(phonopy, settings.phonons.mesh)
         if mesh.unstable > 0:
             scale = point.get_volume() / len(point) * len(points.minimum) / points.minimum.get_volume()

@@ -6,7 +6,9 @@ averages over the group. In Cartesian rows an operation turns v to v R, R = A^-1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +76,9 @@ class SpaceGroup:
     Attributes:
         number: of the space group.
         cell, positions: of the symmetric crystal, A.
+        fractional: (operations, 3, 3) W, integers.
+        rotations: (operations, 3, 3) R.
+        permutation, cells: (operations, atoms) at which atom each ends, and (operations, atoms, 3) how many cells away.
 
     Raises:
         ValueError: no symmetry can be found, as where atoms overlap within the tolerance.
@@ -81,17 +86,16 @@ class SpaceGroup:
 
     def __init__(self, positions: Array, numbers: NDArray[np.int64], cell: Array, tolerance: float) -> None:
         fractional = positions @ np.linalg.inv(cell)
-        try:
-            found = MoyoDataset(Cell(cell.tolist(), fractional.tolist(), numbers.tolist()), symprec=tolerance)
-        except ValueError as error:
-            raise ValueError(f"no symmetry can be found within {tolerance} A: {error}") from error
+        found = find_symmetry(cell, fractional, numbers, tolerance)
         self.number = int(found.number)
-        w = np.array(found.operations.rotations, dtype=np.float64)  # (operations, 3, 3)
+        self.fractional = np.array(found.operations.rotations, dtype=np.int64)
+        w = self.fractional.astype(np.float64)
         shifts = np.array(found.operations.translations)
         images = np.einsum("gij,nj->gni", w, fractional) + shifts[:, None]
-        self.permutation = np.stack([_nearest(image, fractional, numbers) for image in images])  # where atoms go
+        self.permutation = np.stack([_nearest(image, fractional, numbers) for image in images])
         missed = fractional[self.permutation] - images
         cells_apart = np.round(missed)
+        self.cells = -cells_apart.astype(np.int64)
         missed = missed - cells_apart
         # w from the atoms themselves: whatever they miss, operations of one group about one origin
         better = missed.mean(axis=1, keepdims=True)
@@ -124,6 +128,29 @@ class SpaceGroup:
             site[members] = common([torch.from_numpy(stays), *held])
         sizes = np.bincount(first, minlength=count)[first]
         return Orbits(torch.from_numpy(np.arange(count) - first), torch.from_numpy(1 / sizes), rotation, site)
+
+
+def find_symmetry(cell: Array, fractional: Array, numbers: NDArray[np.int64], tolerance: float) -> MoyoDataset:
+    """What moyo knows of a crystal whose atoms may miss their symmetry by a tolerance (A).
+
+    Raises:
+        ValueError: no symmetry can be found, as where atoms overlap within the tolerance.
+    """
+    with _quiet(logging.getLogger("moyo")):
+        try:
+            return MoyoDataset(Cell(cell.tolist(), fractional.tolist(), numbers.tolist()), symprec=tolerance)
+        except ValueError as error:
+            raise ValueError(f"no symmetry can be found within {tolerance} A: {error}") from None
+
+
+@contextmanager
+def _quiet(log: logging.Logger) -> Iterator[None]:
+    """It warns of supercells whose lattice has less symmetry than the crystal, which is no fault."""
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def common(projectors: Sequence[Tensor]) -> Tensor:

@@ -39,6 +39,10 @@ class PropertyCommand(ABC, Generic[Result]):
         """Checked inputs, those that belong together as one record: end points of a path."""
         return list(inputs)
 
+    def beside(self) -> Mapping[str, ase.Atoms | str]:
+        """What was read beside the inputs, by names, such as references: a run goes on only where it is the same."""
+        return {}
+
     def given(self, structure: StructureRecord) -> Any:
         """What `find` takes of a record."""
         return structure.atoms
@@ -54,7 +58,8 @@ class PropertyCommand(ABC, Generic[Result]):
     def record(self, result: Result) -> dict[str, Any]:
         """All that is known as plain JSON, keys with units where a reader needs them.
 
-        What a user must be told of a result that is right stands in the list "notes".
+        What a user must be told of a result that is right stands in the list "notes"; parts without an answer, which
+        make the exit status 1, in the list "unfinished".
         """
 
     def rows(self, record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -88,7 +88,7 @@ def run(context: typer.Context, command: PropertyCommand[Any], shared: Shared) -
         command.elements,
         shared.d3,
     )
-    identity = run_identity(context, job.model, job.inputs)
+    identity = run_identity(context, job.model, job.inputs, beside=command.beside())
     job.inputs = command.combined(job.inputs)
     for each in job.inputs:
         stop_if(shared.strict, each)
@@ -111,14 +111,14 @@ def run(context: typer.Context, command: PropertyCommand[Any], shared: Shared) -
         _write_json(files, folder.everything, records)
         written = [folder.table, folder.everything, *(name for each in journal.kept.values() for name in each["files"])]
         facts = replace(job.facts(devices), results={"run": identity})
-        write_summary(files, folder.table, context, facts, written, job.refusals())
+        write_summary(files, folder.table, context, facts, written, [*_unfinished(records), *job.refusals()])
     if stop is None:
         remove(folder.journal)
     _tell(command, job, records, shared.as_json)
     if stop is not None:
         kept = f"{len(records)} of {len(job.inputs)} structures are in {path}/"
         end_interrupted(files, stop, f"{kept}; --resume goes on by {folder.journal}")
-    job.end()
+    job.end(failed=bool(_unfinished(records)))
 
 
 def _compute_all(
@@ -257,6 +257,12 @@ def _rows(command: PropertyCommand[Any], records: Sequence[Any]) -> Iterator[tup
             yield each, row
 
 
+def _unfinished(records: Sequence[Any]) -> list[dict[str, Any]]:
+    """What of the records has no answer."""
+    some = [each for each in records if each.get("unfinished")]
+    return [{key: each[key] for key in ("file", "index", "unfinished")} for each in some]
+
+
 def _write_json(files: OutputSet, path: Path, records: Sequence[Any]) -> None:
     text = json.dumps(records, indent=1, allow_nan=False) + "\n"
     files.write(path, lambda beside: beside.write_text(text, encoding="utf-8"))
@@ -277,6 +283,8 @@ def _tell(command: PropertyCommand[Any], job: Job, records: Sequence[Any], as_js
     for each in records:
         for note in each.get("notes", []):
             typer.echo(f"note: {each['file']}, frame {each['index']}: {note}", err=True)
+        for part in each.get("unfinished", []):
+            typer.echo(f"unfinished: {each['file']}, frame {each['index']}: {part}", err=True)
 
 
 def _shown(value: Any) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ase
-from moyopy import Cell, MoyoDataset, SpaceGroupType
+from moyopy import SpaceGroupType
+
+from atomsml.simulate.symmetry import find_symmetry
 
 TOLERANCE = 0.01  # A: atoms that lie so close to where an operation takes others are taken to lie there
 
@@ -15,9 +17,8 @@ def space_group(atoms: ase.Atoms) -> str | None:
     """
     if not atoms.pbc.all():
         return None
-    cell = Cell(atoms.cell.array.tolist(), atoms.get_scaled_positions().tolist(), atoms.numbers.tolist())
     try:
-        number = MoyoDataset(cell, symprec=TOLERANCE).number
+        number = find_symmetry(atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers, TOLERANCE).number
     except ValueError:
         return None
     return f"{SpaceGroupType(number).hm_short.replace(' ', '')} ({number})"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    import ase
+
     from atomsml.io import Refused, StructureRecord
 
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run of the same ended.")]
@@ -23,26 +25,37 @@ def run_identity(
     model: str,
     inputs: Sequence[StructureRecord | Refused],
     free: Collection[str] = FREE,
+    beside: Mapping[str, ase.Atoms | str] | None = None,
 ) -> dict[str, Any]:
-    """What must be the same where a run goes on, options but for the `free` ones; as JSON gives it back."""
+    """What must be the same where a run goes on, options but for the `free` ones; as JSON gives it back.
+
+    Args:
+        beside: what was read beside the inputs, by names: structures, or words that say all of it.
+    """
     from atomsml.cli.output import model_facts
+    from atomsml.io import Refused
 
     options = {key: value for key, value in context.params.items() if key not in free}
-    found = {"options": options, "model": model_facts(model)["sha256"], "inputs": _digest(inputs)}
+    of_inputs = ((f"{each.file}\n{each.index}", "" if isinstance(each, Refused) else each.atoms) for each in inputs)
+    found = {"options": options, "model": model_facts(model)["sha256"], "inputs": _digest(of_inputs)}
+    if beside:
+        found["beside"] = _digest(beside.items())
     same: dict[str, Any] = json.loads(json.dumps(found, default=str))
     return same
 
 
-def _digest(inputs: Sequence[StructureRecord | Refused]) -> str:
-    """A hash of all inputs: where they are from, and what they are."""
-    from atomsml.io import Refused
-
+def _digest(structures: Iterable[tuple[str, ase.Atoms | str]]) -> str:
+    """A hash of where structures are from, and what they are."""
     digest = hashlib.sha256()
-    for each in inputs:
-        digest.update(f"{each.file}\n{each.index}\n".encode())
-        if not isinstance(each, Refused):
-            for array in (each.atoms.numbers, each.atoms.positions, each.atoms.cell.array, each.atoms.pbc):
-                digest.update(array.tobytes())
+    for name, each in structures:
+        digest.update(f"{name}\n".encode())
+        if isinstance(each, str):
+            digest.update(f"{each}\n".encode())
+            continue
+        for array in (each.numbers, each.positions, each.cell.array, each.pbc):
+            digest.update(array.tobytes())
+        for constraint in each.constraints:
+            digest.update(f"{constraint.todict()}\n".encode())
     return digest.hexdigest()
 
 
@@ -57,8 +70,13 @@ def check_same_run(told: Mapping[str, Any], identity: Mapping[str, Any], where: 
     for key in sorted({*then, *now}):
         if then.get(key) != now.get(key):
             raise ValueError(f"{where} is of a run {_with(key, then)}, not {_with(key, now)}; {advice}")
-    for key, what in (("model", "another model"), ("inputs", "other inputs, or inputs that were changed since")):
-        if told.get(key) != identity[key]:
+    parts = {
+        "model": "another model",
+        "inputs": "other inputs, or inputs that were changed since",
+        "beside": "other structures in its options, or some that were changed since",
+    }
+    for key, what in parts.items():
+        if told.get(key) != identity.get(key):
             raise ValueError(f"{where} is of a run with {what}; {advice}")
 
 

@@ -1,6 +1,6 @@
 """Phonons of crystals: supercell, force constants by displacements, and what phonopy makes of them.
 
-supercell.py  ->  force_constants.py  ->  modes.py  <-  harmonic.py, which is asked
+supercell.py  ->  repeated.py, displacements.py  ->  force_constants.py  ->  modes.py  <-  harmonic.py, which is asked
 """
 
 from importlib.util import find_spec

@@ -96,7 +96,7 @@ class _PhononTask(Task[Phonons]):
         return displaced.images
 
     def result(self, minimum: ase.Atoms, images: Sequence[ase.Atoms]) -> Phonons:
-        phonopy = self._waiting.pop(id(minimum)).solve(images)
+        phonopy = self._waiting.pop(id(minimum)).solve(images).phonopy()
         bands = modes.bands(phonopy)
         mesh = modes.mesh(phonopy, self.settings.mesh)
         if mesh.frequencies.max() < modes.IMAGINARY:

@@ -70,6 +70,9 @@ class FormationCommand(PropertyCommand["Formation"]):
 
         check(atoms)
 
+    def beside(self) -> Mapping[str, ase.Atoms | str]:
+        return self.references.beside()
+
     def find(self, structures: Sequence[ase.Atoms], engine: Engine) -> Iterable[tuple[int, Formation | Failure]]:
         from atomsml.properties.formation import formation_energies
 

@@ -60,6 +60,10 @@ class GivenReferences:
         tabled = [each for each in self.tabled if set(each.amounts) <= set(elements)]
         return [self.relaxed[name] for name in needed] + tabled
 
+    def beside(self) -> dict[str, ase.Atoms | str]:
+        """All that was read, by names."""
+        return {**self.structures, **{each.name: repr(each) for each in self.tabled}}
+
     def notes(self, elements: Collection[str]) -> list[str]:
         """What is to be told of the references that consist of these elements."""
         notes = []

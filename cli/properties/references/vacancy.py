@@ -73,6 +73,9 @@ class VacancyCommand(PropertyCommand["Vacancies"]):
 
         check(atoms)
 
+    def beside(self) -> Mapping[str, ase.Atoms | str]:
+        return self.references.beside()
+
     def find(self, structures: Sequence[ase.Atoms], engine: Engine) -> Iterable[tuple[int, Vacancies | Failure]]:
         from atomsml.properties.references import elemental
         from atomsml.properties.vacancy import vacancies

@@ -123,6 +123,9 @@ class AdsorbCommand(PropertyCommand["Adsorption"]):
 
         check(atoms, self.settings)
 
+    def beside(self) -> Mapping[str, ase.Atoms | str]:
+        return {"adsorbate": self.adsorbate}
+
     def find(self, structures: Sequence[ase.Atoms], engine: Engine) -> Iterable[tuple[int, Adsorption | Failure]]:
         from atomsml.properties.surfaces.adsorb import adsorption_energies
 
@@ -145,6 +148,7 @@ class AdsorbCommand(PropertyCommand["Adsorption"]):
             notes.append(f"the lowest: {'; '.join(found[0]['notes'])}")
         return {
             "found": found,
+            "unfinished": [_unfinished(each) for each in found if not each["converged"]],
             "adsorbate": str(result.gas.symbols),
             "gas_energy_eV": result.gas.get_potential_energy(),
             "slabs": [
@@ -181,7 +185,7 @@ class AdsorbCommand(PropertyCommand["Adsorption"]):
         figure = Figure(figsize=(max(5, 0.5 * len(places) + 2), 5), layout="constrained")
         axes = figure.subplots()
         for fate, marker in (("stayed", "o"), ("moved, left or broke", "x")):
-            some = [each for each in record["found"] if bool(each["notes"]) == (marker == "x") and each["energy"]]
+            some = [each for each in record["found"] if bool(each["notes"]) == (marker == "x") and each["converged"]]
             at = [places.index((each["surface"], each["start"])) for each in some]
             axes.plot(at, [each["energy"] for each in some], marker, label=fate, markersize=5)
         axes.axhline(0, color="black", linewidth=0.5)
@@ -193,6 +197,11 @@ class AdsorbCommand(PropertyCommand["Adsorption"]):
         return figure
 
 
+def _unfinished(row: Mapping[str, Any]) -> str:
+    where = f"put on {row['start']} of {row['surface']}, orientation {row['orientation']}"
+    return f"{where}, it {row['notes'][0]}; it may be the lowest"
+
+
 def _row(each: Adsorbed) -> dict[str, Any]:
     return {
         "surface": each.surface,
@@ -202,6 +211,7 @@ def _row(each: Adsorbed) -> dict[str, Any]:
         "site": each.outcome.site if each.outcome.bonded else "-",
         "nearest": each.outcome.nearest,
         "atoms": len(each.atoms),
+        "converged": each.outcome.converged,
         "bonded": each.outcome.bonded,
         "whole": each.outcome.whole,
         "moved": each.outcome.moved,

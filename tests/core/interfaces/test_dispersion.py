@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 
-from atomsml import AtomicGraph, AtomsMLCalculator
+from atomsml import AtomicGraph, AtomsMLCalculator, predict
 from atomsml.dispersion import D3
 from atomsml.dispersion.functionals import doubts_about
 from atomsml.interfaces.models import open_model
@@ -34,6 +34,19 @@ def test_calculator_adds_dispersion_once(words):
     assert both[0] - bare[0] == pytest.approx(more.energy.item(), abs=1e-10)
     np.testing.assert_allclose(both[1] - bare[1], more.forces, atol=1e-10)
     np.testing.assert_allclose(both[2] - bare[2], more.stress[0], atol=1e-10)
+
+
+def test_predict_adds_it_to_one_and_to_many():
+    graphs = [AtomicGraph.from_ase(atoms) for atoms in (SILICON, bulk("NaCl", "rocksalt", a=5.6))]
+    bare, both = (predict("universal-small", graphs, stress=True, d3=words) for words in (None, "pbe"))
+    for graph, one, other in zip(graphs, bare, both, strict=True):
+        more = D3.of("pbe")(graph, stress=True)
+        for name in ("energy", "forces", "stress"):
+            np.testing.assert_allclose(other[name] - one[name], more[name], atol=1e-10)
+    alone = predict("universal-small", graphs[0], d3="pbe")
+    np.testing.assert_allclose(alone.forces, both[0].forces, atol=1e-6)
+    with pytest.warns(UserWarning, match="organic-xtb: its labels, GFN2-xTB, have dispersion"):
+        predict("organic-xtb", AtomicGraph.from_smiles("O"), d3="pbe")
 
 
 def test_calculator_keeps_the_contract_of_ase():

@@ -29,9 +29,10 @@ def test_fits_as_pymatgen(form, theirs):
 
 
 @pytest.mark.parametrize("form", [birch_murnaghan, vinet])
-def test_numbers_are_what_their_names_say(form):
+@pytest.mark.parametrize("b1", [4.7, 1.0])  # at 1 the textbook's form of Vinet's curve is 0 / 0
+def test_numbers_are_what_their_names_say(form, b1):
     """By derivatives of the energy: B = V d2E/dV2, and B' = dB/dp = -(dB/dV) / (d2E/dV2)."""
-    e0, v0, b0, b1, h = -3.0, 40.0, 0.6, 4.7, 0.02
+    e0, v0, b0, h = -3.0, 40.0, 0.6, 0.02
     energy = form(np.array([v0 - 2 * h, v0 - h, v0, v0 + h, v0 + 2 * h]), e0, v0, b0, b1)
     second = (energy[1] - 2 * energy[2] + energy[3]) / h**2
     third = (energy[4] - 2 * energy[3] + 2 * energy[1] - energy[0]) / (2 * h**3)
@@ -39,6 +40,17 @@ def test_numbers_are_what_their_names_say(form):
     assert (energy[3] - energy[1]) / (2 * h) == pytest.approx(0, abs=1e-6)
     assert v0 * second == pytest.approx(b0, rel=1e-4)
     assert -(second + v0 * third) / second == pytest.approx(b1, rel=1e-3)
+
+
+def test_the_curve_of_vinet_is_the_textbooks_and_soft_ones_are_fitted():
+    volumes, e0, v0, b0 = np.linspace(36.0, 44.0, 11), -3.0, 40.0, 0.6
+    z = (volumes / v0) ** (1 / 3)
+    for b1 in (0.5, 0.9, 1.001, 1.3, 5.0):
+        bracket = 2 - (5 + 3 * b1 * (z - 1) - 3 * z) * np.exp(-1.5 * (b1 - 1) * (z - 1))
+        energies = e0 + 2 * v0 * b0 / (b1 - 1) ** 2 * bracket
+        # the textbook's rounding, of 2 V0 B0 / (B' - 1)^2 = 5e7 eV, is some 1e-8 eV
+        assert vinet(volumes, e0, v0, b0, b1) == pytest.approx(energies, abs=1e-7)
+        assert fit(volumes, vinet(volumes, e0, v0, b0, b1), "vinet")[3] == pytest.approx(b1, abs=1e-4)
 
 
 def test_of_metals_as_by_hand_with_ase():

@@ -25,15 +25,15 @@ def exact(name: str, atoms) -> np.ndarray:
     return torch.stack(rows).numpy()
 
 
-@pytest.mark.parametrize("precision", ["mixed", "float64"])
-def test_is_exact_to_what_the_step_leaves(precision):
-    molecules = [molecule(name) for name in ("H2O", "CH3CH2OH", "C6H6")]
-    engine = Engine.of(AtomsMLCalculator("organic-xtb", precision=precision))
-    found = dict(hessians(molecules, engine))
-    for i, atoms in enumerate(molecules):
-        # h^2 F''' / 6 with F''' of some 1e4 eV/A^4 at the wall of the repulsion
-        np.testing.assert_allclose(found[i], exact("organic-xtb", atoms), atol=5e-3)
-        np.testing.assert_array_equal(found[i], found[i].T)
+def test_is_exact_to_what_the_step_leaves():
+    molecules = [molecule(name) for name in ("H2O", "CH4")]
+    theirs = [exact("organic-xtb", atoms) for atoms in molecules]
+    for precision in ("mixed", "float64"):
+        engine = Engine.of(AtomsMLCalculator("organic-xtb", precision=precision))
+        for i, found in hessians(molecules, engine):
+            # h^2 F''' / 6 with F''' of some 1e4 eV/A^4 at the wall of the repulsion
+            np.testing.assert_allclose(found, theirs[i], atol=5e-3)
+            np.testing.assert_array_equal(found, found.T)
 
 
 def test_is_that_of_ase(tmp_path):

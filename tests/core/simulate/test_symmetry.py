@@ -120,3 +120,10 @@ def test_what_has_no_symmetry_to_find_is_refused() -> None:
     atoms = ase.Atoms("Ar2", [[0, 0, 0], [0, 0, 0.001]], cell=[4, 4, 4], pbc=True)
     with pytest.raises(ValueError, match=r"no symmetry can be found within 0.01 A"):
         list(relax_many([atoms], Model(ARGON), RelaxSettings(symmetry=0.01)))
+
+
+def test_supercells_are_no_reason_to_warn(caplog: pytest.LogCaptureFixture) -> None:
+    """Whose lattice has less symmetry than their crystal."""
+    atoms = _crystal(225) * (1, 1, 2)
+    list(relax_many([atoms], Model(ARGON), RelaxSettings(steps=1, symmetry=0.01)))
+    assert not caplog.records

@@ -99,3 +99,19 @@ def test_a_table_that_is_none_is_refused(run: Run, text: str, message: str) -> N
     assert result.status == 1
     assert message in result.err
     assert not Path("formation").exists()
+
+
+@pytest.mark.usefixtures("files")
+def test_other_references_do_not_resume(run: Run) -> None:
+    """A file of somebody else stops the run at the second alloy; its reference is another one when it is to go on."""
+    Path("formation").mkdir()
+    Path("formation/alloys-1-relaxed.extxyz").write_text("mine")
+    words = ("formation", "alloys.extxyz", "-r", "elements", "--no-pictures")
+    assert run(*words).status == 1
+    Path("formation/alloys-1-relaxed.extxyz").unlink()
+    ase.io.write("elements/W.cif", bulk("W", "fcc", a=4.0))
+    refused = run(*words, "--resume")
+    assert refused.status == 1
+    assert "is of a run with other structures in its options, or some that were changed since" in refused.err
+    ase.io.write("elements/W.cif", bulk("W"))
+    assert run(*words, "--resume").status == 0

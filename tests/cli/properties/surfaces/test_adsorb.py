@@ -48,6 +48,24 @@ def test_is_what_the_library_finds(run: Run) -> None:
         assert frame.get_potential_energy() - whole == pytest.approx(each["energy"], abs=1e-5)
 
 
+def test_starts_without_a_minimum_are_told_and_the_others_written(run: Run) -> None:
+    ase.io.write("slab.extxyz", slab())
+    words = ("-a", "[Mo]", "--length", 3, "--fmax", 0.05, "--no-pictures")
+    result = run("adsorb", "slab.extxyz", *words, "--steps", 12)
+    assert result.status == 1
+    with open("adsorb/adsorb.json") as file:
+        [record] = json.load(file)
+    lost = [each for each in record["found"] if not each["converged"]]
+    assert 0 < len(lost) == len(record["unfinished"]) < len(record["found"])
+    assert all(each["energy"] is None for each in lost)
+    told = [line for line in result.err.splitlines() if line.startswith("unfinished: slab.extxyz, frame 0: put on ")]
+    assert len(told) == len(lost)
+    assert all("found no minimum: out of steps" in line and line.endswith("it may be the lowest") for line in told)
+    with open("adsorb/adsorb.summary.json") as file:
+        [failed] = json.load(file)["failed"]
+    assert failed["unfinished"] == record["unfinished"]
+
+
 def test_the_model_that_is_chosen_knows_what_adsorbs(run: Run) -> None:
     """Of tungsten alone it would be refractory-pbe, which does not know oxygen."""
     ase.io.write("slab.extxyz", slab())

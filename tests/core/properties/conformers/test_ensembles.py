@@ -76,7 +76,7 @@ def test_boltzmann_of_levels_whose_sum_is_known():
 def test_stereo_centres_stay(engine):
     """Two of three isomers of butane-2,3-diol: one is its mirror image, one is not."""
     meso, chiral = "C[C@H](O)[C@@H](O)C", "C[C@@H](O)[C@@H](O)C"
-    found = dict(conformers([atoms_from_smiles(s) for s in (meso, chiral)], engine, ConformerSettings(seeds=20)))
+    found = dict(conformers([atoms_from_smiles(s) for s in (meso, chiral)], engine, ConformerSettings(8), Start(0.02)))
     assert found[0].isomer != found[1].isomer
     for ensemble in found.values():
         assert (np.diff(ensemble.energies) >= 0).all()
@@ -96,8 +96,8 @@ def test_open_stereochemistry_is_told(engine):
 
 def test_the_window_and_what_is_lost(engine):
     glycol = atoms_from_smiles("OCCO")
-    [(_, wide)] = conformers([glycol], engine, ConformerSettings(window=20))
-    [(_, narrow)] = conformers([glycol], engine, ConformerSettings(window=0.6))
+    [(_, wide)] = conformers([glycol], engine, ConformerSettings(20, window=20), Start(0.01))
+    [(_, narrow)] = conformers([glycol], engine, ConformerSettings(20, window=0.6), Start(0.01))
     assert narrow.energies.max() <= 0.6 * KCAL
     assert len(wide.conformers) > len(narrow.conformers)
     above = sum(len(some) for some, e in zip(wide.found_by, wide.energies, strict=True) if e > 0.6 * KCAL)

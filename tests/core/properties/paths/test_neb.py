@@ -41,12 +41,19 @@ def barrier_of_ase(path, images, fmax):
     return max(energies) - energies[0], max(energies) - energies[-1]
 
 
-def test_barriers_are_those_of_ase():
-    """Of several bands at once. The highest image is within fmax^2 / 2k, k > 0.5 eV/A^2, of its saddle point."""
-    pairs = [hop(), hop("Cu", "Cu"), hop("Pd", "Cu")]
-    found = dict(elastic_bands(pairs, ENGINE, NebSettings(images=5)))
-    for path in found.values():
-        forward, reverse = barrier_of_ase(path, 5, 0.03)
+PAIRS = [hop(), hop("Cu", "Cu")]
+
+
+@pytest.fixture(scope="module")
+def paths():
+    """Of several bands at once."""
+    return dict(elastic_bands(PAIRS, ENGINE, NebSettings(images=5)))
+
+
+def test_barriers_are_those_of_ase(paths):
+    """The highest image is within fmax^2 / 2k, k > 0.5 eV/A^2, of its saddle point, of however many images."""
+    for path in paths.values():
+        forward, reverse = barrier_of_ase(path, 3, 0.03)
         assert path.barrier == pytest.approx(forward, abs=1e-3)
         assert path.reverse_barrier == pytest.approx(reverse, abs=1e-3)
         assert path.reaction_energy == pytest.approx(0, abs=1e-4)
@@ -56,15 +63,14 @@ def test_barriers_are_those_of_ase():
         assert np.linalg.norm(path.images[3].get_forces(), axis=1).max() <= 0.03
 
 
-def test_a_band_does_not_depend_on_those_beside_it():
-    together = dict(elastic_bands([hop(), hop("Cu", "Cu")], ENGINE, NebSettings(images=3)))
-    [(_, alone)] = elastic_bands([hop("Cu", "Cu")], ENGINE, NebSettings(images=3))
-    assert together[1].steps == alone.steps
-    assert together[1].energies == pytest.approx(alone.energies, abs=1e-9)
+def test_a_band_does_not_depend_on_those_beside_it(paths):
+    [(_, alone)] = elastic_bands(PAIRS[1:], ENGINE, NebSettings(images=5))
+    assert paths[1].steps == alone.steps
+    assert paths[1].energies == pytest.approx(alone.energies, abs=1e-9)
 
 
-def test_slopes_are_those_of_the_energies_along_the_path():
-    [(_, path)] = elastic_bands([hop()], ENGINE, NebSettings(images=7))
+def test_slopes_are_those_of_the_energies_along_the_path(paths):
+    path = paths[0]
     middle = (path.lengths[1:] + path.lengths[:-1]) / 2
     mean = np.diff(path.energies) / np.diff(path.lengths)
     inside = (path.energy(middle + 1e-4) - path.energy(middle - 1e-4)) / 2e-4
@@ -78,9 +84,8 @@ def test_minima_on_the_way_are_seen():
     assert path.dips == [4]
 
 
-def test_a_whole_path_goes_on_where_it_was():
-    pair = hop()
-    [(_, path)] = elastic_bands([pair], ENGINE, NebSettings(images=5))
+def test_a_whole_path_goes_on_where_it_was(paths):
+    path = paths[0]
     [(_, again)] = elastic_bands([path.images], ENGINE, NebSettings(images=1))
     assert again.steps == 0 or again.steps < path.steps / 2
     assert len(again.images) == 7

@@ -25,8 +25,8 @@ def calculator():
 
 
 def test_torsions_of_several_molecules_as_by_hand_with_ase(calculator):
-    molecules = [atoms_from_smiles("CCCC"), molecule("C2H6")]
-    turn = Driven("torsion", "[#1,#6]CC[#1,#6]", 0, 180, 60)
+    molecules = [molecule("CH3OH"), molecule("C2H6")]
+    turn = Driven("torsion", "[#1]C[#6,#8][#1]", 0, 90, 90)
     settings = ScanSettings((turn,))
     found = dict(scans(molecules, Engine.of(calculator), settings, Start(FMAX)))
     for i, scan in found.items():
@@ -79,12 +79,12 @@ def test_two_coordinates_make_a_grid(calculator):
 
 def test_neighbours_lead_to_lower_minima(calculator):
     """Glycol keeps its hydrogen bond on one side when it is turned rigidly, and finds that of the other side later."""
-    turn = ScanSettings((Driven("torsion", (0, 1, 2, 3), -180, 180, 30),))
+    turn = ScanSettings((Driven("torsion", (0, 1, 2, 3), -180, 180, 90),))
     alone = ScanSettings(turn.driven, from_neighbours=False)
     glycol, engine = atoms_from_smiles("OCCO"), Engine.of(calculator)
     [(_, tried)], [(_, not_tried)] = (
-        scans([glycol], engine, turn, Start(0.01)),
-        scans([glycol], engine, alone, Start(0.01)),
+        scans([glycol], engine, turn, Start(0.02)),
+        scans([glycol], engine, alone, Start(0.02)),
     )
     assert tried.improved > 0
     assert (tried.energies < not_tried.energies + SAME).all()
