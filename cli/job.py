@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from atomsml.io import Refused, StructureRecord
 
 
+MOST_TOLD = 3  # reasons in one line
+
+
 @dataclass
 class Job:
     """Checked structures, those that were refused, and the calculator for the others."""
@@ -77,7 +80,7 @@ class Job:
         """Refuse to go on where no structure is left.
 
         Raises:
-            ValueError: names the first that was refused.
+            ValueError: as `require_some_of`.
         """
         require_some_of(self.inputs)
 
@@ -144,8 +147,8 @@ def prepare(
 
     records: list[StructureRecord | Refused] = []
     for record in read_records_aloud(inputs, format):
-        stop_if(strict, record)
-        records.append(record)
+        records.append(_checked(record, check))
+        stop_if(strict, records[-1])
     require_some_of(records)
     if model is None:
         model, records = _choose(records, elements)
@@ -155,7 +158,7 @@ def prepare(
     with _warnings_aloud():
         calculator = AtomsMLCalculator(model, device, precision, exact=exact, d3=d3)
     check_elements([atomic_numbers[symbol] for symbol in elements], calculator.potential.elements)
-    records = [_checked(record, calculator, check) for record in records]
+    records = [_checked(record, calculator.check) for record in records]
     for record in records:
         stop_if(strict, record)
     require_some_of(records)
@@ -179,16 +182,13 @@ def _warnings_aloud() -> Iterator[None]:
         yield
 
 
-def _checked(
-    record: StructureRecord | Refused, calculator: AtomsMLCalculator, check: Callable[[ase.Atoms], None]
-) -> StructureRecord | Refused:
-    """The record, or why neither the model nor the command can treat it."""
+def _checked(record: StructureRecord | Refused, check: Callable[[ase.Atoms], None]) -> StructureRecord | Refused:
+    """The record, or why it is not treated: what a check says of it."""
     from atomsml.io import Refused
 
     if isinstance(record, Refused):
         return record
     try:
-        calculator.check(record.atoms)
         check(record.atoms)
     except ValueError as error:
         return Refused(record.file, record.index, str(error))
@@ -212,14 +212,22 @@ def stop_if(strict: bool, record: StructureRecord | Refused) -> None:
 
 
 def require_some_of(records: Sequence[object]) -> None:
-    """Something that can be treated."""
+    """Something that can be treated.
+
+    Raises:
+        ValueError: names the first that was refused for each reason, MOST_TOLD at most.
+    """
     from atomsml.io import Refused
 
     refused = [record for record in records if isinstance(record, Refused)]
+    if not records:
+        raise ValueError("the inputs hold no structure")
     if len(refused) == len(records):
-        more = len(refused) - 1
-        others = f"; and so {'is 1 other' if more == 1 else f'are {more} others'}" if more > 0 else ""
-        raise ValueError(f"{refused[0]}{others}" if refused else "the inputs hold no structure")
+        reasons = {each.reason: each for each in reversed(refused)}  # the first that has it
+        told = sorted(map(refused.index, reasons.values()))[:MOST_TOLD]
+        more = len(refused) - len(told)
+        others = [] if more == 0 else [f"{more} other{'s' if more > 1 else ''}"]
+        raise ValueError("; also ".join([*(str(refused[i]) for i in told), *others]))
 
 
 def refusal(refused: Refused) -> dict[str, Any]:

@@ -189,7 +189,8 @@ def found_minimum(each: Relaxation, fmax: float) -> ase.Atoms | Failure:
         return each.atoms
     if not np.isfinite(state.energy):
         return Failure("has no finite energy and forces by this model; do atoms overlap?")
+    stress = "" if state.stress is None else f" and a stress of {state.stress:.3f} GPa"
     return Failure(
-        f"found no minimum: {state.reason} after {state.step} steps with a force of {state.fmax:.4f} eV/A, where "
-        f"{fmax:g} are asked; allow more steps, or a larger fmax"
+        f"found no minimum: {state.reason} after {state.step} steps with a force of {state.fmax:.4f} eV/A{stress}, "
+        f"where {fmax:g} eV/A are asked; allow more steps, or a larger fmax"
     )

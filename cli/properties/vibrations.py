@@ -143,7 +143,7 @@ class VibrationsCommand(PropertyCommand["Vibrations"]):
         axes.plot(x, lines.sum(axis=1), linewidth=0.8)
         axes.set_xlabel("wavenumber, cm$^{-1}$; imaginary to the left of 0")
         axes.set_ylabel("modes" if known is None else "infrared intensity, km/mol")
-        axes.set_title(f"{record['formula']}: {len(frequencies)} modes")
+        axes.set_title(f"{record['formula']}: {len(frequencies)} mode{'s' if len(frequencies) > 1 else ''}")
         axes.margins(x=0)
         axes.set_ylim(bottom=0)
         return figure

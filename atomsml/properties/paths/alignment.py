@@ -149,12 +149,12 @@ def in_order(first: ase.Atoms, last: ase.Atoms, order: str = "refuse") -> ase.At
         return last
     as_numbered = length(first, last)
     pairing = _best_pairing(first, last)
+    moved = int(np.count_nonzero(pairing != np.arange(len(first))))
     best = length(first, last[pairing])
-    if best > SHORTER * as_numbered:
+    if moved == 0 or best > SHORTER * as_numbered:
         return last
     if order == "reorder":
         return last[pairing]
-    moved = int(np.count_nonzero(pairing != np.arange(len(first))))
     raise ValueError(
         f"the atoms of the end points are not in the same order: the straight path is {as_numbered:.2f} A long, and "
         f"{best:.2f} A if {moved} atoms are numbered otherwise; --order reorder does that, --order keep takes them as "

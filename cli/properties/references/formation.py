@@ -120,11 +120,12 @@ class FormationCommand(PropertyCommand["Formation"]):
             axes.annotate(phase["formula"], at, xytext=(0, above), textcoords="offset points", ha="center", fontsize=8)
         x, y = place(record["amounts"]), record["formation_energy"]
         axes.vlines(x, y - record["above_hull"], y, color="C3", linewidth=1)
-        axes.plot(x, y, "D", color="C3", label=f"{record['formula']}: {1000 * record['above_hull']:.1f} meV/atom above")
+        where = f"{abs(1000 * record['above_hull']):.1f} meV/atom {'below' if record['above_hull'] < 0 else 'above'}"
+        axes.plot(x, y, "D", color="C3", label=f"{record['formula']}: {where}")
         axes.set_xlabel(f"{second} in {first}, fraction of atoms")
         axes.set_ylabel("formation energy, eV/atom")
         axes.margins(y=0.15)
-        axes.legend(frameon=False)
+        figure.legend(frameon=False, loc="outside lower center", ncols=2)
         return figure
 
 

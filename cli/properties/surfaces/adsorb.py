@@ -68,7 +68,7 @@ def adsorb(
     slabs = SlabSettings(parse_miller(miller), 1, thickness, vacuum, hold, held)
     settings = AdsorbSettings(bool(miller), slabs, length, height, orientations == "axes")
     molecule = _read(adsorbate)
-    typer.echo(f"adsorbate: {molecule.symbols}, {len(molecule)} atoms", err=True)
+    typer.echo(f"adsorbate: {molecule.symbols}, {len(molecule)} atom{'s' if len(molecule) > 1 else ''}", err=True)
     made_for = None if len(molecule) == 1 else _made_for(shared.model)
     run(context, AdsorbCommand(molecule, settings, Start(fmax, steps, cell=True, relax=relax), made_for), shared)
 

@@ -158,7 +158,7 @@ def _draw_shape(axes: Any, shape: Sequence[Mapping[str, Any]], colours: Mapping[
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
     corners = [np.array(face["corners_eV/A^2"]) for face in shape]
-    reach = max(np.abs(each).max() for each in corners)
+    reach = max(np.linalg.norm(each, axis=1).max() for each in corners)
     faces = Poly3DCollection([each / reach for each in corners], edgecolor="black", linewidth=0.5)
     faces.set_facecolor([colours[face["surface"]] for face in shape])
     axes.add_collection3d(faces)

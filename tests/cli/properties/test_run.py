@@ -62,6 +62,11 @@ def test_what_has_no_such_property_is_named_and_the_others_are_done(run: Run, cr
     assert "bulk modulus GPa" in header
     assert len(rows) == len(json.loads(Path("eos/eos.json").read_text())) == 4
     assert not list(Path("eos").glob("*.png"))
+    Path("nothing.xyz").touch()
+    none = run("eos", "water.xyz", "water.xyz", "nothing.xyz", "-o", "none")
+    assert none.status == 1
+    assert none.err.startswith("error: water.xyz, frame 0: an equation of state is of a crystal")
+    assert none.err.endswith("; also nothing.xyz: holds no structure; check that it is complete; also 1 other\n")
 
 
 def test_strict_stops_at_the_first(run: Run, crystals: str) -> None:

@@ -36,7 +36,7 @@ def test_is_what_the_library_finds(run: Run) -> None:
     mine = [each["energy"] for each in record["found"]]
     assert mine == pytest.approx([each.energy for each in found.found], abs=1e-3)
     assert mine == sorted(mine)
-    assert "adsorbate: Mo, 1 atoms" in result.err
+    assert "adsorbate: Mo, 1 atom\n" in result.err
     assert "energies are those of lone atoms of Mo" in record["notes"][0]
     with open("adsorb/adsorb.csv", newline="") as file:
         rows = list(csv.DictReader(file))
