@@ -6,8 +6,9 @@ Task.images(minimum)  ->  all images of all structures in few batches  ->  Task.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Generic, TypeVar
 
 import ase
@@ -18,6 +19,8 @@ from atomsml.simulate.relax import Relaxation, RelaxSettings
 from atomsml.units import GPA
 
 Result = TypeVar("Result")
+Given = TypeVar("Given")
+Begun = TypeVar("Begun")
 
 MOST_WAITING = 20_000  # atoms of images that wait to be evaluated together
 
@@ -114,33 +117,56 @@ def measure(
     structures: Sequence[ase.Atoms], engine: Engine, start: Start, task: Task[Result]
 ) -> Iterator[tuple[int, Result | Failure]]:
     """What the task finds of each structure, by its place in the list; images of several are evaluated together."""
-    asked, atoms = dict[int, tuple[ase.Atoms, list[ase.Atoms]]](), 0
-    for index, minimum in minima(structures, engine, start):
-        if isinstance(minimum, Failure):
-            yield index, minimum
+
+    def begin(index: int, minimum: ase.Atoms) -> tuple[int, ase.Atoms, list[ase.Atoms]]:
+        return index, minimum, task.images(minimum)
+
+    def size(begun: tuple[int, ase.Atoms, list[ase.Atoms]]) -> int:
+        return sum(map(len, begun[2]))
+
+    yield from in_parts(minima(structures, engine, start), engine, begin, size, partial(_concluded, engine, task))
+
+
+def in_parts(
+    given: Iterable[tuple[int, Given | Failure]],
+    engine: Engine,
+    begin: Callable[[int, Given], Begun],
+    size: Callable[[Begun], int],
+    finish: Callable[[list[Begun]], Iterator[tuple[int, Result | Failure]]],
+) -> Iterator[tuple[int, Result | Failure]]:
+    """Begin what is given, and finish some together once they have enough atoms to fill the engine.
+
+    Args:
+        given: by places in a list; failures go through.
+        begin: raises a ValueError for what fails.
+        size: atoms that are to be evaluated of it.
+    """
+    waiting, atoms = list[Begun](), 0
+    for index, each in given:
+        if isinstance(each, Failure):
+            yield index, each
             continue
         try:
-            images = task.images(minimum)
+            waiting.append(begin(index, each))
         except ValueError as error:
             yield index, Failure(str(error))
             continue
-        asked[index] = minimum, images
-        atoms += sum(map(len, images))
+        atoms += size(waiting[-1])
         if atoms >= min(engine.room.atoms, MOST_WAITING):
-            yield from _concluded(engine, task, asked)
-            asked, atoms = {}, 0
-    yield from _concluded(engine, task, asked)
+            yield from finish(waiting)
+            waiting, atoms = [], 0
+    yield from finish(waiting)
 
 
 def _concluded(
-    engine: Engine, task: Task[Result], asked: dict[int, tuple[ase.Atoms, list[ase.Atoms]]]
+    engine: Engine, task: Task[Result], asked: Sequence[tuple[int, ase.Atoms, list[ase.Atoms]]]
 ) -> Iterator[tuple[int, Result | Failure]]:
-    images = [image for _, some in asked.values() for image in some]
+    images = [image for _, _, some in asked for image in some]
     if task.relaxed is None:
         found: Iterator[ase.Atoms | Failure] = iter(engine.evaluate(images, task.stress))
     else:
         found = iter(relaxed_images(images, engine, task.relaxed))
-    for index, (minimum, some) in asked.items():
+    for index, minimum, some in asked:
         own = [next(found) for _ in some]
         try:
             yield index, task.result(minimum, _all_found(own))

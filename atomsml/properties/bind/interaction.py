@@ -22,7 +22,7 @@ from atomsml.electronic_state import check_atoms
 from atomsml.properties.bind.fragments import Fragments, cut_bonds, fragments_of, molecules, nearest
 from atomsml.properties.bind.separation import Separations, separated
 from atomsml.properties.engine import Engine
-from atomsml.properties.task import MOST_WAITING, Failure, Start, minima, relaxed_images
+from atomsml.properties.task import Failure, Start, in_parts, minima, relaxed_images
 from atomsml.simulate.bonding import bonding_changed
 
 Array = NDArray[np.float64]
@@ -129,18 +129,13 @@ def interactions(
     for atoms in structures:
         check(atoms, settings)
     begun = minima(structures, engine, start) if start.relax else enumerate(engine.evaluate(structures))
-    waiting, size = list[_Complex](), 0
-    for index, found in begun:
-        try:
-            waiting.append(_begin(index, structures[index], found, engine, settings))
-        except ValueError as error:
-            yield index, Failure(str(error))
-            continue
-        size += sum(map(len, waiting[-1].images))
-        if size >= min(engine.room.atoms, MOST_WAITING):
-            yield from _finished(engine, waiting, start)
-            waiting, size = [], 0
-    yield from _finished(engine, waiting, start)
+    yield from in_parts(
+        begun,
+        engine,
+        begin=lambda index, found: _begin(index, structures[index], found, engine, settings),
+        size=lambda each: sum(map(len, each.images)),
+        finish=lambda complexes: _finished(engine, complexes, start),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,15 +155,11 @@ class _Complex:
         return self.images[: len(self.fragments)]
 
 
-def _begin(
-    index: int, given: ase.Atoms, found: ase.Atoms | Failure, engine: Engine, settings: BindSettings
-) -> _Complex:
+def _begin(index: int, given: ase.Atoms, found: ase.Atoms, engine: Engine, settings: BindSettings) -> _Complex:
     """
     Raises:
         ValueError: no energy, other fragments than before its relaxation, or one that the model was not made for.
     """
-    if isinstance(found, Failure):
-        raise ValueError(found.reason)
     if not np.isfinite(found.get_potential_energy()):
         raise ValueError("has no finite energy by this model; do atoms overlap?")
     fragments = fragments_of(given, settings.fragments)

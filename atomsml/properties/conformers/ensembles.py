@@ -20,7 +20,7 @@ from atomsml.io.sdf import mol_with_bonds
 from atomsml.properties.conformers.same import Comparison, comparison
 from atomsml.properties.conformers.seeds import embedded, isomer, seeds_for, torsions
 from atomsml.properties.engine import Engine
-from atomsml.properties.task import MOST_WAITING, Failure, Start
+from atomsml.properties.task import Failure, Start, in_parts
 from atomsml.simulate.bonding import changed_bonds
 from atomsml.simulate.relax import Relaxation
 from atomsml.units import KB, KCAL
@@ -137,18 +137,13 @@ def conformers(
     for atoms in structures:
         check(atoms)
     settings, start = settings or ConformerSettings(), start or Start()
-    waiting, size = list[_Molecule](), 0
-    for index, atoms in enumerate(structures):
-        try:
-            waiting.append(_begin(index, atoms, settings))
-        except ValueError as error:
-            yield index, Failure(str(error))
-            continue
-        size += len(atoms) * len(waiting[-1].seeds)
-        if size >= min(engine.room.atoms, MOST_WAITING):
-            yield from _finished(engine, waiting, settings, start)
-            waiting, size = [], 0
-    yield from _finished(engine, waiting, settings, start)
+    yield from in_parts(
+        enumerate(structures),
+        engine,
+        begin=lambda index, atoms: _begin(index, atoms, settings),
+        size=lambda molecule: sum(map(len, molecule.seeds.values())),
+        finish=lambda molecules: _finished(engine, molecules, settings, start),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from atomsml.io.sdf import mol_with_bonds
 from atomsml.properties.engine import Engine
 from atomsml.properties.scan.driven import MOST_POINTS, Array, Coordinate, Driven, locate, place
 from atomsml.properties.scan.landscape import Point, neighbours
-from atomsml.properties.task import MOST_WAITING, Failure, Start, minima, relaxed_images
+from atomsml.properties.task import Failure, Start, in_parts, minima, relaxed_images
 from atomsml.simulate.bonding import changed_bonds
 from atomsml.simulate.internals.held import without_held
 
@@ -101,21 +101,13 @@ def scans(
         check(atoms)
     start = start or Start()
     begun = minima(structures, engine, start) if start.relax else enumerate(structures)
-    waiting, size = list[_Grid](), 0
-    for index, minimum in begun:
-        if isinstance(minimum, Failure):
-            yield index, minimum
-            continue
-        try:
-            waiting.append(_begin(index, minimum, settings))
-        except ValueError as error:
-            yield index, Failure(str(error))
-            continue
-        size += len(minimum) * len(waiting[-1].wanted)
-        if size >= min(engine.room.atoms, MOST_WAITING):
-            yield from _finished(engine, waiting, settings, start)
-            waiting, size = [], 0
-    yield from _finished(engine, waiting, settings, start)
+    yield from in_parts(
+        begun,
+        engine,
+        begin=lambda index, minimum: _begin(index, minimum, settings),
+        size=lambda grid: len(grid.atoms) * len(grid.wanted),
+        finish=lambda grids: _finished(engine, grids, settings, start),
+    )
 
 
 @dataclass(eq=False)
