@@ -56,6 +56,7 @@ def test_crystals_are_denser_with_it(run: Run) -> None:
     assert volumes[1] < volumes[0]
 
 
+@pytest.mark.slow
 def test_goes_to_the_processes_of_several_devices(run: Run) -> None:
     ase.io.write("more.extxyz", [bulk("W"), bulk("Mo")])
     energies = []

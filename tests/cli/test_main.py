@@ -12,7 +12,7 @@ import pytest
 import typer.main
 
 import atomsml
-from atomsml.cli.main import main
+from atomsml.cli.main import built_commands, main
 
 
 def _python(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -113,6 +113,7 @@ def test_a_request_to_stop_before_any_command_has_begun(
         return build(app)
 
     monkeypatch.setattr(typer.main, "get_command", interrupted)
+    built_commands.cache_clear()
     with pytest.raises(SystemExit) as end:
         main(["models"])
     assert end.value.code == 143

@@ -17,6 +17,16 @@ from atomsml.properties.task import Failure, Start
 SIGMA, EPSILON = 3.4, 0.0104  # argon
 
 
+@pytest.fixture(scope="module")
+def calculator():
+    return AtomsMLCalculator("organic-xtb", precision="float64")
+
+
+@pytest.fixture(scope="module")
+def engine(calculator):
+    return Engine.of(calculator)
+
+
 def waters() -> ase.Atoms:
     """Two with a hydrogen bond, not at their minimum."""
     other = molecule("H2O")
@@ -67,13 +77,12 @@ def test_of_waters_by_gfn2_as_by_hand_with_ase():
     assert found.cutoff is None
 
 
-def test_of_several_complexes_at_once_are_those_of_the_calculator():
-    calculator = AtomsMLCalculator("organic-xtb", precision="float64")
+def test_of_several_complexes_at_once_are_those_of_the_calculator(calculator, engine):
     methane = molecule("CH4")
     methane.translate([0.5, 0, 3.4])
     complexes = [waters(), methane + molecule("NH3"), waters()[[3, 0, 4, 1, 5, 2]]]
     curve = Separations(0.95, 1.5, 4, "centres")
-    found = dict(interactions(complexes, Engine.of(calculator), BindSettings(curve=curve), Start(relax=False)))
+    found = dict(interactions(complexes, engine, BindSettings(curve=curve), Start(relax=False)))
     assert sorted(found) == [0, 1, 2]
     for i, atoms in enumerate(complexes):
         alone = sum(calculator.get_potential_energy(atoms[list(each.indices)]) for each in found[i].fragments)
@@ -84,8 +93,7 @@ def test_of_several_complexes_at_once_are_those_of_the_calculator():
     assert found[2].energy == pytest.approx(found[0].energy, abs=1e-8)
 
 
-def test_nothing_is_seen_beyond_the_cutoff():
-    engine = Engine.of(AtomsMLCalculator("organic-xtb", precision="float64"))
+def test_nothing_is_seen_beyond_the_cutoff(engine):
     settings = BindSettings(curve=Separations(1.0, 4.0, 4))
     [(_, found)] = interactions([waters()], engine, settings, Start(relax=False))
     beyond = found.curve.contacts > found.cutoff
@@ -107,21 +115,16 @@ def test_cut_bonds_are_told():
     assert found.energy == pytest.approx(ethane.get_potential_energy() - rest, abs=1e-9)
 
 
-def test_bonds_that_a_curve_makes_are_told():
-    [(_, found)] = interactions(
-        [waters()],
-        Engine.of(AtomsMLCalculator("organic-xtb")),
-        BindSettings(curve=Separations(0.5, 1.0, 3)),
-        Start(relax=False),
-    )
+def test_bonds_that_a_curve_makes_are_told(engine):
+    settings = BindSettings(curve=Separations(0.5, 1.0, 3))
+    [(_, found)] = interactions([waters()], engine, settings, Start(relax=False))
     assert found.curve.joined.tolist() == [True, False, False]
 
 
-def test_fragments_for_which_the_model_was_not_made_fail_alone():
+def test_fragments_for_which_the_model_was_not_made_fail_alone(engine):
     """Dioxygen is a triplet, and halves of ethane are radicals, which organic-xtb does not know."""
     oxygen = ase.Atoms("O2", molecule("O2").positions)
     oxygen.translate([0, 0, 3.5])
-    engine = Engine.of(AtomsMLCalculator("organic-xtb"))
     found = dict(interactions([molecule("H2O") + oxygen, waters()], engine, start=Start(relax=False)))
     assert "its fragment O2: its ground state has the spin multiplicity 3" in found[0].reason
     assert found[1].energy < -0.05
@@ -138,11 +141,10 @@ def test_molecules_that_react_fail():
     assert "they reacted" in found.reason
 
 
-def test_atoms_in_one_place_fail_alone():
+def test_atoms_in_one_place_fail_alone(engine):
     broken = waters()
     broken.positions[3] = broken.positions[0]
     named = BindSettings(((0, 1, 2), (3, 4, 5)))
-    engine = Engine.of(AtomsMLCalculator("organic-xtb"))
     found = dict(interactions([broken, waters()], engine, named, Start(relax=False)))
     assert "no finite energy" in found[0].reason
     assert found[1].energy < -0.05
