@@ -129,30 +129,16 @@ def _compute_all(
     journal: Journal,
     shared: Shared,
 ) -> KeyboardInterrupt | ChildProcessError | None:
-    """Compute every structure that the journal does not have, and note it there when it is done.
+    """Compute every structure that the journal does not have, and note it there; returns as `compute_waiting`."""
+    from atomsml.cli.simulate.waiting import compute_waiting
 
-    Returns the request to stop, if there was one, or how the process of a device died.
-    """
-    from atomsml.io import StructureRecord
-    from atomsml.signals import held_stops
+    def compute(structures: dict[int, StructureRecord]) -> Iterator[tuple[int, Any]]:
+        return _results(job, command, devices, structures, shared.strict)
 
-    waiting = {
-        number: structure
-        for number, structure in enumerate(job.inputs)
-        if isinstance(structure, StructureRecord) and number not in journal.records
-    }
-    stop: KeyboardInterrupt | ChildProcessError | None = None
-    try:
-        for number, result in _results(job, command, devices, dict(waiting), shared.strict):
-            structure = waiting.pop(number)
-            with held_stops():
-                _keep(command, result, structure, number, folder, journal, shared.pictures)
-    except (KeyboardInterrupt, ChildProcessError) as error:
-        stop = error
-    for number, structure in waiting.items():
-        if job.inputs[number] is structure:  # and was not refused
-            job.refuse(structure, f"not done: {stop if isinstance(stop, ChildProcessError) else 'interrupted'}")
-    return stop
+    def keep(number: int, structure: StructureRecord, result: Any) -> None:
+        _keep(command, result, structure, number, folder, journal, shared.pictures)
+
+    return compute_waiting(job, journal.records, compute, keep)
 
 
 def _results(

@@ -54,35 +54,24 @@ def relax_all(
 ) -> KeyboardInterrupt | ChildProcessError | None:
     """Relax every structure that the journal does not have, and note it there and in the output when it is done.
 
-    Returns the request to stop, if there was one, or how the process of a device died.
+    Returns as `compute_waiting`.
     """
     from atomsml.cli.output import trajectory_writer
     from atomsml.cli.relax.records import record_of
-    from atomsml.io import StructureRecord
-    from atomsml.signals import held_stops
+    from atomsml.cli.simulate.waiting import compute_waiting
 
-    waiting = {
-        number: structure
-        for number, structure in enumerate(job.inputs)
-        if isinstance(structure, StructureRecord) and number not in journal.records
-    }
-    stop: KeyboardInterrupt | ChildProcessError | None = None
+    def keep(number: int, structure: StructureRecord, done: Relaxed) -> None:
+        record = record_of(structure, done.atoms, done.energy_before, done.last, output.place(number))
+        journal.add(number, record, done.atoms)
+        output.keep(files, journal.images, number)
+
     with trajectory_writer(files, trajectory) as write_frame:
         frames = None if trajectory is None else write_frame
-        try:
-            for number, done in _done(job, dict(waiting), settings, devices, frames):
-                structure = waiting.pop(number)
-                with held_stops():
-                    place = output.place(number)
-                    record = record_of(structure, done.atoms, done.energy_before, done.last, place)
-                    journal.add(number, record, done.atoms)
-                    output.keep(files, journal.images, number)
-        except (KeyboardInterrupt, ChildProcessError) as error:
-            stop = error
-    for number, structure in waiting.items():
-        if job.inputs[number] is structure:  # and was not refused
-            job.refuse(structure, f"not done: {stop if isinstance(stop, ChildProcessError) else 'interrupted'}")
-    return stop
+
+        def compute(structures: dict[int, StructureRecord]) -> Iterator[tuple[int, Relaxed]]:
+            return _done(job, structures, settings, devices, frames)
+
+        return compute_waiting(job, journal.records, compute, keep)
 
 
 def check(settings: RelaxSettings, atoms: ase.Atoms) -> None:
