@@ -62,6 +62,7 @@ class Expressions:
         parameters: names of its arguments; fields of NamedTuples are called `tuple.field`.
         translate: what another compiled function was and becomes, None of anything else.
         sites: None, or descriptions of the places where indices are checked.
+        builder: of instructions.
     """
 
     def __init__(
@@ -71,11 +72,12 @@ class Expressions:
         parameters: Sequence[str],
         translate: Translate,
         sites: list[str] | None,
+        builder: type[ir.IRBuilder],
     ) -> None:
         self.function, self.parameters, self.translate = function, parameters, translate
         self.name, self.line = f"{function.__module__}.{function.__qualname__}", 0
         self.places = ir.IRBuilder(entry.append_basic_block())
-        self.builder = ir.IRBuilder(entry.append_basic_block())
+        self.builder = builder(entry.append_basic_block())
         self.locals: set[str] = set()
         self.variables: dict[str, ir.Value] = {}
         self.assigned: set[str] | None = set()  # names that surely have a value here; None where nobody ever comes

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from math import factorial, sqrt
 
-from atomsml.codegen.loops import Floats, compiled
+from atomsml.codegen.loops import Floats, compiled, fused
 from atomsml.dispersion.lattice import LANES, Atoms, images_of_block
-from atomsml.dispersion.pulls import OF_LANES, add_lanes, clear
+from atomsml.dispersion.pulls import OF_LANES, add_lanes, add_pull, clear
 
 STEEPNESS = 16.0
 # exp(x) is the 64th power of the series of exp(x / 64), which is right to rounding up to x = STEEPNESS; below LEAST
@@ -83,53 +83,39 @@ def set_radii(w: Atoms, covalent: Floats, i: int, block: int, lanes: Floats) -> 
         lanes[OF_LANES + m] = STEEPNESS * (covalent[w.kind[i]] + covalent[w.kind[min(first + m, last - 1)]])
 
 
-@compiled
+@fused
 def count_lanes(x: float, y: float, z: float, local: Floats, start: int, square: float, lanes: Floats) -> None:
     """Add the counts of a block whose centre is x, y, z away."""
     for m in range(LANES):
         dx, dy, dz = local[start + m] + x, local[start + LANES + m] + y, local[start + 2 * LANES + m] + z
         r2 = dx * dx + dy * dy + dz * dz
-        u = STEEPNESS - lanes[OF_LANES + m] / sqrt(r2)
-        u = PART * (u if u > LEAST else LEAST)
-        e = ((((C12 * u + C11) * u + C10) * u + C9) * u + C8) * u + C7
-        e = ((((((e * u + C6) * u + C5) * u + C4) * u + C3) * u + 0.5) * u + 1.0) * u + 1.0
-        e2 = e * e
-        e4 = e2 * e2
-        e8 = e4 * e4
-        e16 = e8 * e8
-        e32 = e16 * e16
-        count = 1.0 / (1.0 + e32 * e32)
+        count = 1.0 / (1.0 + exponential(STEEPNESS - lanes[OF_LANES + m] / sqrt(r2)))
         inside = (r2 <= square) & (r2 > 0.0)
         lanes[m] += count if inside else 0.0
 
 
-@compiled
+@fused
 def pull_lanes(x: float, y: float, z: float, local: Floats, start: int, square: float, lanes: Floats) -> None:
     """Add their slopes by r, over r, times the vectors."""
     for m in range(LANES):
         dx, dy, dz = local[start + m] + x, local[start + LANES + m] + y, local[start + 2 * LANES + m] + z
         r2 = dx * dx + dy * dy + dz * dz
         r = sqrt(r2)
-        u = STEEPNESS - lanes[OF_LANES + m] / r
-        u = PART * (u if u > LEAST else LEAST)
-        e = ((((C12 * u + C11) * u + C10) * u + C9) * u + C8) * u + C7
-        e = ((((((e * u + C6) * u + C5) * u + C4) * u + C3) * u + 0.5) * u + 1.0) * u + 1.0
-        e2 = e * e
-        e4 = e2 * e2
-        e8 = e4 * e4
-        e16 = e8 * e8
-        e32 = e16 * e16
-        e64 = e32 * e32
-        pull = -lanes[OF_LANES + m] * e64 / ((1.0 + e64) * (1.0 + e64) * r2 * r)
+        e = exponential(STEEPNESS - lanes[OF_LANES + m] / r)
+        pull = -lanes[OF_LANES + m] * e / ((1.0 + e) * (1.0 + e) * r2 * r)
         inside = (r2 <= square) & (r2 > 0.0)
-        pull = pull if inside else 0.0
-        px, py, pz = pull * dx, pull * dy, pull * dz
-        lanes[LANES + m] += px
-        lanes[2 * LANES + m] += py
-        lanes[3 * LANES + m] += pz
-        lanes[4 * LANES + m] += px * dx
-        lanes[5 * LANES + m] += px * dy
-        lanes[6 * LANES + m] += px * dz
-        lanes[7 * LANES + m] += py * dy
-        lanes[8 * LANES + m] += py * dz
-        lanes[9 * LANES + m] += pz * dz
+        add_pull(m, pull if inside else 0.0, dx, dy, dz, lanes)
+
+
+@fused
+def exponential(x: float) -> float:
+    """Of x up to STEEPNESS; that of LEAST below it."""
+    u = PART * (x if x > LEAST else LEAST)
+    e = ((((C12 * u + C11) * u + C10) * u + C9) * u + C8) * u + C7
+    e = ((((((e * u + C6) * u + C5) * u + C4) * u + C3) * u + 0.5) * u + 1.0) * u + 1.0
+    e2 = e * e
+    e4 = e2 * e2
+    e8 = e4 * e4
+    e16 = e8 * e8
+    e32 = e16 * e16
+    return e32 * e32

@@ -25,7 +25,7 @@ from atomsml.units import BOHR, HARTREE
 
 WORTH_A_THREAD = 16  # atoms for each thread
 FEW = 1000  # neighbours of a corner of triangles, for which there is room at first
-UPPER = ([0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2])  # what STRAIN and the columns after it are
+MATRIX = torch.tensor([[0, 1, 2], [1, 3, 4], [2, 4, 5]])  # where its elements are among STRAIN and the columns after it
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +144,6 @@ def _of_systems(of_atoms: Tensor, turned: Turned) -> Tensor:
 
 def _stress(out: Tensor, turned: Turned, graph: AtomicGraph) -> Tensor:
     """(systems, 3, 3)"""
-    upper = _of_systems(out[:, STRAIN:COLUMNS], turned)
-    strain = upper.new_zeros(len(upper), 3, 3)
-    strain[:, UPPER[0], UPPER[1]] = strain[:, UPPER[1], UPPER[0]] = upper
+    strain = _of_systems(out[:, STRAIN:COLUMNS], turned)[:, MATRIX]
     turned_back = turned.axes.mT @ strain @ turned.axes * HARTREE
     return stress_of(turned_back.to(graph.positions), graph)

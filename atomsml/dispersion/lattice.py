@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil, floor, sqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from atomsml.codegen.loops import Floats, Ints, compiled
@@ -22,8 +23,11 @@ from atomsml.geometry import ImpossibleGeometry
 from atomsml.graph import AtomicGraph
 from atomsml.units import BOHR
 
-LANES = 16  # atoms of a block: their sums are made side by side, in vectors
-BIN = 13.0  # bohr: some twelve atoms of a solid are in a cube of this length
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+LANES = 8  # atoms of a block: their sums are made side by side, in vectors
+BIN = 10.0  # bohr: some eight atoms of a solid are in a cube of this length
 MOST_IMAGES = 3_000_000  # of an atom: a cell of 0.1 A^3 has as many
 FAR = 1e6  # bohr, beyond all cutoffs
 
@@ -67,41 +71,32 @@ class Turned:
     def of(graph: AtomicGraph) -> Turned:
         """Raises ImpossibleGeometry where a number is not finite, or a periodic cell is singular."""
         graph = graph.to("cpu", torch.float64)
-        if not (graph.positions.isfinite().all() and graph.cell.isfinite().all()):
+        positions, cell, pbc, batch, counts = (
+            x.detach().numpy() for x in (graph.positions, graph.cell, graph.pbc, graph.batch, graph.atoms_per_system)
+        )
+        if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
             raise ImpossibleGeometry("D3 needs positions and cells that are finite")
-        lengths = torch.linalg.vector_norm(graph.cell, dim=2)
-        order = torch.where(graph.pbc, lengths, torch.inf).argsort(dim=1, stable=True)  # short ones are counted last
-        vectors = torch.where(graph.pbc[:, :, None], graph.cell, 0.0).gather(1, order[:, :, None].expand(-1, -1, 3))
-        turn, triangle = torch.linalg.qr(vectors.mT)
-        # QR leaves signs open; diagonals of periodic axes are positive here
-        diagonal = triangle.diagonal(dim1=1, dim2=2)
-        sign = torch.where(diagonal < 0, -1.0, 1.0)
-        axes, rows = turn.mT * sign[:, :, None], (triangle * sign[:, :, None]).mT / BOHR
-        thin = graph.pbc.gather(1, order) & (diagonal.abs() <= 1e-8 * lengths.gather(1, order))
-        if thin.any():
-            raise ImpossibleGeometry("D3 needs periodic cells with a volume")
-        positions = torch.bmm(graph.positions[:, None], axes.mT[graph.batch])[:, 0] / BOHR
-        if graph.pbc.any():
-            positions = _wrapped(positions, rows, graph.batch)
-        steps = rows.diagonal(dim1=1, dim2=2)
-        lattice = [rows[:, i, : i + 1] for i in range(3)] + [torch.where(steps > 0, 1 / steps, 0.0)]
+        axes, rows = _triangular(cell, pbc)
+        positions = (positions[:, None] @ axes.swapaxes(1, 2)[batch])[:, 0] / BOHR
+        positions = _wrapped(positions, rows, batch)
+        steps = rows.diagonal(axis1=1, axis2=2)
+        per_step = np.divide(1, steps, out=np.zeros_like(steps), where=steps > 0)
         elements, kind = np.unique(graph.numbers.numpy(), return_inverse=True)
-        near = _in_blocks(positions, graph.batch)
-        counts = graph.atoms_per_system.cumsum(0)
-        block, first_of_block, centre, radius, local = _blocks(positions[near], graph.batch, graph.atoms_per_system)
+        order = _in_blocks(positions, batch)
+        block, first_of_block, centre, radius, local = _blocks(positions[order], counts)
         return Turned(
-            order=near,
-            positions=positions[near],
-            lattice=torch.cat(lattice, dim=1),
-            axes=axes.contiguous(),
+            order=_tensor(order),
+            positions=_tensor(positions[order]),
+            lattice=_tensor(np.concatenate([rows[:, *np.tril_indices(3)], per_step], axis=1)),
+            axes=_tensor(axes),
             system=graph.batch.contiguous(),
-            first=torch.cat([counts.new_zeros(1), counts]),
-            kind=torch.from_numpy(kind.astype(np.int64))[near],
-            block=block,
-            first_of_block=first_of_block,
-            centre=centre,
-            radius=radius,
-            local=local,
+            first=_tensor(np.append(0, counts.cumsum())),
+            kind=_tensor(kind.astype(np.int64)[order]),
+            block=_tensor(block),
+            first_of_block=_tensor(first_of_block),
+            centre=_tensor(centre),
+            radius=_tensor(radius),
+            local=_tensor(local),
             elements=tuple(elements.tolist()),
         )
 
@@ -111,46 +106,64 @@ class Turned:
         Raises:
             ImpossibleGeometry: more than MOST_IMAGES, as a cell in the wrong unit has.
         """
-        per_step = self.lattice[:, 6:]
-        reach = cutoff + (float(self.radius.max()) if len(self.radius) else 0.0)
-        counts = torch.where(per_step > 0, (2 * reach * per_step).floor() + 2, 1.0)
-        most = int(counts.prod(dim=1).max()) if len(counts) else 1
+        per_step = self.lattice[:, 6:].numpy()
+        reach = cutoff + self.radius.numpy().max(initial=0.0)
+        counts = np.where(per_step > 0, np.floor(2 * reach * per_step) + 2, 1.0)
+        most = int(counts.prod(axis=1).max(initial=1))
         if most > MOST_IMAGES:
             raise ImpossibleGeometry(f"an atom has {most:.0e} images within {reach:.0f} bohr; is the cell in Angstrom?")
         return most
 
 
-def _wrapped(positions: Tensor, rows: Tensor, batch: Tensor) -> Tensor:
+def _tensor(x: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(x))
+
+
+def _triangular(cell: Array, pbc: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """(systems, 3, 3) axes of the lattices, and lattice vectors (rows, bohr) in these; those of open axes are 0."""
+    lengths = np.linalg.norm(cell, axis=2)
+    order = np.where(pbc, lengths, np.inf).argsort(axis=1, kind="stable")  # short ones are counted last
+    vectors = np.take_along_axis(np.where(pbc[:, :, None], cell, 0.0), order[:, :, None], axis=1)
+    turn, triangle = np.linalg.qr(vectors.swapaxes(1, 2))
+    # QR leaves signs open; diagonals of periodic axes are positive here
+    diagonal = triangle.diagonal(axis1=1, axis2=2)
+    sign = np.where(diagonal < 0, -1.0, 1.0)[:, :, None]
+    thin = np.abs(diagonal) <= 1e-8 * np.take_along_axis(lengths, order, axis=1)
+    if np.any(thin & np.take_along_axis(pbc, order, axis=1)):
+        raise ImpossibleGeometry("D3 needs periodic cells with a volume")
+    return turn.swapaxes(1, 2) * sign, (triangle * sign).swapaxes(1, 2) / BOHR
+
+
+def _wrapped(positions: Array, rows: Array, batch: Integers) -> Array:
     """In their cells along periodic axes: one vector after the other, as the triangle of the lattice allows."""
     for k in (2, 1, 0):
         vector = rows[batch, k]
-        steps = torch.where(vector[:, k] > 0, (positions[:, k] / vector[:, k]).floor(), 0.0)
+        length = vector[:, k]
+        steps = np.floor(np.divide(positions[:, k], length, out=np.zeros_like(length), where=length > 0))
         positions = positions - steps[:, None] * vector
     return positions
 
 
-def _in_blocks(positions: Tensor, batch: Tensor) -> Tensor:
+def _in_blocks(positions: Array, batch: Integers) -> Integers:
     """(atoms,) an order in which atoms that follow each other are near, in the same order of systems."""
-    x, y, z = (positions / BIN).floor().unbind(dim=1)
-    keys = [batch.numpy(), z.numpy(), y.numpy(), x.numpy()]
-    return torch.from_numpy(np.lexsort(keys[::-1]))
+    x, y, z = np.floor(positions / BIN).T
+    return np.lexsort([x, y, z, batch])
 
 
-def _blocks(positions: Tensor, batch: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _blocks(positions: Array, counts: Integers) -> tuple[Integers, Integers, Array, Array, Array]:
     """Of atoms in order: block, first_of_block, centre, radius, local."""
-    before = (counts.cumsum(0) - counts)[batch]
     of_system = (counts + LANES - 1) // LANES
-    place = torch.arange(len(batch)) - before
-    block = (of_system.cumsum(0) - of_system)[batch] + place // LANES
-    blocks = int(of_system.sum())
-    sizes = torch.bincount(block, minlength=blocks)
-    centre = torch.zeros(blocks, 3, dtype=torch.float64).index_add(0, block, positions) / sizes[:, None]
+    system = np.repeat(np.arange(len(counts)), of_system)
+    number = np.arange(len(system)) - (of_system.cumsum() - of_system)[system]  # of each block in its system
+    first = (counts.cumsum() - counts)[system] + LANES * number
+    sizes = np.diff(np.append(first, len(positions)))
+    block = np.repeat(np.arange(len(first)), sizes)
+    centre = np.add.reduceat(positions, first, axis=0) / sizes[:, None]
     apart = positions - centre[block]
-    radius = torch.zeros(blocks, dtype=torch.float64)
-    radius.scatter_reduce_(0, block, torch.linalg.vector_norm(apart, dim=1), "amax")
-    local = torch.full((blocks, 3, LANES), FAR, dtype=torch.float64)
-    local[block, :, place % LANES] = apart
-    return block, torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]), centre, radius * (1 + 1e-12), local
+    radius = np.maximum.reduceat(np.linalg.norm(apart, axis=1), first)
+    local = np.full((len(first), 3, LANES), FAR)
+    local[block, :, np.arange(len(positions)) - first[block]] = apart
+    return block, np.append(first, len(positions)), centre, radius * (1 + 1e-12), local
 
 
 @compiled

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from atomsml.codegen.loops import Floats, compiled
+from atomsml.codegen.loops import Floats, compiled, fused
 from atomsml.dispersion.coefficients import Mixture, coefficient
 from atomsml.dispersion.lattice import LANES, Atoms, images_of_block
-from atomsml.dispersion.pulls import COLUMNS, ENERGY, OF_LANES, SLOPE, add_lanes, clear
+from atomsml.dispersion.pulls import COLUMNS, ENERGY, OF_LANES, SLOPE, add_lanes, add_pull, clear
 
 
 class DampingTables(NamedTuple):
@@ -58,7 +58,7 @@ def disperse(
         i += step
 
 
-@compiled
+@fused
 def disperse_lanes(
     x: float, y: float, z: float, local: Floats, start: int, s6: float, square: float, lanes: Floats
 ) -> None:
@@ -74,19 +74,8 @@ def disperse_lanes(
         value = s6 * t6 + s8 * t8
         pull = r4 * (6.0 * s6 * t6 * t6 + 8.0 * s8 * r2 * t8 * t8)
         inside = (r2 <= square) & (r2 > 0.0)
-        value = value if inside else 0.0
-        pull = pull if inside else 0.0
-        px, py, pz = pull * dx, pull * dy, pull * dz
-        lanes[m] += value
-        lanes[LANES + m] += px
-        lanes[2 * LANES + m] += py
-        lanes[3 * LANES + m] += pz
-        lanes[4 * LANES + m] += px * dx
-        lanes[5 * LANES + m] += px * dy
-        lanes[6 * LANES + m] += px * dz
-        lanes[7 * LANES + m] += py * dy
-        lanes[8 * LANES + m] += py * dz
-        lanes[9 * LANES + m] += pz * dz
+        lanes[m] += value if inside else 0.0
+        add_pull(m, pull if inside else 0.0, dx, dy, dz, lanes)
 
 
 @compiled

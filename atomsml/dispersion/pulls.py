@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from atomsml.codegen.loops import Floats, compiled
+from atomsml.codegen.loops import Floats, compiled, fused
 from atomsml.dispersion.lattice import LANES
 
 ENERGY, SLOPE, GRADIENT, STRAIN, COLUMNS = 0, 1, 2, 5, 11
@@ -23,6 +23,21 @@ OF_LANES = 10 * LANES
 def clear(lanes: Floats) -> None:
     for m in range(OF_LANES):
         lanes[m] = 0.0
+
+
+@fused
+def add_pull(m: int, pull: float, x: float, y: float, z: float, lanes: Floats) -> None:
+    """To the sums of lane m, of an image x, y, z away."""
+    px, py, pz = pull * x, pull * y, pull * z
+    lanes[LANES + m] += px
+    lanes[2 * LANES + m] += py
+    lanes[3 * LANES + m] += pz
+    lanes[4 * LANES + m] += px * x
+    lanes[5 * LANES + m] += px * y
+    lanes[6 * LANES + m] += px * z
+    lanes[7 * LANES + m] += py * y
+    lanes[8 * LANES + m] += py * z
+    lanes[9 * LANES + m] += pz * z
 
 
 @compiled

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llvmlite import binding
 
-from atomsml.codegen.loops import Bools, Compiled, Floats, Ints, compiled
+from atomsml.codegen.loops import Bools, Compiled, Floats, Ints, compiled, fused
 
 FACTOR, OFFSET = 3, 0.25
 
@@ -148,3 +149,13 @@ def test_one_function_may_be_freed_while_others_live() -> None:
     gc.collect()
     again = Compiled(comparisons.function)
     assert again(1.0, 2.0) == comparisons(1.0, 2.0) == 5
+
+
+def test_fused_products_are_not_rounded_where_the_processor_can_do_so():
+    def sum_of_product(x: float, y: float, z: float) -> float:
+        return x * y + z
+
+    x, rounded = 1 + 2.0**-30, -(1 + 2.0**-29)
+    assert compiled(sum_of_product)(x, x, rounded) == sum_of_product(x, x, rounded) == 0
+    can = binding.get_host_cpu_features().get("fma", False)
+    assert fused(sum_of_product)(x, x, rounded) in ((2.0**-60,) if can else (0.0, 2.0**-60))
