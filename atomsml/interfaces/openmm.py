@@ -5,6 +5,7 @@ OpenMM has nm, kJ/mol and kJ/mol/nm; a model has A, eV and eV/A. For OpenMM-ML t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -168,7 +169,7 @@ def _chosen(topology: Topology, system: openmm.System, atoms: Sequence[int] | No
     wrong = [i for i in chosen if not 0 <= i < total]
     if wrong:
         raise ValueError(f"atoms: there is no atom {wrong[0]}; the system has atoms 0 to {total - 1}")
-    twice = [i for i in chosen if chosen.count(i) > 1]
+    twice = [i for i, count in Counter(chosen).items() if count > 1]
     if twice:
         raise ValueError(f"atoms: atom {twice[0]} is given twice")
     return chosen

@@ -6,8 +6,12 @@ OpenMM-ML (pip install openmmml) makes systems of a potential alone, and mixed o
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+if find_spec("openmmml") is None:
+    raise ValueError('OpenMM-ML is not installed; run `pip install "atomsml[openmm]"`')
 
 from openmmml.mlpotential import MLPotentialImpl, MLPotentialImplFactory
 
