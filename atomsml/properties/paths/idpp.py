@@ -34,21 +34,13 @@ def straight(first: ase.Atoms, last: ase.Atoms, images: int) -> list[ase.Atoms]:
 def between(first: ase.Atoms, last: ase.Atoms, images: int) -> list[ase.Atoms]:
     """The same by the image dependent pair potential, which stops after SETTINGS.steps at the latest."""
     path = straight(first, last, images)
-    one, other = (distances(atoms.positions, atoms)[0] for atoms in (first, last))
-    wanted = [one + share * (other - one) for share in np.linspace(0, 1, images + 2)[1:-1]]
+    one, other = distances(np.array([first.positions, last.positions]), first)[0]
+    wanted = one + np.linspace(0, 1, images + 2)[1:-1, None, None] * (other - one)
 
     def ask(state: State) -> None:
-        energies, forces = zip(
-            *(
-                pair_potential(positions.numpy(), first, wanted[i])
-                for positions, i in zip(
-                    state.positions.split(state.atoms_per_system.tolist()), state.index.tolist(), strict=True
-                )
-            ),
-            strict=True,
-        )
-        state.energy = torch.tensor(energies, dtype=torch.float64)
-        state.forces = torch.from_numpy(np.concatenate(forces))
+        positions = state.positions.numpy().reshape(-1, *first.positions.shape)
+        energies, forces = pair_potential(positions, first, wanted[state.index.numpy()])
+        state.energy, state.forces = torch.from_numpy(energies), torch.from_numpy(forces.reshape(-1, 3))
 
     flight = InFlight(1, lambda i: Size(len(first)), Room())
     [moved] = move_bands([Course(path, (0.0, 0.0))], ask, SETTINGS, flight, torch.device("cpu"))
@@ -59,9 +51,9 @@ def between(first: ase.Atoms, last: ase.Atoms, images: int) -> list[ase.Atoms]:
 
 
 def distances(positions: NDArray[np.float64], atoms: ase.Atoms) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(atoms, atoms) from each atom to the nearest image of each other, and the vectors (atoms, atoms, 3), A."""
-    vectors = nearest(positions[None] - positions[:, None], atoms)
-    return np.linalg.norm(vectors, axis=2), vectors
+    """(..., atoms, atoms) from each atom to the nearest copy of each other, and the vectors with a last axis, A."""
+    vectors = nearest(positions[..., None, :, :] - positions[..., :, None, :], atoms)
+    return np.linalg.norm(vectors, axis=-1), vectors
 
 
 def nearest(vectors: NDArray[np.float64], atoms: ase.Atoms) -> NDArray[np.float64]:
@@ -78,12 +70,12 @@ def nearest(vectors: NDArray[np.float64], atoms: ase.Atoms) -> NDArray[np.float6
 
 def pair_potential(
     positions: NDArray[np.float64], atoms: ase.Atoms, wanted: NDArray[np.float64]
-) -> tuple[float, NDArray[np.float64]]:
-    """S and its negative gradient (atoms, 3); pairs of the atoms in the cell of `atoms`."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """S (...) and their negative gradients (..., atoms, 3); pairs of the atoms in the cell of `atoms`."""
     found, vectors = distances(positions, atoms)
-    np.fill_diagonal(found, 1)
-    apart = found - wanted
-    np.fill_diagonal(apart, 0)
+    itself = np.eye(len(atoms), dtype=bool)
+    found = np.where(itself, 1, found)
+    apart = np.where(itself, 0, found - wanted)
     slope = 2 * apart * (1 - 2 * apart / found) / found**4  # d/dd of apart^2 / d^4
-    forces = (slope / found)[:, :, None] * vectors
-    return 0.5 * float((apart**2 / found**4).sum()), forces.sum(axis=1)
+    forces = (slope / found)[..., None] * vectors
+    return 0.5 * (apart**2 / found**4).sum(axis=(-2, -1)), forces.sum(axis=-2)

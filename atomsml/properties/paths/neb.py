@@ -287,13 +287,11 @@ def _curvature(images: Sequence[ase.Atoms], top: int, engine: Engine) -> float:
         return np.nan
     direction = images[top + 1].positions - images[top - 1].positions
     direction /= np.linalg.norm(direction)
-    slopes = []
-    for way in (-ALONG, ALONG):
-        copy = images[top].copy()
+    copies = [images[top].copy(), images[top].copy()]
+    for copy, way in zip(copies, (-ALONG, ALONG), strict=True):
         copy.set_positions(copy.positions + way * direction, apply_constraint=False)
-        [found] = engine.evaluate([copy])
-        slopes.append(-float((found.get_forces() * direction).sum()))
-    return (slopes[1] - slopes[0]) / (2 * ALONG)
+    low, high = (-float((found.get_forces() * direction).sum()) for found in engine.evaluate(copies))
+    return (high - low) / (2 * ALONG)
 
 
 def _slopes(images: Sequence[ase.Atoms], ways: Array, apart: Array) -> Array:
