@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from atomsml.cli.options import (
     PrecisionOption,
     StrictOption,
 )
+from atomsml.cli.simulate.shards import Shard, ShardOption
 
 if TYPE_CHECKING:
     from atomsml.io import StructureRecord
@@ -35,6 +37,7 @@ def energy(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the structures with their results, e.g. out.extxyz.")
     ] = None,
+    shard: ShardOption = None,
     format: FormatOption = None,
     strict: StrictOption = False,
     config: ConfigOption = None,
@@ -44,10 +47,16 @@ def energy(
     from atomsml.cli.files import open_outputs
     from atomsml.cli.job import prepare
     from atomsml.cli.output import check_output, print_json, snapshot, write_structures, write_summary
+    from atomsml.cli.simulate.identity import run_identity
 
+    part = Shard.parse(shard)
     if output is not None:
+        output = part.name(output)
         check_output(output, images=1)
     job = prepare(inputs, format, model, device, precision, exact, strict, d3=d3)
+    identity = run_identity(context, job.model, job.inputs)
+    job.inputs = part.of(job.inputs)
+    job.require_some()
     if output is not None:
         check_output(output, len(job.structures))
     records, images = [], []
@@ -63,7 +72,8 @@ def energy(
     if output is not None:
         with open_outputs(context, output, [output]) as files:
             write_structures(files, output, images)
-            write_summary(files, output, context, job.facts(), [output], failed=job.refusals())
+            facts = replace(job.facts(), results={"run": identity, **part.facts(job.inputs)})
+            write_summary(files, output, context, facts, [output], failed=job.refusals())
     if as_json:
         print_json(job.in_order(records))
     else:

@@ -27,6 +27,7 @@ from atomsml.cli.properties.paths import neb, ts
 from atomsml.cli.properties.references import formation, vacancy
 from atomsml.cli.properties.surfaces import adsorb, surface
 from atomsml.cli.relax import command as relax
+from atomsml.cli.simulate import merge
 from atomsml.cli.train import command as train
 from atomsml.errors import explained, one_line
 from atomsml.signals import exit_status, raising_stops
@@ -70,6 +71,7 @@ app = typer.Typer(
 app.command("energy")(energy.energy)
 app.command("relax")(relax.relax)
 app.command("md")(md.md)
+app.command("merge")(merge.merge)
 app.command("analyze")(analyze.analyze)
 app.command("bind")(bind.bind)
 app.command("eos")(eos.eos)

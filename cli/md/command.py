@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atomsml.cli.config import naming_config
+from atomsml.cli.md.checks import check_output, ladder_of, warn_of_long_steps
 from atomsml.cli.md.settings import (
     BAROSTATS,
     CELLS,
     DEFAULT_EXCHANGE,
     ENSEMBLES,
-    LONG_FOR_HYDROGEN,
     THERMOSTATS,
     Settings,
-    ladder,
     method_of,
 )
 from atomsml.cli.options import (
@@ -39,6 +38,7 @@ from atomsml.cli.report import ReportOption, check_report
 from atomsml.cli.simulate.devices import DevicesOption, devices_of
 from atomsml.cli.simulate.held import FixOption, hold, make_rigid
 from atomsml.cli.simulate.identity import ResumeOption
+from atomsml.cli.simulate.shards import Shard, ShardOption
 
 if TYPE_CHECKING:
     from atomsml.cli.job import Job
@@ -99,6 +99,7 @@ def md(
         ),
     ] = Path("md.extxyz"),
     report: ReportOption = None,
+    shard: ShardOption = None,
     resume: ResumeOption = False,
     analyze: Annotated[
         bool, typer.Option(help="At the end, what `atomsml analyze` tells, in a folder .analysis beside a file .h5.")
@@ -122,14 +123,16 @@ def md(
         from atomsml.cli.md.replicas import replicate
         from atomsml.simulate.selection import Selection
 
+    part = Shard.parse(shard)
+    output, report = part.name(output), None if report is None else part.name(report)
     with naming_config(config):
         method = method_of(ensemble, thermostat, barostat)
         every, times = min(interval, max(steps, 1)), (thermostat_time, barostat_time)
-        rungs = _ladder(context, replicas, exchange, device, output)
-        words = (temperature, pressure, *times, cell, seed, rungs, exchange or DEFAULT_EXCHANGE)
+        rungs = ladder_of(context, replicas, exchange, device, output)
+        words = (temperature, pressure, *times, cell, part.seed(seed), rungs, exchange or DEFAULT_EXCHANGE)
         settings = Settings(ensemble, method, timestep, steps, every, *words, rigid)
     held = None if fix is None else Selection(fix)
-    _check_output(output, resume, analyze)
+    check_output(output, resume, analyze)
     check_report(report)
     devices = devices_of(device, precision)
     job = prepare(inputs, format, model, devices[0], precision, exact, strict, settings.check, d3=d3)
@@ -138,70 +141,24 @@ def md(
         make_rigid(job, strict, settings.check)
     if settings.replicas:
         replicate(job, settings.replicas)
+    identity = _identity(context, job, settings)
+    job.inputs = part.of(job.inputs)
+    job.require_some()
     warn_of_potential(
         job,
         with_direct_forces="nve does not conserve the total energy, and nvt samples no Boltzmann distribution",
         with_jumps="where they do nve does not conserve the total energy",
     )
     if not settings.rigid:
-        _warn_of_long_steps(job, timestep)
-    _run(context, job, settings, devices, output, report, resume, analyze, as_json)
-
-
-def _ladder(
-    context: typer.Context, words: str | None, exchange: int | None, device: str, output: Path
-) -> tuple[float, ...]:
-    """The temperatures of --replicas, if they are asked for.
-
-    Raises:
-        ValueError: words that are none, or options that do not go with it, or not without it.
-    """
-    from atomsml.cli.md.outputs import NATIVE
-
-    if words is None:
-        if exchange is not None:
-            raise ValueError("--exchange says how often replicas swap; give their temperatures with --replicas")
-        return ()
-    source = context.get_parameter_source("temperature")
-    if source is not None and source.name != "DEFAULT":
-        raise ValueError("--replicas and --temperature both say how hot it is; leave one out")
-    if "," in device:
-        raise ValueError(f"replicas move together, on one device; got --device {device}")
-    if output.suffix != NATIVE:
-        raise ValueError(f"--replicas needs one file for all, as {output.with_suffix(NATIVE)}; got {output}")
-    return ladder(words)
-
-
-def _check_output(path: Path, resume: bool, analyze: bool) -> None:
-    """Refuse before the work what could not be written.
-
-    Raises:
-        ValueError: a format that holds no trajectory, or from which no run goes on; a run that is there.
-        OSError: a path that cannot be written.
-    """
-    from atomsml.cli.md.outputs import NATIVE
-    from atomsml.cli.output import check_trajectory, check_writable
-
-    if path.suffix == NATIVE:
-        check_writable(path)
-        if path.exists() and not resume:
-            raise ValueError(f"{path} is there already; --resume goes on with the run in it, or choose another output")
-        return
-    check_trajectory(path, NATIVE)
-    if analyze:
-        raise ValueError(f"--analyze needs one file for all, as {path.with_suffix(NATIVE)}; got {path}")
-    if resume:
-        raise ValueError(f"--resume needs a file from which a run can go on, as {path.with_suffix(NATIVE)}; got {path}")
-
-
-def _warn_of_long_steps(job: Job, timestep: float) -> None:
-    if timestep > LONG_FOR_HYDROGEN and any(1 in structure.atoms.numbers for structure in job.structures):
-        typer.echo(f"note: steps of {timestep:g} fs are long for hydrogen, which needs 0.5 to 1 fs", err=True)
+        warn_of_long_steps(job, timestep)
+    _run(context, job, identity, part, settings, devices, output, report, resume, analyze, as_json)
 
 
 def _run(
     context: typer.Context,
     job: Job,
+    identity: dict[str, Any],
+    part: Shard,
     settings: Settings,
     devices: Sequence[str],
     path: Path,
@@ -221,7 +178,7 @@ def _run(
     from atomsml.cli.report import write_report
 
     structures = job.structures
-    output = _output(context, job, settings, path, resume)
+    output = _output(job, identity, settings, path, resume)
     if (earlier := output.earlier_batches()) is not None:
         check_room(job, settings, devices, earlier)
     with open_outputs(context, path, [*output.named, report], output.derived) as files:
@@ -239,7 +196,7 @@ def _run(
             raise stop
         job.require_some()
         files.interrupted = stop is not None
-        results = {**rate.facts(settings.timestep), **output.ladder}
+        results = {**rate.facts(settings.timestep), **output.ladder, "run": identity, **part.facts(job.inputs)}
         facts = replace(job.facts(devices), results=results)
         written += [] if report is None else [str(report)]
         summary = write_summary(files, path, context, facts, [*dict.fromkeys(written)], [*failed, *job.refusals()])
@@ -281,16 +238,22 @@ def _refuse_unbegun(job: Job, structure: StructureRecord, exploded: bool) -> Non
     job.refuse(structure, job.why_no_answer(structure) if exploded else "not begun: interrupted")
 
 
-def _output(context: typer.Context, job: Job, settings: Settings, path: Path, resume: bool) -> Output:
+def _output(job: Job, identity: dict[str, Any], settings: Settings, path: Path, resume: bool) -> Output:
     from atomsml.cli.md.outputs import NATIVE, ASEOutput, NativeOutput
-    from atomsml.cli.simulate.identity import FREE, run_identity
     from atomsml.io import StructureRecord
 
     if path.suffix != NATIVE:
         numbers = [i for i, each in enumerate(job.inputs) if isinstance(each, StructureRecord)]
         return ASEOutput(path, settings, numbers, len(job.inputs), job.calculator)
+    return NativeOutput(path, settings, identity, job.model, resume)
+
+
+def _identity(context: typer.Context, job: Job, settings: Settings) -> dict[str, Any]:
+    """Of the run, of all shards together."""
+    from atomsml.cli.simulate.identity import FREE, run_identity
+
     free = FREE | ({"steps"} if settings.is_constant else set())  # a longer run goes on with the same
-    return NativeOutput(path, settings, run_identity(context, job.model, job.inputs, free), job.model, resume)
+    return run_identity(context, job.model, job.inputs, free)
 
 
 def _kept(records: Sequence[dict[str, Any]], path: Path) -> str:

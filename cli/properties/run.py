@@ -110,7 +110,7 @@ def run(context: typer.Context, command: PropertyCommand[Any], shared: Shared) -
         _write_table(files, folder.table, command, records)
         _write_json(files, folder.everything, records)
         written = [folder.table, folder.everything, *(name for each in journal.kept.values() for name in each["files"])]
-        facts = replace(job.facts(devices), results={"run": identity})
+        facts = replace(job.facts(devices), results={"run": identity, **shard.facts(job.inputs)})
         write_summary(files, folder.table, context, facts, written, [*_unfinished(records), *job.refusals()])
     if stop is None:
         remove(folder.journal)

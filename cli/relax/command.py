@@ -86,6 +86,7 @@ def relax(
     from atomsml.cli.job import importing, prepare, warn_of_potential
     from atomsml.cli.output import check_trajectory
     from atomsml.cli.relax.outputs import output_of
+    from atomsml.cli.simulate.identity import run_identity
 
     with importing():
         from atomsml.cli.relax.run import check
@@ -109,6 +110,7 @@ def relax(
         raise ValueError(f"--trajectory is written on one device, got --device {device}; name one")
     job = prepare(inputs, format, model, devices[0], precision, exact, strict, partial(check, settings), d3=d3)
     hold(job, held, strict, partial(check, settings))
+    identity = run_identity(context, job.model, job.inputs)
     job.inputs = place.share(job.inputs)
     job.require_some()
     place.check(len(job.structures), resume)
@@ -117,12 +119,13 @@ def relax(
         with_direct_forces="where they vanish the energy need not be at a minimum, and --cell follows the energy",
         with_jumps="forces know nothing of the jumps, and the energy need not be at a minimum",
     )
-    _relax(context, job, settings, devices, place, trajectory, report, resume, as_json)
+    _relax(context, job, identity, settings, devices, place, trajectory, report, resume, as_json)
 
 
 def _relax(
     context: typer.Context,
     job: Job,
+    identity: dict[str, Any],
     settings: RelaxSettings,
     devices: Sequence[str],
     place: Output,
@@ -139,10 +142,8 @@ def _relax(
     from atomsml.cli.relax.report import page_parts
     from atomsml.cli.relax.run import relax_all
     from atomsml.cli.report import write_report
-    from atomsml.cli.simulate.identity import run_identity
     from atomsml.cli.simulate.journal import remove
 
-    identity = run_identity(context, job.model, job.inputs)
     if resume and not place.journal.exists():
         _end_if_finished(summary_path(place.base), identity)
     with (
@@ -158,7 +159,9 @@ def _relax(
         failed = [record for record in records if not record["converged"]]
         place.finish(files, journal.images)
         write_table(files, place.table, records)
-        facts = replace(job.facts(devices), results={**reacted(records), "run": identity})
+        facts = replace(
+            job.facts(devices), results={**reacted(records), "run": identity, **place.shard.facts(job.inputs)}
+        )
         written = [*dict.fromkeys(record["output"] for record in records), place.table]
         written += [path for path in (trajectory, report) if path is not None]
         summary = write_summary(files, place.base, context, facts, written, [*failed, *job.refusals()])

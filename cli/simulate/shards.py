@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -51,3 +52,22 @@ class Shard:
     def name(self, path: Path) -> Path:
         """`path` for one part of several: `relaxed-0-of-4.extxyz`."""
         return path if self.count == 1 else path.with_stem(f"{path.stem}-{self.index}-of-{self.count}")
+
+    def facts(self, inputs: Sequence[object]) -> dict[str, Any]:
+        """For the summary: which of all inputs are in the outputs, in their order, and which were refused.
+
+        Args:
+            inputs: those of this part, as they are after the work.
+        """
+        from atomsml.io import Refused
+
+        if self.count == 1:
+            return {}
+        numbers = [self.index + self.count * place for place in range(len(inputs))]
+        refused = [number for number, each in zip(numbers, inputs, strict=True) if isinstance(each, Refused)]
+        done = [number for number in numbers if number not in set(refused)]
+        return {"shard": {"index": self.index, "count": self.count, "done": done, "refused": refused}}
+
+    def seed(self, seed: int) -> int:
+        """Parts draw numbers of their own: the upper half of the 64 bits of a seed tells them apart."""
+        return seed + (self.index << 32)

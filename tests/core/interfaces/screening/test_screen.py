@@ -97,7 +97,7 @@ def test_a_pool_that_breaks_is_made_again(tmp_path: Path) -> None:
 
 def test_what_ends_processes_is_found_and_nothing_else_is_lost() -> None:
     deaths = frozenset({0, 37, 38})
-    found = list(screen(range(60), partial(deadly, deaths), PROCESSES, chunk=10, retries=1))
+    found = list(screen(range(60), partial(deadly, deaths), PROCESSES, chunk=6, retries=1))
     assert sorted(number for number, _ in found) == list(range(60))
     failures = {number: answer.reason for number, answer in found if isinstance(answer, Failure)}
     assert failures.keys() == deaths
