@@ -236,6 +236,17 @@ class Potential(nn.Module, ABC):
         """A Predictor without autograd, if the architecture has one: of copies of the weights as they are now."""
         return None
 
+    def hops(self) -> int:
+        """From how many edges away atoms change the energy of an atom, which so reaches hops * cutoff far.
+
+        Raises:
+            ValueError: this architecture says nothing.
+        """
+        raise ValueError(
+            f"{type(self).__name__} does not say how far the energy of an atom reaches, which a run over several "
+            "processes needs; it has no method `hops`"
+        )
+
     def last_layer(self) -> list[nn.Parameter]:
         """Weights w in which the energy is linear: E = E0 + w . f, where neither E0 nor f depends on w.
 

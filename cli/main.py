@@ -20,6 +20,7 @@ from atomsml.cli.evaluate import likelihood as evaluate_likelihood
 from atomsml.cli.evaluate import molecules as evaluate_molecules
 from atomsml.cli.evaluate import potential as evaluate
 from atomsml.cli.generate import command as generate
+from atomsml.cli.lammps import app as lammps
 from atomsml.cli.md import command as md
 from atomsml.cli.models import fetch, models
 from atomsml.cli.properties import bind, conformers, elastic, eos, melting, phonons, qha, scan, vibrations
@@ -72,6 +73,7 @@ app.command("energy")(energy.energy)
 app.command("relax")(relax.relax)
 app.command("md")(md.md)
 app.command("merge")(merge.merge)
+app.add_typer(lammps, name="lammps")
 app.command("analyze")(analyze.analyze)
 app.command("bind")(bind.bind)
 app.command("eos")(eos.eos)

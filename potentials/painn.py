@@ -90,6 +90,10 @@ class PaiNN(Potential):
             scalars, vectors = update(scalars, vectors)
         return scalars, vectors
 
+    def hops(self) -> int:
+        """One a layer."""
+        return int(self.config.num_layers)
+
     def last_layer(self) -> list[nn.Parameter]:
         """The last matrix of the readout."""
         return [list(self.readout.parameters())[-2]]

@@ -24,6 +24,7 @@ SLOW = {  # they train, or start many commands
     *("docs/training.md", "docs/finetuning.md", "docs/uncertainty.md", "docs/generators/edm.md"),
     *("docs/interfaces/openmm.md", "docs/interfaces/ipi.md"),
     *("docs/simulation.md", "docs/generators/generate.md", "docs/generators/molecule-metrics.md", "docs/sevennet.md"),
+    "docs/interfaces/lammps.md",
     *(page for page in GUIDES if page.startswith("docs/properties/") and page != "docs/properties/eos.md"),
 }
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -55,6 +56,7 @@ NEEDS = {
     "docs/generators/generative.md": ["to install a package; tests/test_plugin.py does"],
     "docs/generators/symphony.md": ["core.xyz", "a trained model and a fragment"],
     "docs/interfaces/ipi.md": ["i-PI, waiting at a socket"],
+    "docs/interfaces/lammps.md": ["a network"],
     "docs/models.md": ["a network", "sevennet-0, fetched", "a network", "files that were brought here"],
     "docs/properties/phonons.md": ["sevennet-0 fetched, and a minute of a core"],
     "docs/published.md": ["make peers, and a network"],

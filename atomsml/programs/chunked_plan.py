@@ -14,6 +14,9 @@ dealt into a few parts, each with a sum of its own, and the sums are added up in
 bits, whatever the threads do, and whatever structures came before.
 
 Atoms are counted in slots (programs/slots.py).
+
+Where only the energies of some atoms count (atomsml/region.py), the last layer is computed for these alone, the one
+before also for their neighbours, and so on outwards: layer i of L for the atoms of the shells 0 to L - 1 - i.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, pairwise
 from typing import Literal
 
 import torch
@@ -59,10 +62,14 @@ class ChunkedPlan(ABC):
     """
 
     gathered: list[list[Tensor]]  # features (atoms, ...) that layer i + 1 gathers, made by layer i
+    handed_back: list[
+        list[Tensor]
+    ]  # gradients (atoms, ...) that layer i + 1 leaves to layer i for the atoms themselves
 
     def __init__(self, shape: NetworkShape, sizes: Sizes, scratch: Tensor) -> None:
         self.shape, self.sizes, self.dtype = shape, sizes, shape.dtype
-        self._topology, self.num_atoms = Topology((), ()), 0
+        self._topology, self.num_atoms = Topology((), (), ()), 0
+        self._ranges: list[tuple[int, int]] = []  # of the slots of each shell
         self.slots = Slots(shape.elements, sizes.atoms)
         order, slot, species = self.slots.order, self.slots.slot, self.slots.species_of_atom
         self.atoms = AtomArrays.new(order, slot, species, sizes.systems, sizes.edges)
@@ -86,24 +93,30 @@ class ChunkedPlan(ABC):
     def correct(self, plan: Plan, gradients: bool) -> None:  # noqa: B027  (most networks have nothing to add)
         """Fill `corrections`, energies beside the network's, and add to what `edges.pull_back` has written."""
 
-    def knows(self, graph: NeighborGraph) -> bool:
-        """Whether a graph has the elements and the neighbour list that were loaded last."""
-        return Topology.of(graph).is_same(self._topology)
+    def knows(self, graph: NeighborGraph, shells: tuple[int, ...] = ()) -> bool:
+        """Whether a graph has the elements, the neighbour list and the shells that were loaded last."""
+        return Topology.of(graph, shells).is_same(self._topology)
 
-    def load(self, graph: NeighborGraph) -> None:
-        """Take over a graph of these sizes at most: positions and cell, and what it does not know."""
+    def load(self, graph: NeighborGraph, shells: tuple[int, ...] = ()) -> None:
+        """Take over a graph of these sizes at most: positions and cell, and what it does not know.
+
+        Args:
+            shells: of a `Region`, as many as there are layers; then plans take one thread.
+        """
         self.atoms.positions[: graph.num_atoms].copy_(graph.positions.detach())
         self.atoms.cell[: graph.num_systems].copy_(graph.cell.detach())
-        if not self.knows(graph):
-            self.num_atoms = graph.num_atoms
-            self.slots.load(graph.numbers)
+        if not self.knows(graph, shells):
+            self.num_atoms, self._ranges = graph.num_atoms, list(pairwise((0, *shells)))
+            self.slots.load(graph.numbers, shells)
             self.atoms.load_list(graph.edge_index, graph.cell_offsets, graph.batch)
-            self._topology = Topology.of(graph)
+            self._topology = Topology.of(graph, shells)
+        if shells:  # nothing is summed up over the edges of the outermost atoms, which are none
+            self.position_gradient[shells[-1] : graph.num_atoms].zero_()
 
     def isolated(self) -> Tensor:
         """(elements,) float64: what the network says of isolated atoms of all elements; there must be room for them."""
         elements = torch.tensor(self.shape.elements)
-        self.num_atoms, self._topology = len(elements), Topology((), ())
+        self.num_atoms, self._topology, self._ranges = len(elements), Topology((), (), ()), []
         self.slots.load(elements)
         self.atoms.row_start.zero_()
         carry_out(self.steps(gradients=False, threads=1), self.scratch(1))
@@ -121,12 +134,22 @@ class ChunkedPlan(ABC):
         parts = parts_of(atoms, threads)
         if (gradients, len(parts)) not in self._written:
             self._written[gradients, len(parts)] = self._write(gradients, len(parts))
+        written = self._written[gradients, len(parts)]
+        if self._ranges:
+            return [[Part(step.plans[0], *of_shell) for of_shell in self._of_shells(step)] for step in written]
         chunks = [(a, min(a + CHUNK, atoms)) for a in range(0, atoms, CHUNK)]
-        ranges = {"chunk": parts if threads == 1 else chunks, "part": parts, "all": [(0, atoms)]}
+        ranges = {"chunk": parts if threads == 1 else chunks, "part": parts, "all": [(0, atoms)], "outside": []}
         return [
             [Part(plan, *found) for plan, found in zip(cycle(step.plans), ranges[step.of], strict=False)]
-            for step in self._written[gradients, len(parts)]
+            for step in written
         ]
+
+    def _of_shells(self, step: _Step) -> list[tuple[int, int]]:
+        """The slots for which a step is done."""
+        reached = self.shape.layers - step.layer  # shells
+        if step.of == "all":
+            return [(0, self._ranges[reached - 1][1])]
+        return self._ranges[reached - 1 : reached] if step.of == "outside" else self._ranges[:reached]
 
     def _write(self, gradients: bool, parts: int) -> list[_Step]:
         """The calls for atoms that are dealt into so many parts."""
@@ -134,7 +157,7 @@ class ChunkedPlan(ABC):
         sums = self._sums(parts) if gradients else []
         steps = []
         for i in range(last if gradients else last + 1):
-            steps.append(_Step([self._plan()], "chunk"))
+            steps.append(_Step([self._plan()], "chunk", i))
             self._forward(steps[-1].plans[0], i)
             for x in [x for part in sums[i] for x in part] if gradients else []:
                 self.zero(steps[-1].plans[0], x)
@@ -142,8 +165,14 @@ class ChunkedPlan(ABC):
             self.correct(steps[-1].plans[0], gradients)
             return steps
         for i in range(last, -1, -1):
+            if i < last:  # atoms that layer i + 1 was not computed for were handed nothing back
+                steps.append(_Step([self._plan()], "outside", i))
+                for x in self.handed_back[i]:
+                    self.zero(steps[-1].plans[0], x)
             # the first layer has no senders
-            step = _Step([self._plan() for _ in range(parts)], "part") if i > 0 else _Step([self._plan()], "chunk")
+            step = (
+                _Step([self._plan() for _ in range(parts)], "part", i) if i > 0 else _Step([self._plan()], "chunk", i)
+            )
             steps.append(step)
             for p, plan in enumerate(step.plans):
                 if i == last:
@@ -153,10 +182,11 @@ class ChunkedPlan(ABC):
                 self.backward(plan, i, sums[i - 1][p] if i > 0 else [])
         totals = self.position_gradient, self.virial
         edges_cpu.pull_back(steps[-1].plans[0], self.edges, *totals, self.shape.lmax, FIRST, LAST)
-        self.correct(steps[-1].plans[0], gradients)
+        corrections = _Step([self._plan()], "chunk", last)
+        self.correct(corrections.plans[0], gradients)
         end = Plan(self._blocks[0])
         edges_cpu.add_to_senders(end, self.edges, self.position_gradient, FIRST, LAST)
-        return [*steps, _Step([end], "all")]
+        return [*steps, *([corrections] if len(corrections.plans[0]) else []), _Step([end], "all", 0)]
 
     def _plan(self) -> Plan:
         return Plan(self._blocks[0], CHUNK)
@@ -193,10 +223,14 @@ class ChunkedPlan(ABC):
 
 @dataclass(frozen=True)
 class _Step:
-    """Plans that are carried out for each chunk by itself, one each for a part of the atoms, or for all of them."""
+    """Plans that are carried out for each chunk by itself, one each for a part of the atoms, or for all of them.
+
+    Or for the atoms for which this layer is computed, but not the next one.
+    """
 
     plans: list[Plan]
-    of: Literal["chunk", "part", "all"]
+    of: Literal["chunk", "part", "all", "outside"]
+    layer: int
 
 
 Shapes = Sequence[Sequence[tuple[int, ...]]]

@@ -119,6 +119,10 @@ class Plan:
         self._rows.append(row)
         self._kept += [kernel, *tensors]
 
+    def __len__(self) -> int:
+        """How many calls there are."""
+        return len(self._rows)
+
     def run(self, scratch: Tensor, first: int = 0, last: int = 1) -> None:
         """Make all calls, chunk by chunk, for atoms first to last - 1, with other scratch memory.
 

@@ -22,6 +22,7 @@ from atomsml.programs.growing_tables import NoRoom
 from atomsml.programs.plan import carry_out
 from atomsml.programs.slots import Sizes
 from atomsml.radial.table import SplineGrid
+from atomsml.region import Region, RegionPrediction
 
 WORTH_A_THREAD = 24  # atoms for each thread
 ROOM, MORE_ROOM = 1.1, 1.5  # times what the first graph needs, and a larger one
@@ -106,6 +107,28 @@ class PlannedPredictor(ABC, Generic[Weights]):
         self._idle = [(weights, plan)]
         return result
 
+    def of_region(self, region: Region) -> RegionPrediction:
+        """What the model says of part of a system, whose number of shells is that of its layers; on one thread."""
+        graph, shells = region.graph, region.shells
+        check_types(graph)
+        weights, plan = self._plan(graph, shells)
+        plan.load(graph, shells)
+        carry_out(plan.steps(gradients=True, threads=1), plan.scratch(1))
+        config, slot = self._double.config, plan.slots.slot[: graph.num_atoms]
+        inside, species = slot[: shells[0]], plan.slots.species_of_atom[: shells[0]]
+        network = plan.energies[inside].double() - plan.shape.zeros[species] + plan.corrections[inside]
+        virials = torch.zeros(graph.num_atoms, 3, 3, dtype=torch.float64)
+        virials[: shells[-1]] = config.scale * plan.virial[slot[: shells[-1]]].view(-1, 3, 3)
+        virials = 0.5 * (virials + virials.mT)
+        result = RegionPrediction(
+            atom_energies=config.scale * network + config.shift + self._references(plan)[species],
+            forces=-config.scale * plan.position_gradient[slot],
+            virial=virials.sum(dim=0),
+            atom_virials=virials,
+        )
+        self._idle = [(weights, plan)]
+        return result
+
     def _result(self, plan: ChunkedPlan, graph: NeighborGraph, forces: bool, stress: bool) -> Prediction:
         atoms, systems, config = graph.num_atoms, graph.num_systems, self._double.config
         network, batch = plan.energies[:atoms].double(), graph.batch.contiguous()
@@ -128,12 +151,12 @@ class PlannedPredictor(ABC, Generic[Weights]):
             return self._double.references
         return self._double.references[[known.index(z) for z in plan.shape.elements]]
 
-    def _plan(self, graph: NeighborGraph) -> tuple[Weights, ChunkedPlan]:
+    def _plan(self, graph: NeighborGraph, shells: tuple[int, ...] = ()) -> tuple[Weights, ChunkedPlan]:
         """One with room for the graph: the last one, if it fits."""
         last = None
         with suppress(IndexError):  # other threads take it, too
             last = self._idle.pop()
-        if last is not None and last[1].knows(graph):
+        if last is not None and last[1].knows(graph, shells):
             return last
         weights, needed = self.weights(tuple(np.unique(graph.numbers.numpy()).tolist())), Sizes.of(graph)
         if last is None or last[1].sizes.wasted_on(needed):

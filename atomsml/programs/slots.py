@@ -1,7 +1,7 @@
 """How a program without autograd counts its atoms, what it has memory for, and how threads share the work.
 
 Atoms are counted in slots: as in the graph, but sorted by element within each chunk of CHUNK atoms. Neighbours of one
-element are a run.
+element are a run. Where only the energies of some atoms count (atomsml/region.py), chunks begin anew at each shell.
 """
 
 from __future__ import annotations
@@ -65,14 +65,15 @@ class Topology:
 
     tensors: tuple[Tensor, ...]
     versions: tuple[int | None, ...]
+    shells: tuple[int, ...]  # of a region; empty where all atoms count
 
     @staticmethod
-    def of(graph: NeighborGraph) -> Topology:
+    def of(graph: NeighborGraph, shells: tuple[int, ...] = ()) -> Topology:
         tensors = (graph.edge_index, graph.cell_offsets, graph.batch, graph.numbers)
-        return Topology(tensors, tuple(None if x.is_inference() else x._version for x in tensors))
+        return Topology(tensors, tuple(None if x.is_inference() else x._version for x in tensors), shells)
 
     def is_same(self, other: Topology) -> bool:
-        known = None not in self.versions and self.versions == other.versions
+        known = None not in self.versions and self.versions == other.versions and self.shells == other.shells
         return known and all(map(operator.is_, self.tensors, other.tensors))
 
 
@@ -90,14 +91,20 @@ class Slots:
         self.slot = torch.empty_like(self.order)  # of each atom
         self.species_of_atom = torch.empty_like(self.order)
         self.species = torch.empty_like(self.order)  # in each slot
+        self.outside = torch.zeros_like(self.order)  # 1 in slots of atoms whose energies do not count
         self._run_length = torch.empty_like(self.order)
         self.runs = Runs(Rows(self.species), Rows(self._run_length))
 
-    def load(self, numbers: Tensor) -> None:
-        """Sort atoms with these atomic numbers, which must be known."""
+    def load(self, numbers: Tensor, shells: tuple[int, ...] = ()) -> None:
+        """Sort atoms with these atomic numbers, which must be known; those of one shell stay together."""
         given = numbers.contiguous()
         arrays = [self.order, self.slot, self.species_of_atom, self.species, self._run_length]
-        sort_into_slots(address(given), address(self._species_of_number), *map(address, arrays), len(given), CHUNK)
+        for first, last in pairwise((0, *shells, len(given))):
+            numbers_of = address(given), address(self._species_of_number)
+            sort_into_slots(*numbers_of, *map(address, arrays), first, last, CHUNK)
+        self.outside[: len(given)] = 0
+        if shells:
+            self.outside[shells[0] : len(given)] = 1
 
 
 def parts_of(atoms: int, threads: int) -> list[tuple[int, int]]:
@@ -119,21 +126,22 @@ def sort_into_slots(
     species_of_atom: Ints,
     species: Ints,
     run_length: Ints,
-    atoms: int,
+    first: int,
+    last: int,
     chunk: int,
 ) -> None:
-    """Sort the atoms of each chunk by element, and find the runs of one element."""
-    for n in range(atoms):
+    """Sort the atoms of each chunk of atoms first to last - 1 by element, and find the runs of one element."""
+    for n in range(first, last):
         species_of_atom[n] = species_of_number[numbers[n]]
         place = n
-        while place % chunk > 0 and species[place - 1] > species_of_atom[n]:
+        while (place - first) % chunk > 0 and species[place - 1] > species_of_atom[n]:
             species[place], order[place] = species[place - 1], order[place - 1]
             place -= 1
         species[place], order[place] = species_of_atom[n], n
-    start = 0
-    for n in range(atoms):
+    start = first
+    for n in range(first, last):
         slot[order[n]] = n
         run_length[n] = 0
-        if n % chunk == 0 or species[n] != species[start]:
+        if (n - first) % chunk == 0 or species[n] != species[start]:
             start = n
         run_length[start] += 1

@@ -24,7 +24,7 @@ BORROWED = {"index.md": "README.md", "benchmarks.md": "benchmarks/README.md", "c
 # page -> its title, and what of atomsml it describes
 REFERENCE = {
     "graphs": ("Graphs and neighbours", "graph neighbors geometry units device"),
-    "potentials": ("Potentials", "potential multipoles electronic_state pair_geometry potentials architectures"),
+    "potentials": ("Potentials", "potential multipoles electronic_state pair_geometry region potentials architectures"),
     "files": ("Structures and model files", "io modelfile fetch cache"),
     "simulate": ("Calculators and simulation", "interfaces dispersion simulate report"),
     "properties": ("Properties", "properties"),

@@ -74,6 +74,10 @@ class EGNN(Potential):
         energies: Tensor = self.readout(features).squeeze(1)
         return energies
 
+    def hops(self) -> int:
+        """One a layer."""
+        return int(self.config.num_layers)
+
     def last_layer(self) -> list[nn.Parameter]:
         """The last matrix of the readout."""
         readout = self.readout if self.paper is None else self.paper.readout

@@ -124,6 +124,10 @@ class EquiformerV2(Potential):
         energies: Tensor = self.readout(self.norm(features[:, 0])).squeeze(1)
         return energies
 
+    def hops(self) -> int:
+        """One a layer, and one before them, where each atom is told of its neighbours."""
+        return int(self.config.num_layers) + 1
+
     def last_layer(self) -> list[nn.Parameter]:
         """The last matrix of the readout."""
         readout = self.readout if self.paper is None else self.paper.energy

@@ -98,6 +98,10 @@ class ESCN(Potential):
         forces = self.config.scale * forces[: graph.num_atoms]
         return self.atom_energies(network, nodes, graph), forces.to(graph.dtype)
 
+    def hops(self) -> int:
+        """One a layer, and one before them, where each atom is told of its neighbours."""
+        return int(self.config.num_layers) + 1
+
     def last_layer(self) -> list[nn.Parameter]:
         """The last matrix of the readout."""
         readout = self.readout if self.paper is None else self.paper.energy

@@ -68,6 +68,7 @@ class FacetPlan(ChunkedPlan):
         self._hidden, self._gates = ([new(1, c) for _ in layers] for _ in range(2))
         self.gathered = [[new(*x) for x in layer.convolution.feature_shapes()] for layer in layers[1:]]
         self._gradient = [[torch.empty_like(x) for x in features] for features in self.gathered]
+        self.handed_back = self._gradient
 
     def forward(self, plan: Plan, i: int) -> None:
         layer, sums, v = self.weights.layers[i], self._sums_of_paths[i], self._on_sphere

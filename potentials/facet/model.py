@@ -111,6 +111,10 @@ class Facet(Potential):
         """`layers` of our network, with their type."""
         return cast("list[ProductLayer]", list(self.layers))
 
+    def hops(self) -> int:
+        """One a layer."""
+        return int(self.config.num_layers)
+
     def last_layer(self) -> list[nn.Parameter]:
         """The last matrix of the readout."""
         return [list(self.readout.parameters())[-1]]

@@ -97,6 +97,7 @@ class MACEPlan(ChunkedPlan):
         self.last_features = new(atoms, 1, c) if config.charges else None  # others are gone with their chunk
         self.up, self.feature_gradient = ([torch.empty_like(x) for x in self.features] for _ in range(2))
         self.gathered = [[x] for x in self.up]
+        self.handed_back = [[x] for x in self.feature_gradient]
         self.density_scale = [new(atoms) for _ in weights.layers]
 
     def forward(self, plan: Plan, i: int) -> None:
@@ -115,7 +116,7 @@ class MACEPlan(ChunkedPlan):
         self._contract(plan, "forward", layer, [scratch.atom, message, layer.coefficients, scratch.product[i]])
         layer.out.forward.add_to(plan, [scratch.product[i]], [features], 0, NUMBER)
         if layer.skip_constant is not None:
-            self._add_element_rows(plan, layer.skip_constant, features)
+            self._add_rows(plan, self.slots.species, layer.skip_constant, features)
         if layer.skip is not None:
             layer.skip.forward.add_to(plan, [Rows(self.features[i - 1])], [features], 0, NUMBER, self.slots.runs)
         if inner:
@@ -152,7 +153,7 @@ class MACEPlan(ChunkedPlan):
         assert layer.up is not None
         gradient = Rows(self.feature_gradient[i])
         layer.up.backward.add_to(plan, self.up_gradient(i), [gradient], 0, NUMBER)
-        self._add_element_rows(plan, layer.energy_gradient, gradient)
+        self._add_rows(plan, self.slots.outside, layer.energy_gradient, gradient)
         return gradient
 
     def backward(self, plan: Plan, i: int, up_gradient: list[Tensor]) -> None:
@@ -183,9 +184,9 @@ class MACEPlan(ChunkedPlan):
             totals = (self.position_gradient, self.virial) if gradients else None
             add_zbl(plan, self.edges, self._zbl, self.slots.species, self.corrections, FIRST, LAST, totals)
 
-    def _add_element_rows(self, plan: Plan, table: Tensor, features: Array) -> None:
+    def _add_rows(self, plan: Plan, which: Tensor, table: Tensor, features: Array) -> None:
         kernel = add_element_rows_kernel(features.shape[1], features.shape[2], self.dtype)
-        plan.add(kernel, [Rows(self.slots.species), table, features], NUMBER)
+        plan.add(kernel, [Rows(which), table, features], NUMBER)
 
     def _contract(self, plan: Plan, kind: str, layer: LayerWeights, arrays: Sequence[Array]) -> None:
         table = layer.contraction

@@ -39,7 +39,7 @@ class LayerWeights:
     skip_constant: Tensor | None  # (elements, channels): what it comes to in the first layer
     up: Linear | None  # of the updated features, for the convolution of the next layer
     readout: Linear  # the energy in the first column; in the last layer the hidden channels
-    energy_gradient: Tensor  # (elements, channels): that first column, for every element
+    energy_gradient: Tensor  # (2, channels): that first column, and zeros for atoms whose energies do not count
     lmax_in: int
     lmax_out: int
 
@@ -128,7 +128,7 @@ class _Packing:
             skip_constant=skip_constant,
             up=None if up is None else Linear.of(up, after, after, (False, True)),
             readout=Linear.of([readout], after, 1, (False, False)),
-            energy_gradient=readout[:, 0].expand(len(self.model.elements), -1).contiguous(),
+            energy_gradient=torch.stack([readout[:, 0], torch.zeros_like(readout[:, 0])]),
             lmax_in=layer.lmax_in,
             lmax_out=layer.lmax_out,
         )

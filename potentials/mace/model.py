@@ -198,6 +198,10 @@ class MACE(Potential):
         has_one = self.config.product == "clebsch_gordan" and self.config.interaction == "linear"
         return MACEOnCPU(self) if on_cpu and has_one else None
 
+    def hops(self) -> int:
+        """One a layer."""
+        return int(self.config.num_layers)
+
     def last_layer(self) -> list[nn.Parameter]:
         """The last matrix of every readout."""
         return [list(readout.parameters())[-1] for readout in self.readouts]

@@ -63,6 +63,7 @@ class NequIPPlan(ChunkedPlan):
 
         self._before_gate = [[new(*x) for x in layer.gate_shapes()] for layer in layers]
         self.gathered = [[new(*x) for x in layer.convolution.feature_shapes()] for layer in layers[1:]]
+        self.handed_back = self._before_gate[1:]
 
     def forward(self, plan: Plan, i: int) -> None:
         layer, before_gate, sums = self.weights.layers[i], self._of_chunk(self._before_gate[i]), self._sums_of_paths[i]

@@ -193,6 +193,10 @@ class NequIP(Potential):
         on_cpu = self.embedding.device.type == "cpu" and self.dtype in (torch.float32, torch.float64)
         return NequIPOnCPU(self) if on_cpu and not self.config.parity else None
 
+    def hops(self) -> int:
+        """One a layer."""
+        return int(self.config.num_layers)
+
     def last_layer(self) -> list[nn.Parameter]:
         return list(self.readout[-1].parameters())
 
