@@ -22,7 +22,7 @@ GUIDES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**
 PAGES = ["README.md", "benchmarks/README.md", *GUIDES]
 SLOW = {  # they train, or start many commands
     *("docs/training.md", "docs/finetuning.md", "docs/uncertainty.md", "docs/generators/edm.md"),
-    *("docs/interfaces/openmm.md", "docs/interfaces/ipi.md"),
+    *("docs/interfaces/openmm.md", "docs/interfaces/ipi.md", "docs/interfaces/screening.md"),
     *("docs/simulation.md", "docs/generators/generate.md", "docs/generators/molecule-metrics.md", "docs/sevennet.md"),
     "docs/interfaces/lammps.md",
     *(page for page in GUIDES if page.startswith("docs/properties/") and page != "docs/properties/eos.md"),
@@ -57,6 +57,10 @@ NEEDS = {
     "docs/generators/symphony.md": ["core.xyz", "a trained model and a fragment"],
     "docs/interfaces/ipi.md": ["i-PI, waiting at a socket"],
     "docs/interfaces/lammps.md": ["a network"],
+    "docs/interfaces/screening.md": [
+        'a script with its own `if __name__ == "__main__"`',
+        "a cluster with Slurm",
+    ],
     "docs/models.md": ["a network", "sevennet-0, fetched", "a network", "files that were brought here"],
     "docs/properties/phonons.md": ["sevennet-0 fetched, and a minute of a core"],
     "docs/published.md": ["make peers, and a network"],

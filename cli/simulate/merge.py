@@ -45,6 +45,7 @@ def merge(
         typer.echo(f"note: {note}", err=True)
     typer.echo(f"{merged.structures} structures of {len(parts)} shards are in {', '.join(map(str, targets))}")
     for each in merged.failed:
-        typer.echo(f"failed: {each['file']}, frame {each['index']}: {each.get('refused') or each['reason']}", err=True)
+        why = each.get("refused") or each.get("unfinished") or each["reason"]
+        typer.echo(f"failed: {each['file']}, frame {each['index']}: {why}", err=True)
     if merged.failed:
         raise typer.Exit(1)
