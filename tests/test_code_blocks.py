@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 GUIDES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md"))
 PAGES = ["README.md", "benchmarks/README.md", *GUIDES]
 SLOW = {  # they train, or start many commands
+    *("docs/architectures.md", "docs/generators/backbone-metrics.md", "docs/published.md"),
     *("docs/training.md", "docs/finetuning.md", "docs/uncertainty.md", "docs/generators/edm.md"),
     *("docs/interfaces/openmm.md", "docs/interfaces/ipi.md", "docs/interfaces/screening.md"),
     *("docs/simulation.md", "docs/generators/generate.md", "docs/generators/molecule-metrics.md", "docs/sevennet.md"),
@@ -80,7 +81,7 @@ INSTALLING = ("make ", "pip install ")  # what made the environment in which thi
 SHORTER = {
     r"--max-minutes \d{3}": "--max-epochs 300",  # of a dozen molecules, without which nothing can be drawn
     r"--max-minutes \d+": "--max-epochs 1",
-    r"-n \d{3,}": "-n 3",
+    r"-n \d{2,}": "-n 3",
 }
 
 

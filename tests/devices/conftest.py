@@ -24,7 +24,11 @@ from atomsml.potentials.mace import MACE, MACEConfig
 from atomsml.testing import pretended_device
 
 
-@pytest.fixture(params=["cuda", "mps"])
+# pretended, the one without float64 finds what the other finds, and more; each costs minutes
+CUDA = pytest.param("cuda", marks=() if torch.cuda.is_available() else pytest.mark.slow)
+
+
+@pytest.fixture(params=[CUDA, "mps"])
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     with pretended_device(request.param) as found:
         yield found

@@ -158,7 +158,9 @@ def assert_same(found: Molecules, expected: Molecules, device: torch.device) -> 
     assert [len(atoms) for atoms in found.to_ase()] == [len(atoms) for atoms in expected.to_ase()]
 
 
-@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize(
+    "asked", [pytest.param(name, marks=() if name in ("nothing", "all") else pytest.mark.slow) for name in ASKED]
+)
 def test_samples(here: MoleculeModel, there: MoleculeModel, device: torch.device, asked: str) -> None:
     where = torch.device("cpu") if isinstance(here, Symphony) else device  # which puts atoms together there
     assert_same(drawn(there, **ASKED[asked]), drawn(here, **ASKED[asked]), where)

@@ -102,7 +102,7 @@ def test_what_cannot_be_is_one_line(run: Any, symphony: str, words: tuple[object
 
 @pytest.mark.usefixtures("fragments")
 def test_an_embedded_generator_grows_what_is_given(run: Any) -> None:
-    assert run("generate", "molecules", "--fragment", "core.xyz", "-n", 2, "-o", "out.xyz").status == 0
+    assert run("generate", "molecules", "--fragment", "core.xyz", "-n", 1, "-o", "out.xyz").status == 0
     assert json.loads(Path("out.summary.json").read_text())["model"]["name"] == "qm9-symphony"
     for atoms in ase.io.read("out.xyz", ":"):
         assert (atoms.positions[:4] == ase.io.read("core.xyz").positions).all()

@@ -47,7 +47,7 @@ def test_many_structures_are_one_file(run: Run, model: str) -> None:
         np.testing.assert_allclose(energies, system["energy"], atol=1e-8)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_bit_for_bit(run: Run, number: int) -> None:
     words = ["md", "CO", "O", "-m", "organic-xtb", "--steps", "1200", "--interval", "4", "--timestep", "0.5"]
     assert run(*words, "-o", "whole.h5").status == 0

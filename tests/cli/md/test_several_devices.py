@@ -88,6 +88,7 @@ def test_a_process_that_dies_costs_nothing_that_was_written(run: Run, monkeypatc
 
 
 @LINUX
+@pytest.mark.slow  # tests/cli/relax/test_several_devices.py kills in the same way
 def test_processes_end_with_the_command_that_began_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in the middle, it goes on bit for bit."""
     with monkeypatch.context() as patch:

@@ -60,7 +60,7 @@ def lines(journal: Path) -> int:
     return journal.read_bytes().count(b"\n") if journal.exists() else 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("output", ["a/relaxed.extxyz", "a/"])
 def test_a_run_that_was_killed_goes_on(run: Run, many: str, output: str, number: int) -> None:
     """To the same files with the same structures as one that was left alone."""

@@ -53,7 +53,7 @@ def test_two_processes_relax_what_one_does_and_go_on(run: Run) -> None:
 
 
 @LINUX
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_processes_end_with_the_command_that_began_them(run: Run, number: int) -> None:
     """However it ends; what they had found goes on."""
     frames = [molecule("isobutane") for _ in range(24)]

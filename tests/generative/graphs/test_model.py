@@ -74,9 +74,9 @@ def assert_right(graphs: MolecularGraphs) -> None:
         assert Chem.MolToSmiles(again) == Chem.MolToSmiles(mol)
 
 
-def test_a_thousand_draws_of_random_weights_are_molecules(model: GraphModel) -> None:
+def test_draws_of_random_weights_are_molecules(model: GraphModel) -> None:
     """Elements, charges and valences are those of the training set; every valence is used up."""
-    graphs = drawn(model, model.requests(range(1000)))
+    graphs = drawn(model, model.requests(range(300)))
     assert_right(graphs)
     assert torch.equal(graphs.bonds, graphs.bonds.mT)
     assert graphs.bonds.diagonal(dim1=1, dim2=2).sum() == 0
