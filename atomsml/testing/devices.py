@@ -22,7 +22,7 @@ machine. Tensors that a program itself puts on "meta" stay what they are.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +33,6 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from atomsml.device import has_float64
 from atomsml.ops import dispatch
@@ -189,7 +188,7 @@ class _Calls(TorchFunctionMode):
             args = (args[0], torch.device(args[1]))
         if isinstance(kwargs.get("device"), str):
             kwargs["device"] = torch.device(kwargs["device"])
-        args, kwargs = tree_map_only(torch.device, self._numbered, (args, kwargs))
+        args, kwargs = _replaced(torch.device, self._numbered, args), _replaced(torch.device, self._numbered, kwargs)
         if func is Tensor.new_tensor:
             kwargs = {"dtype": args[0].dtype, "device": args[0].device, **kwargs}
             func, args = torch.tensor, args[1:]
@@ -241,7 +240,7 @@ class _Operations(TorchDispatchMode):
 
 def _carry_out(func: Any, args: Any, kwargs: dict[str, Any], device: torch.device | None) -> Any:
     """An operation on the numbers behind its arguments; `device` is where tensors go that none of them places."""
-    tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+    tensors = [*_tensors(args), *_tensors(kwargs)]
     pretended = [x for x in tensors if isinstance(x, PretendedTensor)]
     if pretended:
         if any(x.is_meta for x in tensors):
@@ -258,7 +257,7 @@ def _carry_out(func: Any, args: Any, kwargs: dict[str, Any], device: torch.devic
     generator = kwargs.get("generator")
     if generator is not None and generator.device.type != device.type:
         raise RuntimeError(f"Expected a '{device.type}' device type for generator but found '{generator.device.type}'")
-    host_args, host_kwargs = tree_map_only(PretendedTensor, lambda x: x.host, (args, kwargs))
+    host_args, host_kwargs = (_replaced(PretendedTensor, lambda x: x.host, each) for each in (args, kwargs))
     if wanted is not None:
         host_kwargs["device"] = torch.device("cpu")
     found = func(*host_args, **host_kwargs)
@@ -266,8 +265,26 @@ def _carry_out(func: Any, args: Any, kwargs: dict[str, Any], device: torch.devic
         if isinstance(found, Tensor):
             _check_precision(found.dtype, device)  # a device converts what it copies to the CPU
         return found
-    found = tree_map_only(Tensor, lambda x: PretendedTensor(x, device), found)
+    found = _replaced(Tensor, lambda x: PretendedTensor(x, device), found)
     return return_and_correct_aliasing(func, args, kwargs, found)
+
+
+def _replaced(kind: type, change: Callable[[Any], Any], value: Any) -> Any:
+    """`value` with each `kind` inside changed: what torch's trees do for all containers, for those of calls alone."""
+    if isinstance(value, kind):
+        return change(value)
+    if type(value) in (tuple, list):
+        return type(value)([_replaced(kind, change, x) for x in value])
+    return {name: _replaced(kind, change, x) for name, x in value.items()} if type(value) is dict else value
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Those within tuples, lists and dictionaries."""
+    if isinstance(value, Tensor):
+        yield value
+    elif type(value) in (tuple, list, dict):
+        for x in value.values() if type(value) is dict else value:
+            yield from _tensors(x)
 
 
 def _check_precision(dtype: torch.dtype, device: torch.device) -> None:
@@ -284,7 +301,7 @@ def _check(func: Any, args: Any, kwargs: dict[str, Any]) -> None:
     if func in _INDEXING and isinstance(args[0], PretendedTensor):
         tensors, numbers = [args[0], *args[2:3]], True
     else:
-        tensors = tree_leaves((args, kwargs))
+        tensors = [*_tensors(args), *_tensors(kwargs)]
         numbers = torch.Tag.pointwise in func.tags or func in _WITH_NUMBERS
     tensors = [x for x in tensors if isinstance(x, Tensor)]
     changed = tensors[0] if torch.Tag.inplace in func.tags else None

@@ -23,7 +23,6 @@ from atomsml.io.sdf import write_mols
 from atomsml.potentials.mace import MACE, MACEConfig
 from atomsml.testing import pretended_device
 
-
 # pretended, the one without float64 finds what the other finds, and more; each costs minutes
 CUDA = pytest.param("cuda", marks=() if torch.cuda.is_available() else pytest.mark.slow)
 

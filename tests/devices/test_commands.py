@@ -87,8 +87,6 @@ def test_molecules_are_drawn(cuda: torch.device, run: Run) -> None:
     wishes = ["--formula", "C3H8O", "--scaffold", "scaffold.xyz", "--condition", "gap=6", "--guidance", 1.5]
     run("generate", "molecules", "-m", "qm9-flow", "-n", 2, "--steps", 3, *wishes, "-o", "asked.extxyz")
     assert computed_on("asked") == str(cuda)
-    run(
-        "generate", "molecules", "-n", 2, "--steps", 5, "--formula", "CH4O", "--relax", "organic-xtb", "-o", "b.extxyz"
-    )
+    run("generate", "molecules", "-n", 2, "--steps", 5, "--formula", "CH4O", "--relax", "organic-xtb", "-o", "b.extxyz")
     assert computed_on("b") == str(cuda)
     assert ase.io.read("b.extxyz").get_chemical_formula() == "CH4O"

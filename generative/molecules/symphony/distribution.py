@@ -75,8 +75,12 @@ class DirectionDistribution:
 
     def log_prob(self, u: Tensor) -> Tensor:
         """(n,) log density per steradian."""
+        return self.log_weight(u) - self.log_normaliser()
+
+    def log_weight(self, u: Tensor) -> Tensor:
+        """(n,) the same plus log Z."""
         harmonics = spherical_harmonics(self._lmax, u)
-        return torch.logsumexp((self.coefficients @ harmonics[:, :, None])[:, :, 0], dim=1) - self.log_normaliser()
+        return torch.logsumexp((self.coefficients @ harmonics[:, :, None])[:, :, 0], dim=1)
 
     def log_normaliser(self) -> Tensor:
         """(n,) log Z."""
