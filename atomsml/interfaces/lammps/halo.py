@@ -6,7 +6,7 @@ a halo that is longer than the cell is nothing special.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,21 +26,22 @@ class Atoms:
     numbers: NDArray[np.int64]  # (atoms,) atomic numbers
     tags: NDArray[np.int64]  # (atoms,) ids, which copies of an atom share
     cell: NDArray[np.float64]  # (3, 3) A
+    low: NDArray[np.float64]  # (3,) A, its lower corner
 
 
 class Halo:
     """Keeps the neighbour list as long as it is right.
 
     Args:
-        skin: A, that of LAMMPS: how far a local atom and a ghost may come nearer to each other before ghosts that were
-            left out may matter.
+        margin: A: how much farther ghosts reach than the network, so that a local atom and a ghost may come so much
+            nearer to each other before ghosts that were left out may matter.
     """
 
-    def __init__(self, cutoff: float, hops: int, skin: float, device: torch.device, dtype: torch.dtype) -> None:
-        self.cutoff, self.hops, self.skin = cutoff, hops, skin
+    def __init__(self, cutoff: float, hops: int, margin: float, device: torch.device, dtype: torch.dtype) -> None:
+        self.cutoff, self.hops, self.margin = cutoff, hops, margin
         self._device, self._dtype = device, dtype
-        self._dealt_out = np.empty((0, 3))  # positions when LAMMPS chose the ghosts
-        self._listed = self._dealt_out  # and when the neighbours were found
+        self._dealt_out: Atoms | None = None  # when LAMMPS chose the ghosts
+        self._listed = np.empty((0, 3))  # positions when the neighbours were found
         self._region: Region | None = None
         self._order = torch.empty(0, dtype=torch.int64)
         self.rebuilds = 0  # of the list
@@ -57,14 +58,13 @@ class Halo:
             ImpossibleGeometry: two atoms in one place, or a position that is not finite.
         """
         x = atoms.x
-        if new:
-            self._dealt_out = x.copy()
-        moved = np.linalg.norm(x - self._dealt_out, axis=1)
-        nearer = moved[:own].max() + moved[own:].max(initial=0.0)
-        if nearer > self.skin * (1 + 1e-6):
+        if new or self._dealt_out is None:
+            self._dealt_out = replace(atoms, x=x.copy())
+        nearer = self._nearer(atoms, self._dealt_out, own)
+        if nearer > self.margin:
             raise ValueError(
                 f"atoms may have come {nearer:.2f} A nearer to each other since LAMMPS chose the ghosts, which reach "
-                f"{self.skin:g} A farther than needed; use `neigh_modify every 1 delay 0 check yes`, and the skin of "
+                f"{self.margin:g} A farther than needed; use `neigh_modify every 1 delay 0 check yes`, and the skin of "
                 "`neighbor` as it was at pair_coeff"
             )
         origin = x[:own].mean(axis=0)  # positions far from zero lose digits where they are float32
@@ -78,3 +78,14 @@ class Halo:
         else:
             self._region = self._region.moved(positions[self._order], cell)
         return self._region, self._order
+
+    def _nearer(self, now: Atoms, then: Atoms, own: int) -> float:
+        """A: by how much a local atom and a ghost may have come nearer to each other, at distances that matter.
+
+        Turned back by B to the cell that was, r_then <= |B r_now| + how far both moved in that cell.
+        """
+        back = np.linalg.solve(now.cell, then.cell)
+        moved = np.linalg.norm((now.x - now.low) @ back + then.low - then.x, axis=1)
+        stretch = float(np.linalg.norm(back, 2)) - 1.0
+        reach = self.hops * self.cutoff
+        return max(stretch, 0.0) * reach + float(moved[:own].max() + moved[own:].max(initial=0.0))
