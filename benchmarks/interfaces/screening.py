@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import ase
@@ -42,9 +42,13 @@ class Watched(Relaxations):
     """Notes which process has been given how many structures; `benchmarks` must be on the path of the workers."""
 
     def __call__(self, structures: Sequence[ase.Atoms]) -> list[Found | Failure]:
-        with Path(os.environ["SCREENED"], str(os.getpid())).open("a") as file:
+        folder, name = Path(os.environ["SCREENED"]), name_of(os.getpid())
+        with (folder / "asked" / name).open("a") as file:
             file.write(f"{len(structures)}\n")
-        return super().__call__(structures)
+        (folder / "busy" / name).touch()
+        found = super().__call__(structures)
+        (folder / "busy" / name).unlink()
+        return found
 
 
 def main() -> None:
@@ -55,8 +59,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--docs", action="store_true", help="put the table into docs/interfaces/screening.md as well")
     arguments = parser.parse_args()
-    (arguments.folder / "asked").mkdir(parents=True)
-    os.environ.update(SCREENED=str((arguments.folder / "asked").resolve()), PYTHONPATH=os.pathsep.join(["", *sys.path]))
+    for name in ("asked", "busy"):
+        (arguments.folder / name).mkdir(parents=True)
+    os.environ.update(SCREENED=str(arguments.folder.resolve()), PYTHONPATH=os.pathsep.join(["", *sys.path]))
     structures = [distorted(i) for i in range(arguments.structures)]
     work = Watched("organic-xtb", device="cpu", precision="float64")
     start = time.perf_counter()
@@ -64,13 +69,24 @@ def main() -> None:
     seconds = time.perf_counter() - start
     missing, twice, difference = check(arguments.folder, structures)
     asked = sum(int(line) for file in (arguments.folder / "asked").iterdir() for line in file.read_text().split())
-    header = ["structures", "workers", "killed", "missing", "twice", "computed again", "largest difference", "time"]
+    header = [
+        "structures",
+        "workers",
+        "killed",
+        "missing",
+        "twice",
+        "computed again",
+        f"largest difference of {CHECKED}",
+        "time",
+    ]
     row = [f"{len(structures):,}", str(arguments.workers), str(kills), str(missing), str(twice)]
     row += [f"{asked - len(structures):,}", f"{difference:.1e} eV", f"{seconds:.0f} s"]
     text = f"{table(header, [row])}\n\n{processor()}, {os.cpu_count()} cores, one thread a worker"
     print(text)
     if arguments.docs:
         replace_section(DOCS / "interfaces" / "screening.md", SECTION, text)
+    if kills < arguments.kills:
+        raise SystemExit(f"only {kills} workers were killed; give more --structures")
     if missing or twice or difference > TOLERANCE:
         raise SystemExit("something is missing, there twice, or another result")
 
@@ -91,9 +107,9 @@ def screen_twice(folder: Path, structures: list[ase.Atoms], work: Calculation, w
             with closing(into):
                 for _ in into:
                     done += 1
-                    if due and done >= due[0]:
+                    if due and done >= due[0] and kill_one(folder, rng):
                         due.pop(0)
-                        killed += kill_one(folder / "asked", rng)
+                        killed += 1
                     if done == end:
                         break
     return killed
@@ -104,22 +120,33 @@ def parsl_executor(folder: Path, workers: int) -> ParslPoolExecutor:
     return ParslPoolExecutor(Config([local], run_dir=str(folder), usage_tracking=0))
 
 
-def kill_one(asked: Path, rng: random.Random) -> int:
-    """One of the workers that live; returns 1, or 0 where there was none."""
-    living = [int(file.name) for file in asked.iterdir() if lives(int(file.name))]
-    if not living:
-        return 0
-    with suppress(ProcessLookupError):
-        os.kill(rng.choice(living), signal.SIGKILL)
-        return 1
-    return 0
+def kill_one(folder: Path, rng: random.Random) -> bool:
+    """Kill one of the workers that compute; returns whether there was one.
+
+    One that waits for work holds the lock of Parsl's queue: if it were killed, no other worker would get any more.
+    """
+    busy = folder / "busy"
+    names = sorted(file.name for file in busy.iterdir())
+    for name in rng.sample(names, len(names)):
+        process = int(name.partition("-")[0])
+        if name_of(process) != name:
+            continue
+        os.kill(process, signal.SIGSTOP)  # so that it does not end its work meanwhile
+        computes = (busy / name).exists()
+        os.kill(process, signal.SIGKILL if computes else signal.SIGCONT)
+        if computes:
+            (busy / name).unlink()
+            return True
+    return False
 
 
-def lives(process: int) -> bool:
+def name_of(process: int) -> str:
+    """Its number and when it began: the number alone may go to another process, which nobody may kill."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return False
+        return ""
+    return "" if words[0] == "Z" else f"{process}-{words[19]}"
 
 
 def check(folder: Path, structures: list[ase.Atoms]) -> tuple[int, int, float]:
