@@ -37,7 +37,7 @@ def test_two_processes_relax_what_one_does_and_go_on(run: Run) -> None:
     (error,) = [line for line in said.splitlines() if line.startswith("error")]
     assert error.startswith("error: the process on cpu was killed by SIGKILL")
     lost = json.loads(Path("two-1-of-2.summary.json").read_text())["failed"]
-    assert 0 < len(lost) <= 60 / 2 / (4 * 2) + 1  # of what one had taken
+    assert len(lost) <= 60 / 2 / (4 * 2) + 1  # of what one had taken; none, if it had just finished that
     done = 30 - len(lost)
     assert f"{done} of 30 structures are in two-1-of-2.extxyz; --resume goes on by {journal}" in error
     assert all(each["refused"].startswith("not done: the process on cpu was killed") for each in lost)
