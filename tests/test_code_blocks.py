@@ -56,6 +56,7 @@ NEEDS = {
     ],
     "docs/generators/generative.md": ["to install a package; tests/test_plugin.py does"],
     "docs/generators/symphony.md": ["core.xyz", "a trained model and a fragment"],
+    "docs/interfaces/ase.md": ["matcalc"],
     "docs/interfaces/ipi.md": ["i-PI, waiting at a socket"],
     "docs/interfaces/lammps.md": ["a network"],
     "docs/interfaces/screening.md": [

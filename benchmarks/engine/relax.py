@@ -40,8 +40,6 @@ from ase.io import read, write
 from ase.optimize import FIRE, LBFGS
 
 from atomsml import AtomsMLCalculator
-from atomsml.graph import AtomicGraph
-from atomsml.potential import Prediction
 from atomsml.simulate.batching.in_flight import Room
 from atomsml.simulate.model import Model
 from atomsml.simulate.relax import RelaxSettings, relax_many
@@ -173,38 +171,17 @@ def torchsim(optimizer: str) -> Callable[[list[ase.Atoms], Clock], Result]:
 def by_torchsim(structures: list[ase.Atoms], clock: Clock, optimizer: str) -> Result:
     import torch_sim as ts
     from torch_sim.autobatching import InFlightAutoBatcher
-    from torch_sim.models.interface import ModelInterface
 
-    ours, asked = Model.of(AtomsMLCalculator(MODEL, device="cpu")), [0]
+    from atomsml.interfaces.torch_sim import TorchSimModel
 
-    def predict(state: Any) -> Prediction:
-        assert ours.neighbors is not None
-        pbc = torch.ones(len(state.cell), 3, dtype=torch.bool)
-        cell, batch = state.row_vector_cell.contiguous(), state.system_idx.long()
-        graph = AtomicGraph(state.positions.contiguous(), state.atomic_numbers.long(), cell, pbc, batch)
-        return ours.predict(ours.neighbors.update(graph), forces=True, stress=True)
+    model, asked = TorchSimModel(MODEL, "cpu"), [0]
+    predict = clock.timed(model.forward)
 
-    predict = clock.timed(predict)
+    def forward(state: Any) -> dict[str, torch.Tensor]:
+        asked[0] += state.n_systems
+        return predict(state)
 
-    class Adapter(ModelInterface):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self._device, self._dtype = torch.device("cpu"), torch.float64
-            self._compute_stress = self._compute_forces = True
-            self._memory_scales_with = "n_atoms"
-
-        def forward(self, state: Any, **_: Any) -> dict[str, torch.Tensor]:
-            asked[0] += len(state.cell)
-            found = predict(state)
-            assert found.forces is not None
-            assert found.stress is not None
-            return {
-                "energy": found.energy.double(),
-                "forces": found.forces.double(),
-                "stress": found.stress.double(),
-            }
-
-    model = Adapter()
+    model.forward = forward  # type: ignore[method-assign]
     final = ts.optimize(
         system=structures,
         model=model,
