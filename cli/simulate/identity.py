@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,29 +33,15 @@ def run_identity(
     """
     from atomsml.cli.output import model_facts
     from atomsml.io import Refused
+    from atomsml.io.digest import digest_of
 
     options = {key: value for key, value in context.params.items() if key not in free}
     of_inputs = ((f"{each.file}\n{each.index}", "" if isinstance(each, Refused) else each.atoms) for each in inputs)
-    found = {"options": options, "model": model_facts(model)["sha256"], "inputs": _digest(of_inputs)}
+    found = {"options": options, "model": model_facts(model)["sha256"], "inputs": digest_of(of_inputs)}
     if beside:
-        found["beside"] = _digest(beside.items())
+        found["beside"] = digest_of(beside.items())
     same: dict[str, Any] = json.loads(json.dumps(found, default=str))
     return same
-
-
-def _digest(structures: Iterable[tuple[str, ase.Atoms | str]]) -> str:
-    """A hash of where structures are from, and what they are."""
-    digest = hashlib.sha256()
-    for name, each in structures:
-        digest.update(f"{name}\n".encode())
-        if isinstance(each, str):
-            digest.update(f"{each}\n".encode())
-            continue
-        for array in (each.numbers, each.positions, each.cell.array, each.pbc):
-            digest.update(array.tobytes())
-        for constraint in each.constraints:
-            digest.update(f"{constraint.todict()}\n".encode())
-    return digest.hexdigest()
 
 
 def check_same_run(told: Mapping[str, Any], identity: Mapping[str, Any], where: Path) -> None:

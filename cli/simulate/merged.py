@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -80,17 +81,16 @@ class Merged:
         """
         from atomsml.cli.output import write_structures
 
-        if self._has_structures:
-            write_structures(
-                files, self.main, self._in_order([_structures(self._named(part)[0]) for part in self.parts])
-            )
-        for suffix, path in self._tables.items():
-            found = [next(each for each in self._named(part) if each.suffix == suffix) for part in self.parts]
-            if suffix == ".csv":
-                self._write_csv(files, path, found)
-            else:
-                records = self._in_order([json.loads(each.read_text(encoding="utf-8")) for each in found])
-                _write_json(files, path, records)
+        # all is read before anything is written
+        frames = [_structures(self._named(part)[0]) for part in self.parts] if self._has_structures else None
+        records = [self._records(part) for part in self.parts] if ".json" in self._tables else None
+        lines = self._lines(records) if ".csv" in self._tables else None
+        if frames is not None:
+            write_structures(files, self.main, self._in_order(frames))
+        if lines is not None:
+            _write_csv(files, self._tables[".csv"], lines)
+        if records is not None:
+            _write_json(files, self._tables[".json"], self._in_order(records))
         _write_json(files, self.summary, self._summary())
 
     def _named(self, part: Part) -> list[Path]:
@@ -110,25 +110,27 @@ class Merged:
             numbered += zip(part.done, some, strict=True)
         return [each for _, each in sorted(numbered, key=lambda pair: pair[0])]
 
-    def _write_csv(self, files: OutputSet, path: Path, tables: Sequence[Path]) -> None:
+    def _records(self, part: Part) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self._file(part, ".json").read_text(encoding="utf-8"))
+        return found
+
+    def _lines(self, records: Sequence[Sequence[dict[str, Any]]] | None) -> list[list[str]]:
+        """Header and rows, whose number for each structure follows from the records; one each where there are none."""
         headers, rows = list[list[str]](), list[list[list[list[str]]]]()
-        for part, table in zip(self.parts, tables, strict=True):
-            with table.open(newline="", encoding="utf-8") as file:
+        for i, part in enumerate(self.parts):
+            with self._file(part, ".csv").open(newline="", encoding="utf-8") as file:
                 header, *lines = csv.reader(file)
             headers.append(header)
             # relax says in which file a structure is
             moved = {str(part.summary["outputs"][0]): str(self.main)} if self._has_structures else {}
             lines = [[moved.get(cell, cell) for cell in line] for line in lines]
-            rows.append([list(some) for _, some in groupby(lines, key=lambda line: line[:3])])  # file, index, formula
+            rows.append([[line] for line in lines] if records is None else _by_structure(lines, records[i]))
         if any(header != headers[0] for header in headers):
             raise ValueError("the tables of the shards have different columns; run them with one version")
-        merged = [line for some in self._in_order(rows) for line in some]
+        return [headers[0], *(line for some in self._in_order(rows) for line in some)]
 
-        def write(beside: Path) -> None:
-            with beside.open("w", encoding="utf-8", newline="") as file:
-                csv.writer(file).writerows([headers[0], *merged])
-
-        files.write(path, write)
+    def _file(self, part: Part, suffix: str) -> Path:
+        return next(path for path in self._named(part) if path.suffix == suffix)
 
     def _summary(self) -> dict[str, Any]:
         """As that of one run, and what is different from shard to shard."""
@@ -163,6 +165,30 @@ def _structures(path: Path) -> list[ase.Atoms]:
     if path.suffix.lower() in MOL_FILES:  # with their bonds
         return [each.atoms for each in read_records([str(path)], None) if isinstance(each, StructureRecord)]
     return list(ase.io.read(path, ":"))
+
+
+def _by_structure(lines: Sequence[list[str]], records: Sequence[dict[str, Any]]) -> list[list[list[str]]]:
+    """The rows of each record, which begin with its names; a structure that was given twice has the same rows twice.
+
+    Raises:
+        ValueError: a record without rows, or rows without a record.
+    """
+    names = [tuple(str(record[key]) for key in ("file", "index", "formula")) for record in records]
+    counts, of_name = Counter(names), defaultdict[tuple[str, ...], list[list[str]]](list)
+    for line in lines:
+        of_name[tuple(line[:3])].append(line)
+    if of_name.keys() != counts.keys() or any(len(rows) % counts[name] for name, rows in of_name.items()):
+        raise ValueError("a table does not go with the .json beside it; run that shard again")
+    rows = {name: iter(some) for name, some in of_name.items()}
+    return [list(islice(rows[name], len(of_name[name]) // counts[name])) for name in names]
+
+
+def _write_csv(files: OutputSet, path: Path, lines: Sequence[Sequence[str]]) -> None:
+    def write(beside: Path) -> None:
+        with beside.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(lines)
+
+    files.write(path, write)
 
 
 def _write_json(files: OutputSet, path: Path, value: Any) -> None:

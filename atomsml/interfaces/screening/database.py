@@ -7,7 +7,6 @@ A row has the number of the structure among the inputs, `state` done or failed, 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -20,6 +19,7 @@ import ase.db
 
 from atomsml.interfaces.screening.screen import screen
 from atomsml.interfaces.screening.works import Calculation, Found
+from atomsml.io.digest import digest_of
 from atomsml.properties.task import Failure
 
 PAUSE = 2.0  # s between two times that rows are written: each costs tens of ms, however many rows
@@ -67,7 +67,7 @@ class Database:
         there = Path(path).exists()
         # SQLite locks by itself; a file that locks would be left by a process that is killed
         self._connection = ase.db.connect(path, use_lock_file=False)
-        provenance = {**work.provenance(), "structures": _digest(structures)}
+        provenance = {**work.provenance(), "structures": digest_of(("", atoms) for atoms in structures)}
         if there:
             self._read(Path(path), provenance)
         else:
@@ -113,12 +113,3 @@ class Database:
         else:
             row = self._connection.write(found.atoms, number=number, state="done", **found.facts)
         return int(row)
-
-
-def _digest(structures: Sequence[ase.Atoms]) -> str:
-    """A hash of all structures, in their order."""
-    digest = hashlib.sha256()
-    for atoms in structures:
-        for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
-            digest.update(array.tobytes())
-    return digest.hexdigest()

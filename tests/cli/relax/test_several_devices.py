@@ -30,14 +30,14 @@ def test_two_processes_relax_what_one_does_and_go_on(run: Run) -> None:
     words = ["relax", "many.extxyz", "-m", "organic-xtb", "--precision", "float64", "--shard", "1/2", "--fmax", "0.001"]
     child = begin([*words, "-o", "two.extxyz", "--device", "cpu,cpu"], Path())
     journal = Path("two-1-of-2.journal.jsonl")
-    wait_for(lambda: journal.exists() and len(journal.read_bytes().splitlines()) > 2, child)
-    os.kill(children(child)[1], signal.SIGKILL)
+    wait_for(lambda: len(children(child)) == 2, child)
+    os.kill(children(child)[1], signal.SIGKILL)  # while it starts: it has its first part, and nothing of it is done
     status, said = ended(child, Path())
     assert status == 1
     (error,) = [line for line in said.splitlines() if line.startswith("error")]
     assert error.startswith("error: the process on cpu was killed by SIGKILL")
     lost = json.loads(Path("two-1-of-2.summary.json").read_text())["failed"]
-    assert len(lost) <= 60 / 2 / (4 * 2) + 1  # of what one had taken; none, if it had just finished that
+    assert 0 < len(lost) <= 60 / 2 / (4 * 2) + 1  # of what one had taken
     done = 30 - len(lost)
     assert f"{done} of 30 structures are in two-1-of-2.extxyz; --resume goes on by {journal}" in error
     assert all(each["refused"].startswith("not done: the process on cpu was killed") for each in lost)

@@ -15,6 +15,7 @@ import pytest
 from ase.build import bulk, molecule
 
 from atomsml.cli.main import main
+from atomsml.cli.simulate.merged import _by_structure
 from atomsml.io.trajectory import Trajectory
 
 Run = Callable[..., Any]
@@ -119,6 +120,25 @@ def test_what_is_not_one_run_is_refused(run: Run, parts: Path) -> None:
     ase.io.write(second, ase.io.read(second, ":") * 2)
     assert "holds 4 structures, its summary found-1-of-2.summary.json says 2; run" in run("merge", first, second).err
     assert not list(Path().glob("found.*"))
+
+
+def test_a_structure_that_is_given_twice_is_there_twice(run: Run) -> None:
+    for shard in ("0/2", "1/2"):
+        words = ("O", "O", "O", "O", "C", "-m", "organic-xtb", "--steps", 9, "--fmax", 0.1)
+        assert command("relax", *words, "-o", "found.extxyz", "--shard", shard) == 0
+    assert run("merge", "found-0-of-2.extxyz", "found-1-of-2.extxyz").status == 0
+    assert [row["file"] for row in rows_of("found.csv")] == ["O", "O", "O", "O", "C"]
+    assert [str(atoms.symbols) for atoms in ase.io.read("found.extxyz", ":")] == ["OH2"] * 4 + ["CH4"]
+
+
+def test_rows_of_a_structure_stay_together() -> None:
+    lines = [["x.cif", "0", "W", "1"], ["x.cif", "0", "W", "2"], ["y.cif", "0", "Ta", "3"]]
+    x, y = ({"file": f"{name}.cif", "index": 0, "formula": formula} for name, formula in (("x", "W"), ("y", "Ta")))
+    assert _by_structure(lines, [x, y]) == [lines[:2], lines[2:]]
+    assert _by_structure(lines, [x, y, x]) == [lines[:1], lines[2:], lines[1:2]]
+    for records in ([x], [x, y, x, x], [y, y, x]):
+        with pytest.raises(ValueError, match=r"does not go with the \.json beside it"):
+            _by_structure(lines, records)
 
 
 def test_energies_have_shards(run: Run) -> None:

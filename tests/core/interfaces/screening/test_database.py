@@ -11,6 +11,7 @@ import ase.db
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
+from ase.constraints import FixAtoms
 
 from atomsml import AtomsMLCalculator, __version__
 from atomsml.interfaces.screening.database import screen_into
@@ -91,8 +92,11 @@ def test_a_screening_goes_on_where_it_ended(executor: Executor, tmp_path: Path) 
     assert (sorted(first), sorted(rest)) == ([0, 1, 2, 3], [3, 4, 5])  # what failed is tried again
     rows = list(ase.db.connect(path).select())
     assert sorted(row.number for row in rows) == list(range(6))
+    held = [atoms.copy() for atoms in given]
+    held[0].set_constraint(FixAtoms([0]))
     for others, work, what in (
         (given[::-1], ENERGIES, "other structures"),
+        (held, ENERGIES, "other structures"),
         (given, Relaxations(model="organic-xtb"), "other work"),
         (given, replace(ENERGIES, model="refractory-pbe"), "another model"),
         (given, replace(ENERGIES, exact=True), "other options"),
