@@ -137,7 +137,7 @@ def round_trips(places: np.ndarray, top: int) -> int:
     trips = 0
     for walk in places.T:
         ends = walk[(walk == 0) | (walk == top)]
-        turns = ends[np.insert(np.diff(ends) != 0, 0, True)]  # 0, top, 0, top, ...
+        turns = ends[np.diff(ends, prepend=-1) != 0]  # 0, top, 0, top, ...
         trips += max(0, int((turns == 0).sum()) - 1)
     return trips
 

@@ -128,3 +128,4 @@ def test_overlap_is_that_of_the_distributions() -> None:
 def test_a_round_trip_begins_and_ends_at_the_lowest() -> None:
     walks = [[0, 1, 2, 1, 0, 0, 1, 0], [1, 2, 1, 0, 1, 2, 2, 1], [2, 0, 2, 0, 2, 0, 2, 0]]
     assert [round_trips(np.array([walk]).T, 2) for walk in walks] == [1, 0, 3]
+    assert round_trips(np.array([[0, 1], [2, 1], [0, 1]]), 2) == 1  # the second one never leaves the middle
